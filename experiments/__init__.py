@@ -1,0 +1,1 @@
+"""Experiments: the ablation runner, its tasks, statistics and reports."""

@@ -1,0 +1,22 @@
+"""Arms: named tuples of parts that one ablation compares. Torch-free."""
+
+from typing import Any
+
+# Each arm states only what differs from the adapter block of the config.
+ARMS: dict[str, dict[str, Any]] = {
+    "lora": {"method": "lora"},
+    "dora": {"method": "dora"},
+    "gain-matched-lora": {"method": "gain_matched_lora", "gain_from": "direct"},
+    "euclidean": {"method": "manifold_lora", "manifold": "euclidean", "transform": "direct"},
+    "tangent": {"method": "manifold_lora", "manifold": "lorentz", "transform": "tangent"},
+    "direct": {"method": "manifold_lora", "manifold": "lorentz", "transform": "direct"},
+    "boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "boost"},
+    "direct-poincare": {"method": "manifold_lora", "manifold": "poincare", "transform": "direct"},
+    "direct-sphere": {"method": "manifold_lora", "manifold": "sphere", "transform": "direct"},
+    "direct-flat": {
+        "method": "manifold_lora",
+        "manifold": "lorentz",
+        "transform": "direct",
+        "curvature": -1e-6,
+    },
+}

@@ -1,0 +1,158 @@
+"""What a run and an ablation are made of: typed, frozen, torch-free; the YAML tree is the object tree."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from tyro.constructors import PrimitiveConstructorSpec
+
+from manifold_lora.experiments.arms import ARMS
+from manifold_lora.experiments.yaml_file import parse_yaml
+
+
+def _flag_text(value: Any) -> list[str]:
+    return [yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("\n...")]
+
+
+# A field whose value has several shapes is written on the command line as YAML: --grid '{arm: [lora]}'.
+YamlValue = Annotated[
+    Any,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="YAML",
+        instance_from_str=lambda args: parse_yaml(args[0], "command line"),
+        is_instance=lambda _: True,
+        str_from_instance=_flag_text,
+    ),
+]
+
+
+class Strict(BaseModel):
+    """A frozen block of settings that knows all its keys and refuses NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class TaskSettings(Strict):
+    """Which problems are trained on and tested on."""
+
+    name: str = "taxonomy"
+    """taxonomy, arithmetic (both generated) or word_problems (needs data)."""
+    data: Path | None = None
+    """Folder of the data schema (train/, tests/); word_problems only."""
+    style: Literal["equation", "text"] = "equation"
+    """equation: numbers mapped to N0, N1...; text: plain prompts for pre-trained models."""
+    seed: int = 0
+    """Seed of the generated problems and of the split."""
+    train_limit: Annotated[int, Field(ge=1)] | None = None
+    """Use at most this many training examples."""
+    test_limit: Annotated[int, Field(ge=1)] | None = None
+    """Use at most this many examples of every test set and of validation."""
+
+
+class ModelSettings(Strict):
+    """Which base model is adapted."""
+
+    name: str = "embedded"
+    """embedded (a tiny Llama pre-trained here), a folder, or a hub name."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Weights of the base; adapter geometry is float32 whatever this says."""
+
+
+class AdapterSettings(Strict):
+    """Which adapter is put on the base; `arm` overrides these fields."""
+
+    method: Literal["manifold_lora", "lora", "dora", "gain_matched_lora"] = "manifold_lora"
+    """Ours, PEFT's LoRA or DoRA, or LoRA with each layer's alpha times the mean gain c of `gain_from`."""
+    gain_from: str | None = None
+    """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
+    rank: Annotated[int, Field(ge=1)] = 4
+    """Rank r of A (r x n) and B (m x r)."""
+    alpha: Annotated[float, Field(gt=0)] = 8.0
+    """Scaling is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input."""
+    target_modules: YamlValue = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Module names to adapt, or all-linear."""
+    manifold: YamlValue = "lorentz"
+    """Geometry by name, or a mapping for products."""
+    curvature: YamlValue = None
+    """Signed kappa, {mode: fixed | learned | free, kappa: ...}, or empty for the geometry's default."""
+    transform: str = "direct"
+    """tangent, direct (space-only) or boost (time and space)."""
+    norm_scaling: str = "learned"
+    """identity, fixed, learned, released or unit."""
+
+
+class TrainSettings(Strict):
+    """How the adapter is trained."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    steps: Annotated[int, Field(ge=1)] = 200
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    seed: int = 0
+    """Seed of initialisation, data order and dropout."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Longest tokenised example; longer ones are refused, not cut."""
+    geometry_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    """Learning-rate factor of curvature and norm-scale parameters."""
+
+
+class EvaluationSettings(Strict):
+    """How answers are generated and scored: greedy decoding."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    max_new_tokens: Annotated[int, Field(ge=1)] = 24
+
+
+class RunSettings(Strict):
+    """One cell: one adapter trained and evaluated once."""
+
+    arm: str = "direct"
+    """Name of the arm; its fields override the adapter block."""
+    task: TaskSettings = TaskSettings()
+    model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    train: TrainSettings = TrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+class AblationSettings(RunSettings):
+    """Arms x learning rates x seeds on one task: a run with a grid over its fields."""
+
+    grid: YamlValue = {}
+    """Dotted field -> values, e.g. {arm: [lora, direct], train.learning_rate: [1e-3, 1e-2]}."""
+    arms: YamlValue = {}
+    """Extra arms: name -> adapter fields that differ."""
+    baseline: str = "lora"
+    """Arm that paired differences are taken against."""
+    output: Path = Path("runs/ablation")
+    """Folder of results, table, CSV and figure."""
+    cache: Path = Path(".cache/bases")
+    """Folder of the embedded bases, pre-trained once per recipe."""
+    jobs: Annotated[int, Field(ge=1)] = 2
+    """Cells at a time, one process and one thread each."""
+    timeout: Annotated[float, Field(gt=0)] = 3600.0
+    """Seconds after which a cell is ended and counted as failed."""
+
+    @field_validator("grid", "arms")
+    @classmethod
+    def _mapping(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("a mapping")
+        return value
+
+    @field_validator("grid")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        for key, values in value.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"a non-empty list of values for each key, not {key}: {values!r}")
+        return value
+
+    def all_arms(self) -> dict[str, dict[str, Any]]:
+        """The built-in arms and this config's own, by name; a config's arm may replace a built-in one."""
+        return {**ARMS, **self.arms}

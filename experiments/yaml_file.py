@@ -1,0 +1,60 @@
+"""Strict YAML: no duplicate keys, ``1e-4`` is a number, nothing but plain data."""
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+
+class StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader with duplicate keys refused and exponent floats understood."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Build a mapping; raises ManifoldLoraError where a key stands twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, Hashable) or key in seen:
+                where = f"{key_node.start_mark.name}:{key_node.start_mark.line + 1}"
+                raise ManifoldLoraError(f"key at {where}", key, "each plain key once in a mapping")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.1 reads 1e-4 as a string; every learning rate in the field is written that way.
+StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, name: str = "<text>") -> Any:
+    """Parse YAML text into plain data; raises ManifoldLoraError naming ``name`` and the line."""
+    loader = StrictLoader(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ManifoldLoraError(f"YAML at {where}", problem, "valid YAML of plain values") from None
+    finally:
+        loader.dispose()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping from a file; raises ManifoldLoraError for a missing file or another shape."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifoldLoraError("config file", str(path), "a readable UTF-8 YAML file", str(error)) from None
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise ManifoldLoraError(f"config {path}", type(data).__name__, "a mapping of keys to values")
+    return data
