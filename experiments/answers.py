@@ -1,0 +1,76 @@
+"""Reading an answer out of text: the number or the letter a model meant. No input raises."""
+
+import math
+import re
+
+from manifold_lora.experiments.equations import evaluate_equation
+
+__all__ = ["equal_numbers", "evaluate_equation", "extract_letter", "extract_number", "number_value"]
+
+# An answer stands at the end; a bound on the text bounds the time.
+_TAIL = 20_000
+_NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+(?:\.\d+)?)?(?![\d])|(?<!\w)[-−]?\.\d+")
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.,]{1,40})\s*\}\s*\{\s*([\d.,]{1,40})\s*\}")
+_BOXED = re.compile(r"\\boxed\s*\{([^{}]{1,200})\}")
+_STATED = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*[:=])\s*:?", re.IGNORECASE)
+_LETTER = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)?(?![A-Za-z0-9'’])")
+
+
+def extract_number(text: str) -> str | None:
+    """The number an answer text ends on, as plain digits, or None.
+
+    Looks in the last ``\\boxed{}``, else behind the last "answer is" or "####", else takes the last number.
+    """
+    tail = _ascii_digits(text[-_TAIL:])
+    tail = _FRACTION.sub(r" \1/\2 ", tail)
+    for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
+        if place and (found := _finite_numbers(place)):
+            return found[which]
+    return None
+
+
+def _ascii_digits(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(str(int(mark)) if mark.isdecimal() else mark for mark in text).replace("−", "-")
+
+
+def _last_boxed(text: str) -> str:
+    found = _BOXED.findall(text)
+    return found[-1] if found else ""
+
+
+def _after_statement(text: str) -> str:
+    found = list(_STATED.finditer(text))
+    return text[found[-1].end() :] if found else ""
+
+
+def _finite_numbers(text: str) -> list[str]:
+    plain = (match.group().replace(",", "").replace("−", "-") for match in _NUMBER.finditer(text))
+    return [number for number in plain if number_value(number) is not None]
+
+
+def number_value(text: str) -> float | None:
+    """The value of ``"12"``, ``"-1,000.5"`` or ``"3/4"``; None where it is no finite number."""
+    over, slash, under = text.strip().replace(",", "").partition("/")
+    try:
+        value = float(over) / float(under) if slash else float(over)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def equal_numbers(first: str | float | None, second: str | float | None, tolerance: float = 1e-3) -> bool:
+    """Whether two numbers differ by at most ``tolerance``; never true of something that is no number."""
+    a, b = (number_value(value) if isinstance(value, str) else value for value in (first, second))
+    return a is not None and b is not None and abs(a - b) <= tolerance
+
+
+def extract_letter(text: str, letters: str = "ABCDE") -> str | None:
+    """The choice an answer text names: boxed, else behind "answer is", else the last one; or None."""
+    tail = text[-_TAIL:]
+    for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
+        found = [letter for letter in _LETTER.findall(place) if letter in letters]
+        if found:
+            return found[which]
+    return None

@@ -1,0 +1,214 @@
+"""Reading the data folder: every row is checked, and a bad one is named by file and line."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from manifold_lora.experiments.answers import number_value
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+# Above this a float no longer holds every whole number, and no word problem has such an answer.
+_LARGEST_ANSWER = 1e15
+
+
+class DataError(ManifoldLoraError):
+    """A data file that cannot be used; the message starts with ``path:line:``."""
+
+
+def _printable(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    for mark in text:
+        if (ord(mark) < 32 and mark not in "\t\n\r") or 0xD800 <= ord(mark) <= 0xDFFF:
+            raise ValueError(f"holds the control character {mark!r}")
+    return text
+
+
+def _numeric(text: str) -> str:
+    value = number_value(text)
+    if value is None or not math.isfinite(value) or abs(value) > _LARGEST_ANSWER:
+        raise ValueError("is not a finite number up to 1e15")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+Number = Annotated[str, AfterValidator(_printable), AfterValidator(_numeric)]
+Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
+
+
+class Row(BaseModel):
+    """A row of the schema in data/README.md: no unknown field, no field of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    instruction: Text
+
+
+class ProblemRow(Row):
+    """A row of ``tests/*.json`` whose answer is a number."""
+
+    id: Text
+    answer: Number
+
+
+class ChoiceRow(Row):
+    """A row of ``tests/AQuA.json``: the answer is one of the letters that the instruction offers."""
+
+    id: Text
+    answer: Letter
+
+
+class EquationRow(Row):
+    """A row of ``train/mawps*_equations.jsonl``."""
+
+    source: Text
+    output: Text
+    answer: Number
+    equation: Text
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+@dataclass(frozen=True)
+class DataFile(Generic[AnyRow]):
+    """The good rows of a file, one line for each row left out, and the sha256 of the bytes read."""
+
+    path: Path
+    rows: list[AnyRow]
+    skipped: list[str]
+    sha256: str
+
+
+def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) -> DataFile[AnyRow]:
+    """Read a JSON list of objects (``.json``) or one object a line (``.jsonl``).
+
+    Args:
+        path: the file.
+        schema: the row it must hold.
+        max_bad_records: rows that may be left out, each with its reason in ``skipped``.
+
+    Raises:
+        DataError: no such file, not UTF-8, not the format, no row, or more bad rows than allowed.
+    """
+    path = Path(path)
+    content = _read_bytes(path)
+    records = _json_lines if path.suffix == ".jsonl" else _json_list
+    rows: list[AnyRow] = []
+    skipped: list[str] = []
+    seen: dict[str, int] = {}
+    for line, parse in records(path, _decode(path, content)):
+        try:
+            row = _checked(path, line, parse, schema)
+            _check_new(path, line, row, seen)
+        except DataError as error:
+            skipped.append(str(error))
+            if len(skipped) > max_bad_records:
+                raise
+        else:
+            rows.append(row)
+    if not rows:
+        raise DataError(f"{path}:1: rows", "none", "at least one row")
+    return DataFile(path, rows, skipped, hashlib.sha256(content).hexdigest())
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        names = [other.name for other in path.parent.glob("*.json*")] if path.parent.is_dir() else []
+        raise DataError(f"{path}: file", error.strerror or "unreadable", sorted(names)) from error
+
+
+def _decode(path: Path, content: bytes) -> str:
+    if content.startswith(b"\xef\xbb\xbf"):
+        raise DataError(f"{path}:1: encoding", "a byte order mark", "UTF-8 without one")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: encoding", content[error.start : error.end], "UTF-8") from error
+
+
+Record = tuple[int, Callable[[], Any]]
+
+
+def _json_lines(path: Path, text: str) -> Iterator[Record]:
+    for line, record in enumerate(text.split("\n"), start=1):
+        if record.strip():
+            yield line, lambda record=record: _DECODER.decode(record)  # type: ignore[misc]
+
+
+def _json_list(path: Path, text: str) -> Iterator[Record]:
+    """The objects of a list one by one, so that a bad one is known by its line."""
+    position = _skip(text, 0)
+    if text[position : position + 1] != "[":
+        raise DataError(f"{path}:1: file", text[position : position + 20], "a JSON list of objects")
+    position, closed = _skip(text, position + 1), False
+    while not closed:
+        if text[position : position + 1] == "]":
+            break
+        line = text.count("\n", 0, position) + 1
+        try:
+            value, position = _DECODER.raw_decode(text, position)
+        except ValueError as error:
+            # Where an object ends is unknown from here on: nothing after it can be read.
+            raise DataError(f"{path}:{line}: JSON", str(error), "a list of objects") from error
+        yield line, lambda value=value: value  # type: ignore[misc]
+        position = _skip(text, position)
+        closed = text[position : position + 1] == "]"
+        if not closed and text[position : position + 1] != ",":
+            raise DataError(
+                f"{path}:{line}: JSON", text[position : position + 20], "',' or ']' after an object"
+            )
+        position = _skip(text, position + 1)
+
+
+def _skip(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"a key is given twice among {keys}")
+    return dict(pairs)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+
+
+def _checked(path: Path, line: int, parse: Callable[[], Any], schema: type[AnyRow]) -> AnyRow:
+    try:
+        return schema.model_validate(parse())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "row"
+        raise DataError(f"{path}:{line}: {field}", _short(first["input"]), first["msg"]) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}:{line}: JSON", str(error), "one object") from error
+
+
+def _short(value: object) -> object:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_new(path: Path, line: int, row: Row, seen: dict[str, int]) -> None:
+    identity = getattr(row, "id", None)
+    if identity is None:
+        return
+    if identity in seen:
+        raise DataError(f"{path}:{line}: id", identity, f"an id not yet used (line {seen[identity]} has it)")
+    seen[identity] = line

@@ -1,0 +1,167 @@
+"""Real word problems: the model writes the equation over N0, N1, ..., the value is judged."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+
+from manifold_lora.experiments.answers import equal_numbers, extract_number
+from manifold_lora.experiments.data import DataError, DataFile, EquationRow, ProblemRow, Row, read_rows
+from manifold_lora.experiments.equations import count_operations, evaluate_equation, parse_equation
+from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
+from manifold_lora.experiments.tasks.problems import generated_problems
+from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
+
+_TRAIN = ("train/mawps_train_equations.jsonl", "train/mawps_single_train_equations.jsonl")
+_VALIDATION = "train/mawps_valid_equations.jsonl"
+_TESTS = {"mawps": "tests/mawps.json", "addsub": "tests/AddSub.json", "svamp": "tests/SVAMP.json"}
+# Gold answers in these files are rounded to whole cents or less; an equation further off is a wrong label.
+_LABEL_TOLERANCE = 0.011
+
+
+def normalise(question: str) -> str:
+    """Letters and digits alone, lower-case: two questions equal in this are the same question."""
+    return re.sub(r"[^a-z0-9]", "", question.lower())
+
+
+@dataclass(frozen=True)
+class _Files:
+    train: list[DataFile[EquationRow]]
+    validation: DataFile[EquationRow]
+    tests: dict[str, DataFile[ProblemRow]]
+
+    def all(self) -> list[DataFile]:  # type: ignore[type-arg]
+        return [*self.train, self.validation, *self.tests.values()]
+
+
+class WordProblems(Task):
+    """MAWPS and MAWPS-single to learn from; MAWPS, AddSub and SVAMP to be judged by.
+
+    Validation and training rows that occur in a test file are left out and counted, and so are training rows
+    that occur in validation (normalised text, as in the README of the data folder).
+
+    Raises:
+        DataError: a file is missing or malformed, or no row is left.
+    """
+
+    name = "word_problems"
+
+    def __init__(
+        self,
+        data: Path,
+        seed: int = 0,
+        style: str = "equation",
+        limit: int | None = None,
+        max_bad_records: int = 0,
+    ) -> None:
+        if not data.is_dir():
+            raise DataError("data folder", str(data), "a folder with train/ and tests/")
+        self._data, self._seed, self._style, self._limit = data, seed, style, limit
+        self._files = _Files(
+            [read_rows(data / name, EquationRow, max_bad_records) for name in _TRAIN],
+            read_rows(data / _VALIDATION, EquationRow, max_bad_records),
+            {name: read_rows(data / path, ProblemRow, max_bad_records) for name, path in _TESTS.items()},
+        )
+        self._notes: dict[str, int] = {"malformed rows": sum(len(file.skipped) for file in self._files.all())}
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The three splits, the training rows in an order that the seed gives."""
+        tests = {name: [self._tested(row) for row in file.rows] for name, file in self._files.tests.items()}
+        tested = {normalise(row.instruction) for file in self._files.tests.values() for row in file.rows}
+        validation = self._learned("validation", self._files.validation.rows, tested)
+        chosen = {normalise(row.instruction) for row in self._files.validation.rows}
+        train = self._learned(
+            "train", [row for file in self._files.train for row in file.rows], tested, chosen
+        )
+        if not train or not validation:
+            raise DataError(f"{self._data}: rows", "none", "training and validation rows outside the tests")
+        Random(f"word-problems-{self._seed}").shuffle(train)
+        return Splits(train, validation, tests).first(self._limit)
+
+    def _learned(
+        self, split: str, rows: list[EquationRow], tested: set[str], chosen: Iterable[str] = ()
+    ) -> list[Example]:
+        """The rows with a usable equation whose question is new; counts the others by their reason."""
+        examples: list[Example] = []
+        counts = dict.fromkeys(("in a test", "in validation", "repeated", "without equation"), 0)
+        seen: set[str] = set()
+        for index, row in enumerate(rows):
+            key, example = normalise(row.instruction), self._labelled(row, f"{split}-{index}")
+            if key in tested:
+                counts["in a test"] += 1
+            elif key in chosen:
+                counts["in validation"] += 1
+            elif key in seen:
+                counts["repeated"] += 1
+            elif example is None:
+                counts["without equation"] += 1
+            else:
+                examples.append(example)
+            seen.add(key)
+        self._notes |= {f"{split} rows {reason}": count for reason, count in counts.items()}
+        return examples
+
+    def _labelled(self, row: EquationRow, identity: str) -> Example | None:
+        question, numbers = map_quantities(row.instruction)
+        target = map_equation(row.equation, numbers)
+        tree = parse_equation(target or "")
+        value = evaluate_equation(target or "", numbers)
+        if target is None or tree is None or not equal_numbers(value, row.answer, _LABEL_TOLERANCE):
+            return None
+        steps = f"{min(count_operations(tree), 3)} steps"
+        if self._style == "text":
+            return Example(identity, _ask(row), f" {row.output}", row.answer, steps)
+        return Example(identity, f"{question} =>", target, repr(value), steps, numbers)
+
+    def _tested(self, row: ProblemRow) -> Example:
+        question, numbers = map_quantities(row.instruction)
+        size = f"{len(numbers)} numbers"
+        if self._style == "text":
+            return Example(row.id, _ask(row), "", row.answer, size)
+        return Example(row.id, f"{question} =>", "", row.answer, size, numbers)
+
+    def score(self, example: Example, output: str) -> Scored:
+        """The value of the equation, or the last number of a text, within 1e-3 of the answer."""
+        if self._style == "text":
+            found = extract_number(output)
+            return Scored(found or "", equal_numbers(found, example.answer))
+        value = evaluate_equation(output, example.numbers)
+        return Scored("" if value is None else f"{value:.10g}", equal_numbers(value, example.answer))
+
+    @property
+    def base_spec(self) -> BaseSpec:
+        """A Llama of three layers that has read equations before."""
+        return BaseSpec(
+            hidden_size=96,
+            layers=3,
+            heads=4,
+            intermediate_size=192,
+            steps=1200,
+            batch_size=32,
+            learning_rate=3e-3,
+            max_positions=160,
+        )
+
+    def pretraining_texts(self) -> Iterator[Document]:
+        """Generated problems with equations, then the training questions as plain text."""
+        yield from generated_problems(6000, Random(f"word-problems-base-{self._seed}"))
+        for example in self.train:
+            yield Document(example.prompt)
+
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """The sha256 of every file read."""
+        return {str(file.path.relative_to(self._data)): file.sha256 for file in self._files.all()}
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """Rows left out and why."""
+        _ = self.splits
+        return dict(self._notes)
+
+
+def _ask(row: Row) -> str:
+    return f"Question: {row.instruction}\nAnswer:"
