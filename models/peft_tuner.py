@@ -1,0 +1,106 @@
+"""peft's LoRA tuner with a manifold in every adapted layer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from peft import LoraModel
+from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
+from torch import nn
+
+from manifold_lora.adapters.manifold_lora import ManifoldUpdate
+from manifold_lora.manifolds.errors import LinearOnlyError
+from manifold_lora.models.layer_support import check_layer, is_transposed
+from manifold_lora.models.targets import check_default_targets, check_targets
+from manifold_lora.models.variant import CONTAINER, WHY_NOT_LINEAR, attach, is_plain
+
+
+class ManifoldLoraModel(LoraModel):
+    """The tuner behind ``get_peft_model(model, ManifoldLoraConfig(...))``.
+
+    lora_A (r, n) and lora_B (m, r) keep their standard names and shapes; the geometry of each adapter lives
+    beside them in ``layer.lora_manifold[adapter_name]``. Raises ManifoldLoraError before a weight is touched
+    where a layer cannot carry the adapter, and LinearOnlyError where a non-linear adapter would be merged.
+    """
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """peft's injection, after checking that every target exists and can carry the adapter."""
+        config = self.peft_config[adapter_name]
+        model_config = self.get_model_config(model)
+        check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
+        config = _maybe_include_all_linear_layers(self._prepare_adapter_config(config, model_config), model)
+        targets = check_targets(model, config)
+        # What peft would do layer by layer, with a warning each time.
+        config.fan_in_fan_out = all(is_transposed(model.get_submodule(name)) for name in targets)
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+
+    def _create_and_replace(
+        self,
+        lora_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **kwargs: Any,
+    ) -> None:
+        super()._create_and_replace(
+            lora_config, adapter_name, target, target_name, parent, current_key, **kwargs
+        )
+        layer = getattr(parent, target_name)
+        update = ManifoldUpdate(lora_config.spec(), layer.in_features, layer.r[adapter_name])
+        attach(layer, adapter_name, update)
+
+    @staticmethod
+    def _create_new_module(
+        lora_config: Any, adapter_name: str, target: nn.Module, **kwargs: Any
+    ) -> nn.Module:
+        module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
+        return check_layer(module, kwargs.get("target_name", type(target).__name__))
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """Merge linear adapters into the base weights. Raises LinearOnlyError, weights untouched."""
+        self._refuse_non_linear("merge_adapter", adapter_names)
+        super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+
+    def add_weighted_adapter(self, adapters: list[str], *args: Any, **kwargs: Any) -> None:
+        """Combine adapters whose update is B A x into a new one. Raises LinearOnlyError, nothing added."""
+        self._refuse_non_linear("add_weighted_adapter", adapters)
+        for layer in self._manifold_layers():
+            for name in set(adapters) & set(getattr(layer, CONTAINER)):
+                if not is_plain(layer, name):
+                    hint = "its norm scaling multiplies B A by a factor that the combined adapter would lose"
+                    raise LinearOnlyError(
+                        "add_weighted_adapter", name, "adapters whose update is B A x", hint
+                    )
+        super().add_weighted_adapter(adapters, *args, **kwargs)
+
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+        if merge:
+            self._refuse_non_linear("merge_and_unload", kwargs.get("adapter_names"))
+        return super()._unload_and_optionally_merge(merge=merge, **kwargs)
+
+    def _refuse_non_linear(self, action: str, adapter_names: Iterable[str] | None) -> None:
+        names = set(self.active_adapters if adapter_names is None else adapter_names)
+        for layer in self._manifold_layers():
+            for name in names & set(getattr(layer, CONTAINER)):
+                if not getattr(layer, CONTAINER)[name].is_linear:
+                    hint = f"{WHY_NOT_LINEAR}; serve the adapter unmerged"
+                    raise LinearOnlyError(
+                        action, name, "adapters with a linear update (euclidean, tangent)", hint
+                    )
+
+    def _manifold_layers(self) -> list[LoraLayer]:
+        return [
+            module
+            for module in self.modules()
+            if isinstance(module, LoraLayer) and hasattr(module, CONTAINER)
+        ]
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        # peft looks for the adapter's name in the last two places of a key; a geometry's parameters lie deeper.
+        inside = f".{CONTAINER}.{adapter_name}."
+        if inside in key:
+            return key.replace(inside, f".{CONTAINER}.")
+        return super()._remove_adapter_name_from_key(key, adapter_name)

@@ -1,0 +1,104 @@
+"""Checks that an adapter lands where its config says, before the model is touched."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
+
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+from torch import nn
+
+from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.layer_support import SUPPORTED, unsupported_reason
+
+
+def check_default_targets(
+    model: nn.Module, config: LoraConfig, defaults: Collection[str], model_type: str | None
+) -> None:
+    """Raise UnknownNameError if ``target_modules`` is unset and peft has no default for this model type."""
+    if config.target_modules is None and model_type not in defaults:
+        raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
+
+
+def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
+    """The names of the modules that ``config`` adapts in ``model``; ``target_modules`` must be resolved.
+
+    Raises UnknownNameError for a target, ``modules_to_save`` or pattern that names nothing (with the nearest
+    name), and ManifoldLoraError for zero adapted layers or a module that cannot carry the adapter.
+    """
+    modules = dict(_own_modules(model))
+    linear = _linear_names(modules)
+    _check_known("target_modules", config.target_modules, modules, linear)
+    _check_known("modules_to_save", config.modules_to_save, modules, [_leaf(name) for name in modules])
+    matched = [name for name in modules if check_target_module_exists(config, name)]
+    if not matched:
+        raise UnknownNameError(
+            "target_modules", _shown(config.target_modules), linear, _nothing(config, linear)
+        )
+    for name in matched:
+        reason = unsupported_reason(modules[name])
+        if reason:
+            raise ManifoldLoraError("target module", name, ", ".join(linear) or SUPPORTED, reason)
+    for where in ("rank_pattern", "alpha_pattern"):
+        _check_pattern(where, getattr(config, where) or {}, matched)
+    return matched
+
+
+def _linear_names(modules: dict[str, nn.Module]) -> list[str]:
+    return sorted({_leaf(name) for name, module in modules.items() if unsupported_reason(module) is None})
+
+
+def _own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Named modules outside the inner life of adapters that are already there."""
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if not name or name.startswith(inside or ("\0",)):
+            continue
+        if isinstance(module, BaseTunerLayer):
+            inside += (f"{name}.",)
+        yield name, module
+
+
+def _check_known(
+    where: str, wanted: str | Iterable[str] | None, modules: dict[str, nn.Module], allowed: list[str]
+) -> None:
+    if wanted is None or isinstance(wanted, str):
+        return
+    for name in sorted(wanted):
+        if not any(key == name or key.endswith(f".{name}") for key in modules):
+            raise UnknownNameError(where, name, sorted(set(allowed)), _fused_hint(name, modules))
+
+
+def _fused_hint(name: str, modules: dict[str, nn.Module]) -> str:
+    """The reason, if the name belongs to a fused 3-dimensional parameter rather than to a module."""
+    for key, module in modules.items():
+        for parameter_name, parameter in module.named_parameters(recurse=False):
+            if parameter_name == name and parameter.dim() == 3:
+                return f"{key}.{name} is a fused mixture-of-experts parameter, not a linear layer"
+    return ""
+
+
+def _check_pattern(where: str, pattern: dict[str, object], matched: list[str]) -> None:
+    for key in pattern:
+        if not any(re.match(rf"(.*\.)?({key})$", name) for name in matched):
+            raise UnknownNameError(where, key, sorted({_leaf(name) for name in matched}))
+
+
+def _nothing(config: LoraConfig, linear: list[str]) -> str:
+    """The hint for zero adapted layers: the nearest name, else which other option narrowed the choice."""
+    target = config.target_modules
+    near = (
+        get_close_matches(target.split(".")[-1], linear, n=1, cutoff=0.5) if isinstance(target, str) else []
+    )
+    if near:
+        return f"no layer would be adapted; did you mean {near[0]!r}?"
+    narrowed = [n for n in ("exclude_modules", "layers_to_transform", "layers_pattern") if getattr(config, n)]
+    return "no layer would be adapted" + (f"; see {', '.join(narrowed)}" if narrowed else "")
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _shown(target: str | Iterable[str] | None) -> str:
+    return target if isinstance(target, str) else ", ".join(sorted(target or []))

@@ -1,0 +1,91 @@
+"""The LoRA variant that sends one layer's update through its manifold."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import LoraLayer, LoraVariant
+from peft.utils.other import transpose
+from torch import nn
+
+from manifold_lora.adapters.manifold_lora import ManifoldUpdate
+from manifold_lora.manifolds.errors import LinearOnlyError
+
+CONTAINER = "lora_manifold"
+WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
+
+
+class ManifoldVariant(LoraVariant):
+    """y = W x + scaling * update(dropout(x), A, B), with ``update`` from ``layer.lora_manifold``."""
+
+    def __init__(self, is_linear: bool) -> None:
+        self.is_linear = is_linear
+
+    def supports_lora_conversion(self) -> bool:
+        """Whether plain LoRA weights can say the same; true for the linear arms only."""
+        return self.is_linear
+
+    @staticmethod
+    def init(module: LoraLayer, adapter_name: str, **kwargs: Any) -> None:
+        """Nothing: ``attach`` has built the geometry before the variant is in place."""
+
+    @staticmethod
+    def forward(
+        module: LoraLayer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """The layer's whole output (..., m) from its input x (..., n) and the base output (..., m)."""
+        lora_A, lora_B = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
+        update = getattr(module, CONTAINER)[active_adapter]
+        delta = update(module.lora_dropout[active_adapter](x), lora_A, lora_B)
+        return result + delta * module.scaling[active_adapter]
+
+    @staticmethod
+    def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """A new weight with the adapter added. Raises LinearOnlyError for a non-linear adapter."""
+        return orig_weight + delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+    @staticmethod
+    def merge_unsafe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> None:
+        """Add the adapter to the weight in place. Raises LinearOnlyError before any change."""
+        orig_weight.data += delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+    @staticmethod
+    def unmerge(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """The weight without the adapter."""
+        return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+
+def attach(layer: LoraLayer, adapter_name: str, update: ManifoldUpdate) -> None:
+    """Give one adapter of a LoRA layer its geometry and the variant that uses it."""
+    if not hasattr(layer, CONTAINER):
+        layer.add_module(CONTAINER, nn.ModuleDict())
+        # peft walks these names to switch, freeze, move and delete an adapter.
+        layer.adapter_layer_names = (*layer.adapter_layer_names, CONTAINER)
+        # Everything that linearises an adapter asks this method, torchao's merge included, which never asks
+        # the variant.
+        layer.get_delta_weight = partial(delta_weight, layer)
+    getattr(layer, CONTAINER)[adapter_name] = update
+    layer.lora_variant[adapter_name] = ManifoldVariant(update.is_linear)
+    layer._move_adapter_to_device_of_base_layer(adapter_name)
+
+
+def delta_weight(layer: LoraLayer, adapter: str) -> torch.Tensor:
+    """The weight that a linear adapter adds, in the layout of the base weight.
+
+    Raises LinearOnlyError for an adapter whose update is not linear in its input.
+    """
+    if adapter not in getattr(layer, CONTAINER):
+        return type(layer).get_delta_weight(layer, adapter)
+    update = getattr(layer, CONTAINER)[adapter]
+    if not update.is_linear:
+        raise LinearOnlyError("merge", adapter, "adapters whose update is linear", WHY_NOT_LINEAR)
+    lora_A, lora_B = layer.lora_A[adapter].weight.float(), layer.lora_B[adapter].weight.float()
+    # A linear map is its values on a basis: exact for every linear arm, whatever factor it carries.
+    columns = update(torch.eye(layer.in_features, device=lora_A.device), lora_A, lora_B)
+    return transpose(columns.T, getattr(layer, "fan_in_fan_out", False)) * layer.scaling[adapter]
+
+
+def is_plain(layer: LoraLayer, adapter: str) -> bool:
+    """Whether a linear adapter adds exactly scaling * B A, as a plain LoRA of the same weights would."""
+    plain = type(layer).get_delta_weight(layer, adapter)
+    return torch.allclose(delta_weight(layer, adapter), plain, rtol=1e-4, atol=1e-7)
