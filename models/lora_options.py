@@ -43,7 +43,7 @@ def refuse_linear_only(config: LoraConfig) -> None:
 
 
 def check_numbers(config: LoraConfig) -> None:
-    """Raise ManifoldLoraError unless every rank is a positive integer and every alpha is finite and not zero."""
+    """Raise ManifoldLoraError unless ranks are positive integers and alphas finite and not zero."""
     for where, rank in {"r": config.r, **_entries("rank_pattern", config.rank_pattern)}.items():
         if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
             raise ManifoldLoraError(where, rank, "an integer of at least 1")

@@ -8,7 +8,7 @@ from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from torch import nn
 
-from manifold_lora.adapters.manifold_lora import ManifoldUpdate
+from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.errors import LinearOnlyError
 from manifold_lora.models.layer_support import check_layer, is_transposed
 from manifold_lora.models.targets import check_default_targets, check_targets
@@ -99,7 +99,7 @@ class ManifoldLoraModel(LoraModel):
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        # peft looks for the adapter's name in the last two places of a key; a geometry's parameters lie deeper.
+        # peft looks for the adapter's name in the last two places of a key; ours can lie deeper.
         inside = f".{CONTAINER}.{adapter_name}."
         if inside in key:
             return key.replace(inside, f".{CONTAINER}.")

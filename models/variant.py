@@ -8,7 +8,7 @@ from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from peft.utils.other import transpose
 from torch import nn
 
-from manifold_lora.adapters.manifold_lora import ManifoldUpdate
+from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.errors import LinearOnlyError
 
 CONTAINER = "lora_manifold"

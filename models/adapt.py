@@ -1,0 +1,27 @@
+"""Putting an adapter, ours or peft's own, on a base model."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+
+
+def adapt(model: nn.Module, config: PeftConfig, adapter_name: str = "default") -> PeftModel:
+    """``peft.get_peft_model`` without warnings that are not about the caller.
+
+    Raises ManifoldLoraError for a ``ManifoldLoraConfig`` that does not fit the model.
+    """
+    with quiet_peft():
+        return get_peft_model(model, config, adapter_name=adapter_name)
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Silence peft's own reads of what transformers deprecates: nobody outside peft can act on them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+        )
+        yield

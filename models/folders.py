@@ -1,0 +1,63 @@
+"""Model and adapter folders: found, complete and free of pickles, or a reason why not."""
+
+import os
+from pathlib import Path
+
+from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether ``name`` means a folder rather than ``owner/model`` on the Hugging Face hub."""
+    return (
+        os.path.isdir(name)
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+        or os.sep == "\\" in name
+    )
+
+
+def existing_folder(what: str, name: str) -> Path:
+    """The folder, or UnknownNameError naming the nearest folder beside where it should be."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    parent = folder.parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    beside = [str(parent / entry.name) for entry in parent.iterdir() if entry.is_dir()]
+    raise UnknownNameError(what, str(folder), nearby_folders(str(folder), beside) or f"a folder in {parent}")
+
+
+def nearby_folders(name: str, candidates: list[str]) -> list[str]:
+    """The candidates that look most like ``name``, nearest first, so that messages stay short."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, candidates, n=5, cutoff=0.6)
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise ManifoldLoraError unless the folder holds a config and safetensors weights."""
+    _require(folder, "model folder", "config.json")
+    _require_safetensors(
+        folder, "model folder", ("model*.safetensors", "*.safetensors"), "pytorch_model*.bin"
+    )
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """Raise ManifoldLoraError unless the folder holds an adapter's config and safetensors weights."""
+    _require(folder, "adapter folder", "adapter_config.json")
+    _require_safetensors(folder, "adapter folder", ("adapter_model.safetensors",), "adapter_model.bin")
+
+
+def _require(folder: Path, what: str, filename: str) -> None:
+    if not (folder / filename).is_file():
+        raise ManifoldLoraError(what, str(folder), f"a folder with {filename}")
+
+
+def _require_safetensors(folder: Path, what: str, wanted: tuple[str, ...], pickled: str) -> None:
+    if any(any(folder.glob(pattern)) for pattern in wanted):
+        return
+    hint = "its weights are pickle files, which can run code; save them again as safetensors"
+    raise ManifoldLoraError(
+        what, str(folder), f"a folder with {wanted[0]}", hint if any(folder.glob(pickled)) else ""
+    )

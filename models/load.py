@@ -1,0 +1,117 @@
+"""Loading a base model of any causal architecture, or an adapter on its base, by name or folder."""
+
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models import peft_config  # noqa: F401  (registers MANIFOLD_LORA, so its checkpoints load)
+from manifold_lora.models.adapt import quiet_peft
+from manifold_lora.models.checkpoint import check_loaded
+from manifold_lora.models.folders import (
+    check_adapter_folder,
+    check_model_folder,
+    existing_folder,
+    is_folder_name,
+)
+
+
+def load_base(
+    name_or_path: str,
+    dtype: torch.dtype | str = "auto",
+    *,
+    device: torch.device | str | None = None,
+    revision: str | None = None,
+    **options: Any,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer, from safetensors and without running code of the checkpoint.
+
+    Args:
+        name_or_path: a folder, or ``owner/model`` on the Hugging Face hub (read from its cache when offline).
+        dtype: the dtype of the weights; ``"auto"`` keeps the one they were saved in.
+        device: where to put the model; by default the CPU, or what ``device_map`` among the options says.
+        revision: the hub revision.
+        options: passed to ``AutoModelForCausalLM.from_pretrained`` (``quantization_config``, ``device_map``).
+
+    Raises ManifoldLoraError for a missing or incomplete folder (with the nearest name), pickled weights, an
+    architecture that is not a causal language model, weights that do not fit it, or a missing tokenizer.
+    """
+    name = str(name_or_path)
+    local = is_folder_name(name)
+    if local:
+        folder = existing_folder("model folder", name)
+        check_model_folder(folder)
+        name = str(folder)
+    common = {"revision": revision, "trust_remote_code": False, "local_files_only": local}
+    common = {key: value for key, value in common.items() if value is not None}
+    tokenizer = _tokenizer(name, common)
+    model = _model(name, {**common, "dtype": dtype, "use_safetensors": True, **options})
+    return (model.to(device) if device is not None else model), tokenizer
+
+
+def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ManifoldLoraError(
+            "model", name, "a causal language model in safetensors", _first_line(error)
+        ) from error
+    for problem in ("missing_keys", "mismatched_keys"):
+        if found.get(problem):
+            some = ", ".join(sorted(str(key) for key in found[problem])[:3])
+            hint = f"{problem.replace('_', ' ')}: {some}; the model would start from random weights there"
+            raise ManifoldLoraError("weights of model", name, "weights for every parameter", hint)
+    return model
+
+
+def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifoldLoraError(
+            "tokenizer", name, "a folder with tokenizer.json", _first_line(error)
+        ) from error
+    if tokenizer.pad_token_id is None:
+        # Padding is masked wherever we use it, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_adapter(
+    path: str, model: PreTrainedModel | None = None, *, is_trainable: bool = False, **options: Any
+) -> PeftModel:
+    """A saved adapter, ours or peft's own, on its base model.
+
+    Args:
+        path: the folder that ``save_pretrained`` or ``save_adapter`` wrote.
+        model: the base model; by default the one named in the adapter's config, by ``load_base``.
+        is_trainable: whether to go on training it.
+        options: passed to ``load_base``.
+
+    Raises ManifoldLoraError for a missing folder, pickled weights, or weights that do not fit the model.
+    """
+    folder = existing_folder("adapter folder", str(path))
+    check_adapter_folder(folder)
+    if model is None:
+        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        if not base:
+            raise ManifoldLoraError(
+                "base model of adapter", None, "a name in adapter_config.json", "pass model="
+            )
+        model, _ = load_base(base, **options)
+    try:
+        with quiet_peft():
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
+    except RuntimeError as error:
+        raise ManifoldLoraError(
+            "adapter", str(folder), "weights that fit the model", _first_line(error)
+        ) from error
+    check_loaded(adapted, folder)
+    return adapted
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
