@@ -44,7 +44,8 @@ def parse_equation(text: str) -> Equation | None:
 
 
 def _tokenise(text: str) -> list[str]:
-    tokens, position, text = [], 0, text[: 16 * _MAX_TOKENS].strip()
+    tokens: list[str] = []
+    position, text = 0, text[: 16 * _MAX_TOKENS].strip()
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None or len(tokens) == _MAX_TOKENS:

@@ -32,7 +32,7 @@ class _Files:
     validation: DataFile[EquationRow]
     tests: dict[str, DataFile[ProblemRow]]
 
-    def all(self) -> list[DataFile]:  # type: ignore[type-arg]
+    def all(self) -> list[DataFile]:
         return [*self.train, self.validation, *self.tests.values()]
 
 
@@ -66,9 +66,13 @@ class WordProblems(Task):
         )
         self._notes: dict[str, int] = {"malformed rows": sum(len(file.skipped) for file in self._files.all())}
 
-    @cached_property
+    @property
     def splits(self) -> Splits:
         """The three splits, the training rows in an order that the seed gives."""
+        return self._splits.first(self._limit)
+
+    @cached_property
+    def _splits(self) -> Splits:
         tests = {name: [self._tested(row) for row in file.rows] for name, file in self._files.tests.items()}
         tested = {normalise(row.instruction) for file in self._files.tests.values() for row in file.rows}
         validation = self._learned("validation", self._files.validation.rows, tested)
@@ -79,7 +83,7 @@ class WordProblems(Task):
         if not train or not validation:
             raise DataError(f"{self._data}: rows", "none", "training and validation rows outside the tests")
         Random(f"word-problems-{self._seed}").shuffle(train)
-        return Splits(train, validation, tests).first(self._limit)
+        return Splits(train, validation, tests)
 
     def _learned(
         self, split: str, rows: list[EquationRow], tested: set[str], chosen: Iterable[str] = ()
@@ -148,7 +152,7 @@ class WordProblems(Task):
     def pretraining_texts(self) -> Iterator[Document]:
         """Generated problems with equations, then the training questions as plain text."""
         yield from generated_problems(6000, Random(f"word-problems-base-{self._seed}"))
-        for example in self.train:
+        for example in self._splits.train:
             yield Document(example.prompt)
 
     @property
@@ -159,7 +163,7 @@ class WordProblems(Task):
     @property
     def notes(self) -> dict[str, int]:
         """Rows left out and why."""
-        _ = self.splits
+        _ = self._splits
         return dict(self._notes)
 
 

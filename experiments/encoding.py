@@ -1,0 +1,59 @@
+"""Text to token ids and padded batches; the loss counts the target alone."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+class Encoded(TypedDict):
+    """Token ids, and the ids to predict (IGNORED where the loss does not count)."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """The ids of a prompt, with whatever the tokenizer puts before a text."""
+    return list(tokenizer(prompt)["input_ids"])
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> Encoded:
+    """Prompt, target and end of sequence; labels only on the last two.
+
+    Both are encoded apart, so that the prompt has the same ids in training and in generation.
+    """
+    before = encode_prompt(tokenizer, prompt)
+    after = [*tokenizer(target, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return Encoded(input_ids=[*before, *after], labels=[*[IGNORED] * len(before), *after])
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills a batch up; masked wherever it is used."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def pad_right(encoded: Sequence[Encoded], filler: int) -> dict[str, Tensor]:
+    """A training batch: ``input_ids``, ``attention_mask`` and ``labels``, each (batch, longest)."""
+    longest = max(len(item["input_ids"]) for item in encoded)
+    return {
+        "input_ids": _filled([item["input_ids"] for item in encoded], longest, filler),
+        "attention_mask": _filled([[1] * len(item["input_ids"]) for item in encoded], longest, 0),
+        "labels": _filled([item["labels"] for item in encoded], longest, IGNORED),
+    }
+
+
+def pad_left(prompts: Sequence[list[int]], filler: int) -> dict[str, Tensor]:
+    """A generation batch: ``input_ids`` and ``attention_mask``, each (batch, longest), fillers first."""
+    longest = max(map(len, prompts))
+    ids = [[filler] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def _filled(rows: list[list[int]], longest: int, filler: int) -> Tensor:
+    return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
