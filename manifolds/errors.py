@@ -17,7 +17,9 @@ class ManifoldLoraError(ValueError):
     def __init__(self, asked: str, got: object, allowed: str | Iterable[str] = "", hint: str = "") -> None:
         names = [] if isinstance(allowed, str) else [str(name) for name in allowed]
         if not hint and isinstance(got, str):
-            hint = "".join(f"did you mean {name!r}?" for name in get_close_matches(got, names, n=1, cutoff=0.5))
+            hint = "".join(
+                f"did you mean {name!r}?" for name in get_close_matches(got, names, n=1, cutoff=0.5)
+            )
         self.asked, self.got, self.hint = asked, got, hint
         self.allowed = allowed if isinstance(allowed, str) else ", ".join(names)
         parts = [f"{asked}: got {got!r}"]

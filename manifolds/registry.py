@@ -87,7 +87,7 @@ for _name, _class, _sign, _extra in (
     ("lorentz", "Lorentz", -1, 1),
     ("poincare", "Poincare", -1, 0),
     ("sphere", "Sphere", 1, 1),
+    ("stereographic", "Stereographic", None, 0),
+    ("product", "Product", None, None),
 ):
-    MANIFOLDS.declare(
-        _name, f"manifold_lora.manifolds.{_name}:{_class}", kappa_sign=_sign, extra_dims=_extra
-    )
+    MANIFOLDS.declare(_name, f"manifold_lora.manifolds.{_name}:{_class}", kappa_sign=_sign, extra_dims=_extra)

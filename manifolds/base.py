@@ -1,0 +1,235 @@
+"""The interface of a geometry: primitives to write, derived operations that follow from them."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifold_lora.manifolds import faults, functions, precision
+from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.manifolds.errors import CurvatureError, PointError
+
+_POINTS = ("expmap0", "lift", "projx", "expmap")
+_VECTORS = ("logmap0", "coords", "proju", "inner", "egrad2rgrad", "logmap", "arc", "carry")
+_SIGNS = {-1: "a negative number", 0: "0", 1: "a positive number", None: "any finite number"}
+
+Point = Float[Tensor, "... p"]
+Free = Float[Tensor, "... n"]
+Scalar = Float[Tensor, "... 1"]
+
+
+class Manifold(nn.Module, ABC):
+    """A simply connected geometry, dimension-free: the dimension is the last axis of its arguments.
+
+    Points carry ``n + extra_dims`` coordinates, extra ones first; tangent vectors at a point carry as many
+    as the point; *free* vectors, the tangent vectors at the origin in an orthonormal frame, carry ``n``.
+    Reductions keep the axis. A subclass writes the abstract primitives; ``arc`` and ``carry`` may be
+    replaced where a closed form is known. Half-precision arguments of every operation are computed in
+    float32 and rounded once.
+
+    Args:
+        kappa: the sectional curvature, or a ``Curvature`` that is learned or shared.
+
+    Raises:
+        CurvatureError: kappa is of the wrong sign, zero where curvature is needed, or not finite.
+    """
+
+    kappa_sign: ClassVar[int | None] = None
+    extra_dims: int = 0
+    is_radial: ClassVar[bool] = False
+    wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.WIDER
+
+    def __init__(self, kappa: float | Curvature) -> None:
+        super().__init__()
+        curvature = kappa if isinstance(kappa, Curvature) else Curvature(kappa)
+        sign, asked = self.kappa_sign, f"kappa of {type(self).__name__.lower()}"
+        stated = curvature.stated
+        if sign is not None and (stated > 0) - (stated < 0) != sign:
+            raise CurvatureError(asked, stated, _SIGNS[sign])
+        if sign is not None and curvature.mode == "free":
+            raise CurvatureError(asked, "mode 'free'", "fixed, learned", "'learned' keeps the sign")
+        self.curvature = curvature
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for names, carry in ((_POINTS, precision.carried_point), (_VECTORS, precision.carried_vector)):
+            for name in names:
+                if name in vars(cls) and not getattr(vars(cls)[name], "__isabstractmethod__", False):
+                    setattr(cls, name, carry(vars(cls)[name]))
+
+    @property
+    def kappa(self) -> Float[Tensor, "1"]:
+        """The sectional curvature in effect, shape (1,)."""
+        return self.curvature.kappa
+
+    def store(self, point: Point, dtype: torch.dtype) -> Point:
+        """Round a point to the dtype it is kept in, staying on the manifold."""
+        return point.to(dtype)
+
+    # Primitives -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def expmap0(self, v: Free) -> Point:
+        """The point reached from the origin along the free vector v, at distance |v|."""
+
+    @abstractmethod
+    def logmap0(self, x: Point) -> Free:
+        """The free vector that expmap0 takes to x."""
+
+    @abstractmethod
+    def lift(self, z: Free) -> Point:
+        """The point whose free coordinates are z; saturates at the boundary of a bounded chart."""
+
+    @abstractmethod
+    def coords(self, x: Point) -> Free:
+        """The free coordinates of x, inverse of lift."""
+
+    @abstractmethod
+    def projx(self, x: Point) -> Point:
+        """A point of the manifold near x, x itself if it is on it."""
+
+    @abstractmethod
+    def proju(self, x: Point, u: Point) -> Point:
+        """The orthogonal projection of u on the tangent space at x."""
+
+    @abstractmethod
+    def inner(self, x: Point, u: Point, v: Point) -> Scalar:
+        """The Riemannian inner product of tangent vectors at x."""
+
+    @abstractmethod
+    def egrad2rgrad(self, x: Point, g: Point) -> Point:
+        """The Riemannian gradient for the Euclidean one: inner(x, egrad2rgrad(x, g), u) = <g, u>."""
+
+    @abstractmethod
+    def expmap(self, x: Point, u: Point) -> Point:
+        """The point reached from x along the tangent vector u."""
+
+    @abstractmethod
+    def logmap(self, x: Point, y: Point) -> Point:
+        """The tangent vector at x that expmap takes to y."""
+
+    @abstractmethod
+    def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """The largest distance from the origin that points of this dtype can hold; detached."""
+
+    # Closed forms a geometry may know better ----------------------------------------------------------------
+
+    def arc(self, x: Point, y: Point) -> Scalar:
+        """The length of the geodesic from x to y; by default that of its logarithm."""
+        return self.norm(x, self.logmap(x, y))
+
+    def carry(self, x: Point, y: Point, v: Point) -> Point:
+        """Parallel transport of v along the geodesic from x to y; by default the differential of transvect."""
+        middle = self.midpoint(x, y)
+        # The reflection at x turns v into -v, so one differential of the second reflection is enough.
+        x, v = torch.broadcast_tensors(x, v)
+        return torch.func.jvp(lambda p: self.reflect(middle, p), (x,), (-v,))[1]
+
+    # Derived -----------------------------------------------------------------------------------------------
+
+    @final
+    def origin(
+        self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Float[Tensor, " p"]:
+        """The base point of dimension n, expmap0(0), shape (n + extra_dims,)."""
+        kappa = self.kappa
+        return self.expmap0(torch.zeros(n, dtype=dtype or kappa.dtype, device=device or kappa.device))
+
+    @final
+    def norm(self, x: Point, u: Point) -> Scalar:
+        """The Riemannian length of a tangent vector, gradient 0 at u = 0."""
+        size = functions.scale(u)
+        return size * functions.root(self.inner(x, u / size, u / size))
+
+    @final
+    def dist(self, x: Point, y: Point) -> Scalar:
+        """The geodesic distance, right down to x = y, where its gradient is 0."""
+        return self.arc(x, y)
+
+    @final
+    def geodesic(self, x: Point, y: Point, t: float | Tensor) -> Point:
+        """The point at the fraction t of the way from x to y."""
+        return self.expmap(x, t * self.logmap(x, y))
+
+    @final
+    def midpoint(self, x: Point, y: Point) -> Point:
+        """The point halfway from x to y."""
+        return self.geodesic(x, y, 0.5)
+
+    @final
+    def reflect(self, p: Point, x: Point) -> Point:
+        """The point reflection at p: the isometry that fixes p and reverses its geodesics."""
+        return self.expmap(p, -self.logmap(p, x))
+
+    @final
+    def transvect(self, a: Point, b: Point, x: Point) -> Point:
+        """The isometry that moves a to b along their geodesic, applied to x: two point reflections."""
+        return self.reflect(self.midpoint(a, b), self.reflect(a, x))
+
+    @final
+    def transp(self, x: Point, y: Point, v: Point) -> Point:
+        """Parallel transport of the tangent vector v from x to y along their geodesic."""
+        return self.carry(x, y, v)
+
+    @final
+    def random(
+        self,
+        *size: int,
+        radius: float = 1.0,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Point:
+        """expmap0 of Gaussian free vectors of mean squared length radius^2; ``size`` ends with n."""
+        kappa = self.kappa
+        v = torch.randn(*size, generator=generator, dtype=dtype or kappa.dtype, device=device or kappa.device)
+        return self.expmap0(v * (radius / size[-1] ** 0.5))
+
+    @final
+    def check_point(self, x: Tensor, n: int | None = None) -> None:
+        """Raise unless every row of x is a point (of dimension n, if stated).
+
+        Raises:
+            PointError: integer or NaN entries, another last axis, another device, or off the manifold; says
+                which row and by how much.
+        """
+        fault = faults.point_fault(self, x, n)
+        if fault is not None:
+            raise PointError(f"point of {type(self).__name__.lower()}", fault.got, fault.allowed, fault.hint)
+
+    @final
+    def check_points(self, *points: Tensor) -> None:
+        """Raise unless the points are valid and share dtype, device and last axis.
+
+        Raises:
+            PointError: as check_point, or the tensors differ.
+        """
+        fault = faults.mixed_fault(points)
+        if fault is not None:
+            raise PointError(f"points of {type(self).__name__.lower()}", fault.got, fault.allowed, fault.hint)
+        for x in points:
+            self.check_point(x)
+
+
+class Radial(Manifold):
+    """A geometry that is rotationally symmetric about its origin, stated by two functions of a square.
+
+    ``coords(expmap0(v)) = chart_exp(|v|^2) v`` and ``logmap0(lift(z)) = chart_log(|z|^2) z``. Both factors
+    are smooth at 0 (MATH: the adapters collapse to one scalar per token because of them).
+    """
+
+    is_radial: ClassVar[bool] = True
+
+    @abstractmethod
+    def chart_exp(self, sq: Scalar) -> Scalar:
+        """f with coords(expmap0(v)) = f(|v|^2) v."""
+
+    @abstractmethod
+    def chart_log(self, sq: Scalar) -> Scalar:
+        """g with logmap0(lift(z)) = g(|z|^2) z."""
+
+    @abstractmethod
+    def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """The largest |coords| a point of this dtype may have; inf on an unbounded chart; detached."""

@@ -1,0 +1,22 @@
+"""From a geometry as data to the module."""
+
+from typing import Any, cast
+
+from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.curvature import Curvature, Mode
+from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.spec import PRODUCT, ManifoldSpec
+
+
+def build_manifold(spec: ManifoldSpec | str | dict[str, Any]) -> Manifold:
+    """The geometry a spec, a name or a mapping describes, with its own curvature.
+
+    Raises:
+        ManifoldLoraError: as ManifoldSpec.parse.
+    """
+    spec = ManifoldSpec.parse(spec)
+    make = MANIFOLDS[spec.name]
+    if spec.name == PRODUCT:
+        return cast(Manifold, make([(share, build_manifold(part)) for share, part in spec.parts]))
+    kappa, mode = spec.curvature.kappa, cast(Mode, spec.curvature.mode)
+    return cast(Manifold, make() if kappa is None else make(Curvature(kappa, mode)))

@@ -1,0 +1,121 @@
+"""The conformal chart of signed curvature: ball below zero, plane at zero, stereographic sphere above."""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds import precision
+from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+
+# How many eps a stored point stays inside the boundary of the ball.
+MARGIN = 4.0
+
+
+class Conformal(Radial):
+    """Points x in R^n with metric (2 / (1 + kappa |x|^2))^2; all formulas are analytic in kappa.
+
+    Free vectors are in an orthonormal frame at the origin, so |v| is the distance: x = tanhc(|v|/2R) v/2.
+    The difference y - x enters every formula instead of a Möbius sum, and 1 + kappa |x|^2 is accumulated in
+    float64: near the edge of the ball its digits are the geometry. Source: Skopek et al., arXiv 1911.08411
+    (signed curvature), Ganea et al., arXiv 1805.09112, eq. 4-13; stable forms derived in docs/accuracy.md.
+    """
+
+    wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.EDGE_WIDER
+
+    def _k(self, like: Tensor) -> Tensor:
+        return -self.curvature.at(like.dtype)
+
+    def _factor(self, x: Tensor, k: Tensor) -> Tensor:
+        """alpha = 1 + kappa |x|^2, kept positive on the boundary itself."""
+        return fn.positive(1 - k * fn.square(x))
+
+    def store(self, point: Point, dtype: torch.dtype) -> Point:
+        """Round, after a step back from the boundary that the rounding cannot undo."""
+        shrink = fn.root(fn.within(self._k(point) * fn.square(point), self._edge_tensor(point, dtype)))
+        return (point * shrink).to(dtype)
+
+    def _edge_tensor(self, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """The largest k |x|^2 of a point stored in this dtype."""
+        return like.new_full((1,), (1 - MARGIN * torch.finfo(dtype).eps) ** 2)
+
+    def chart_exp(self, sq: Scalar) -> Scalar:
+        """f = tanhc(k sq/4)/2, with f |v| held inside the ball."""
+        k = self._k(sq)
+        factor = fn.tanhc(k * sq / 4) / 2
+        return factor * fn.root(fn.within(k * factor.square() * sq, self._edge_tensor(sq, sq.dtype)))
+
+    def chart_log(self, sq: Scalar) -> Scalar:
+        """g = 2 atanhc(k sq), sq held inside the ball."""
+        k, edge = self._k(sq), self._edge_tensor(sq, sq.dtype)
+        return 2 * fn.atanhc(fn.capped(k * sq, edge)) * fn.root(fn.within(k * sq, edge))
+
+    def expmap0(self, v: Free) -> Point:
+        """x = tanhc(k |v|^2/4) v/2."""
+        return self.chart_exp(fn.square(v)) * v
+
+    def logmap0(self, x: Point) -> Free:
+        """v = 2 atanhc(k |x|^2) x."""
+        return self.chart_log(fn.square(x)) * x
+
+    def lift(self, z: Free) -> Point:
+        """z, held inside the ball."""
+        return z
+
+    def coords(self, x: Point) -> Free:
+        """z = x."""
+        return x
+
+    def projx(self, x: Point) -> Point:
+        """x, held inside the ball."""
+        return x
+
+    def proju(self, x: Point, u: Point) -> Point:
+        """Every vector is tangent."""
+        return u.expand(torch.broadcast_shapes(x.shape, u.shape))
+
+    def inner(self, x: Point, u: Point, v: Point) -> Scalar:
+        """4 <u, v> / alpha^2."""
+        conformal = 2 / self._factor(x, self._k(x))
+        return fn.dot(conformal * u, conformal * v)
+
+    def egrad2rgrad(self, x: Point, g: Point) -> Point:
+        """alpha^2 g / 4."""
+        return (self._factor(x, self._k(x)) / 2).square() * g
+
+    def expmap(self, x: Point, u: Point) -> Point:
+        """x + alpha (w + k |w|^2 x)/D with w = tanhc(k |u|^2/alpha^2) u/alpha, D = alpha (1 - k |w|^2) + k |x + w|^2."""
+        k = self._k(x)
+        alpha = self._factor(x, k)
+        q = k * fn.square(u / alpha)
+        w = fn.tanhc(q) * u / alpha
+        # 1 - tanh^2 = 1/cosh^2 keeps the digits that 1 - k |w|^2 would lose.
+        beyond = fn.sech_square(q)
+        denominator = alpha * beyond + k * fn.square(x + w)
+        return x + alpha * (w + k * fn.square(w) * x) / denominator
+
+    def logmap(self, x: Point, y: Point) -> Point:
+        """asinhc(h)/(beta sqrt(1 + h)) (alpha d - k |d|^2 x) with d = y - x, h = k |d|^2/(alpha beta)."""
+        k, d = self._k(x), y - x
+        alpha, beta = self._factor(x, k), self._factor(y, k)
+        h = k * fn.square(d) / (alpha * beta)
+        return fn.arcsinhc_over_root(h) / beta * (alpha * d - k * fn.square(d) * x)
+
+    def arc(self, x: Point, y: Point) -> Scalar:
+        """2 |d|/sqrt(alpha beta) asinhc(h)."""
+        k, d = self._k(x), y - x
+        reach = torch.sqrt(self._factor(x, k)) * torch.sqrt(self._factor(y, k))
+        chord = fn.norm(d) / reach
+        return 2 * chord * fn.asinhc(fn.antipodal(k * chord.square()))
+
+    def carry(self, x: Point, y: Point, v: Point) -> Point:
+        """(beta/alpha) gyr[y, -x] v, the gyration written in d = y - x so that it is the identity at d = 0."""
+        k, d = self._k(x), y - x
+        alpha, beta, sq = self._factor(x, k), self._factor(y, k), fn.square(d)
+        xv, dv = fn.dot(x, v), fn.dot(d, v)
+        along_x = k * alpha * dv - k.square() * sq * xv
+        along_d = k.square() * fn.square(x) * dv + k * xv * (alpha - 2 * k * fn.dot(x, d))
+        turn = 2 / (alpha * beta + k * sq)
+        return beta / alpha * (v + turn * (along_x * x - along_d * d))

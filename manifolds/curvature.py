@@ -1,0 +1,71 @@
+"""Sectional curvature as a module: fixed, learned with its sign kept, or free to pass through zero."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError
+
+Mode = Literal["fixed", "learned", "free"]
+MODES = ("fixed", "learned", "free")
+
+
+class Curvature(nn.Module):
+    """A signed sectional curvature kappa; the value stated is the value in effect.
+
+    ``fixed`` keeps it in a buffer; ``learned`` is kappa0 * exp(raw) with raw = 0 at the start, so the sign
+    stays; ``free`` optimises kappa itself, through zero. Stored as float32 of shape (1,) whatever the model
+    is cast to (float64 after ``.double()``).
+
+    Args:
+        kappa: the stated value, -1/K in the notation of HypLoRA (arXiv 2410.04010).
+        mode: ``"fixed"``, ``"learned"`` or ``"free"``.
+
+    Raises:
+        CurvatureError: kappa is not finite, or 0 and learned.
+        ManifoldLoraError: unknown mode.
+    """
+
+    def __init__(self, kappa: float, mode: Mode = "fixed") -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise ManifoldLoraError("curvature mode", mode, MODES)
+        if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
+            raise CurvatureError("kappa", kappa, "a finite number")
+        stored = torch.tensor([float(kappa)], dtype=torch.float32)
+        if mode == "learned" and stored.item() == 0.0:
+            raise CurvatureError("learned kappa", kappa, "a non-zero number", "mode 'free' may start at 0")
+        self.mode, self.stated = mode, float(kappa)
+        # float32 forgets the last digits of the stated value; float64 geometry adds them back.
+        self._residue = self.stated - stored.item()
+        if mode == "fixed":
+            self.register_buffer("raw", stored)
+        else:
+            self.raw = nn.Parameter(stored if mode == "free" else torch.zeros(1))
+
+    def at(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """kappa in the given dtype, differentiable with respect to ``raw``."""
+        raw = self.raw.to(dtype)
+        return self.stated * torch.exp(raw) if self.mode == "learned" else raw + self._residue
+
+    @property
+    def kappa(self) -> Float[Tensor, "1"]:
+        """kappa in the stored dtype, shape (1,)."""
+        return self.at(self.raw.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Curvature":
+        def keep_wide(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            half = moved.is_floating_point() and moved.dtype.itemsize < torch.float32.itemsize
+            return tensor.to(device=moved.device) if half else moved
+
+        super()._apply(keep_wide, recurse)
+        return self
+
+    def extra_repr(self) -> str:
+        """Stated value and mode, for ``print(model)``."""
+        return f"kappa={self.stated:g}, mode={self.mode}"

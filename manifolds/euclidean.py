@@ -1,0 +1,86 @@
+"""Flat space: the geometry in which every adapter is LoRA."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lora.manifolds import functions
+from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.manifolds.errors import CurvatureError
+
+
+class Euclidean(Radial):
+    """R^n with kappa = 0: points, free vectors and tangent vectors coincide.
+
+    Raises:
+        CurvatureError: a curvature other than a fixed 0 is asked for.
+    """
+
+    kappa_sign = 0
+    extra_dims = 0
+
+    def __init__(self, kappa: float | Curvature = 0.0) -> None:
+        super().__init__(kappa)
+        if self.curvature.mode != "fixed":
+            raise CurvatureError("kappa of euclidean", f"mode {self.curvature.mode!r}", "fixed")
+
+    def chart_exp(self, sq: Scalar) -> Scalar:
+        """f = 1."""
+        return torch.ones_like(sq)
+
+    def chart_log(self, sq: Scalar) -> Scalar:
+        """g = 1."""
+        return torch.ones_like(sq)
+
+    def expmap0(self, v: Free) -> Point:
+        """x = v."""
+        return v
+
+    def logmap0(self, x: Point) -> Free:
+        """v = x."""
+        return x
+
+    def lift(self, z: Free) -> Point:
+        """x = z."""
+        return z
+
+    def coords(self, x: Point) -> Free:
+        """z = x."""
+        return x
+
+    def projx(self, x: Point) -> Point:
+        """Every vector is a point."""
+        return x
+
+    def proju(self, x: Point, u: Point) -> Point:
+        """Every vector is tangent."""
+        return u.expand(torch.broadcast_shapes(x.shape, u.shape))
+
+    def inner(self, x: Point, u: Point, v: Point) -> Scalar:
+        """<u, v>."""
+        return functions.dot(u, v)
+
+    def egrad2rgrad(self, x: Point, g: Point) -> Point:
+        """The gradient is the Euclidean one."""
+        return g
+
+    def expmap(self, x: Point, u: Point) -> Point:
+        """x + u."""
+        return x + u
+
+    def logmap(self, x: Point, y: Point) -> Point:
+        """y - x."""
+        return y - x
+
+    def carry(self, x: Point, y: Point, v: Point) -> Point:
+        """The vector itself."""
+        return v
+
+    def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """Unbounded."""
+        return torch.full_like(self.kappa.detach(), torch.inf)
+
+    def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """Unbounded."""
+        return self.max_radius(dtype)

@@ -1,0 +1,136 @@
+"""The hyperboloid, computed from its space coordinates alone: the time coordinate is written, never read."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.chord import Chord
+from manifold_lora.manifolds.curvature import Curvature
+
+
+class Lorentz(Radial):
+    """Points x = (t, s) with -t^2 + |s|^2 = 1/kappa, t > 0; kappa < 0, R = 1/sqrt(-kappa).
+
+    Everything is a function of the space coordinates s: t = sqrt(R^2 + |s|^2) is recomputed, so that a
+    rounded time coordinate costs nothing. Source: Yang et al., arXiv 2410.04010, eq. 3-6, with K = -1/kappa;
+    stable forms derived in docs/accuracy.md.
+
+    Raises:
+        CurvatureError: kappa >= 0.
+    """
+
+    kappa_sign = -1
+    extra_dims = 1
+
+    def __init__(self, kappa: float | Curvature = -1.0) -> None:
+        super().__init__(kappa)
+
+    def _k(self, like: Tensor) -> Tensor:
+        return -self.curvature.at(like.dtype)
+
+    def _point(self, space: Tensor, k: Tensor) -> Tensor:
+        return torch.cat([fn.hypot(k.rsqrt(), fn.norm(space)), space], -1)
+
+    def _tangent(self, space: Tensor, u: Tensor, k: Tensor) -> Tensor:
+        """The tangent vector at the point over ``space`` whose space part is u: its time part follows."""
+        s = k.sqrt()
+        stretch = fn.hypot(torch.ones_like(s), s * fn.norm(space))
+        time = fn.dot(space / stretch, u) * s
+        return torch.cat([time, u.expand(*time.shape[:-1], u.shape[-1])], -1)
+
+    def chart_exp(self, sq: Scalar) -> Scalar:
+        """f = sinh(a)/a with a = sqrt(sq)/R; beyond the dtype's range the image stays at max_radius."""
+        cap = self.max_radius(sq.dtype).to(sq.dtype).square()
+        return fn.sinhc(self._k(sq) * fn.capped(sq, cap)) * fn.root(fn.within(sq, cap))
+
+    def chart_log(self, sq: Scalar) -> Scalar:
+        """g = asinh(b)/b with b = sqrt(sq)/R."""
+        return fn.asinhc(self._k(sq) * sq)
+
+    def expmap0(self, v: Free) -> Point:
+        """s = sinh(a)/a v with a = |v|/R."""
+        v = v * fn.within(fn.norm(v), self.max_radius(v.dtype).to(v.dtype))
+        return self._point(self.chart_exp(fn.square(v)) * v, self._k(v))
+
+    def logmap0(self, x: Point) -> Free:
+        """v = asinh(b)/b s with b = |s|/R; never acosh, which loses everything near the origin."""
+        space = self.coords(x)
+        b = self._k(x).sqrt() * fn.norm(space)
+        return fn.asinhc_of(b) * space
+
+    def lift(self, z: Free) -> Point:
+        """(sqrt(R^2 + |z|^2), z)."""
+        return self._point(z, self._k(z))
+
+    def coords(self, x: Point) -> Free:
+        """The space coordinates."""
+        return x[..., 1:]
+
+    def projx(self, x: Point) -> Point:
+        """Keeps the space coordinates and recomputes time."""
+        return self.lift(self.coords(x))
+
+    def proju(self, x: Point, u: Point) -> Point:
+        """u + k <x, u>_L x, the time part taken from tangency."""
+        k, space = self._k(x), self.coords(x)
+        tangent = self._tangent(space, u[..., 1:], k)
+        # <x, u>_L is -t times what u's time part has beyond the tangent one.
+        excess = u[..., :1] - tangent[..., :1]
+        shift = k * self._point(space, k)[..., :1] * excess
+        return self._tangent(space, u[..., 1:] - shift * space, k)
+
+    def inner(self, x: Point, u: Point, v: Point) -> Scalar:
+        """<u, v>_L, the part along x's radius shortened by R/t instead of a difference of large numbers."""
+        k, space = self._k(x), self.coords(x)
+        ray = fn.unit(space)
+        stretch = 1 + k * fn.norm(space).square()
+        u_along, v_along = fn.dot(ray, u[..., 1:]), fn.dot(ray, v[..., 1:])
+        return fn.dot(u[..., 1:] - u_along * ray, v[..., 1:] - v_along * ray) + u_along * v_along / stretch
+
+    def egrad2rgrad(self, x: Point, g: Point) -> Point:
+        """h + k <x, h>_L x with h = (-g_t, g_s)."""
+        k, space = self._k(x), self.coords(x)
+        time = fn.hypot(k.rsqrt(), fn.norm(space))
+        pairing = time * g[..., :1] + fn.dot(space, g[..., 1:])
+        return self._tangent(space, g[..., 1:] + k * pairing * space, k)
+
+    def expmap(self, x: Point, u: Point) -> Point:
+        """cosh(a) x + sinh(a)/a u with a = |u|_L/R."""
+        k, space = self._k(x), self.coords(x)
+        q = k * self.inner(x, u, u)
+        return self._point(fn.coshc(q) * space + fn.sinhc(q) * u[..., 1:], k)
+
+    def logmap(self, x: Point, y: Point) -> Point:
+        """asinhc(h^2)/sqrt(1 + h^2) (y - x - 2 h^2 x) with h = sinh(dist/2R)."""
+        k, space = self._k(x), self.coords(x)
+        chord = Chord.between(space, self.coords(y), k.sqrt())
+        along = fn.asinhc_of(chord.half) / fn.hypot(torch.ones_like(chord.half), chord.half)
+        return self._tangent(space, along * chord.step - 2 * along * chord.half.square() * space, k)
+
+    def arc(self, x: Point, y: Point) -> Scalar:
+        """2R asinh(h) with h = sinh(dist/2R) from the chord; never acosh of an inner product."""
+        s = self._k(x).sqrt()
+        return 2 / s * torch.asinh(Chord.between(self.coords(x), self.coords(y), s).half)
+
+    def carry(self, x: Point, y: Point, v: Point) -> Point:
+        """v + k <y, v>_L / (2 + 2 h^2) (x + y)."""
+        k, space, other = self._k(x), self.coords(x), self.coords(y)
+        s = k.sqrt()
+        chord = Chord.between(space, other, s)
+        slope = fn.dot(space, v[..., 1:]) * s / chord.start_stretch
+        pairing = fn.dot(chord.step, v[..., 1:]) - chord.rise * slope
+        shift = k * pairing / (2 + 2 * chord.half.square())
+        return self._tangent(other, v[..., 1:] + shift * (space + other), k)
+
+    def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """R (log(largest float) - 3)."""
+        kappa = self.kappa.detach()
+        return (math.log(torch.finfo(self.wider.get(dtype, dtype)).max) - 3) / (-kappa).sqrt()
+
+    def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """Unbounded."""
+        return torch.full_like(self.kappa.detach(), torch.inf)

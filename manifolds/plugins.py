@@ -1,0 +1,51 @@
+"""Geometries and parts from outside: loaded when the user names them, never by a config file alone."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.registry import MANIFOLDS
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    """Import what adds parts to the registries: installed entry points by name, or modules by dotted path.
+
+    Pass modules only from a command line: naming a module runs its code. A config file may name entry
+    points, which whoever installed the package has already trusted; use check_installed for those.
+
+    Args:
+        names: entry points of the group ``manifold_lora.manifolds``, or importable modules.
+
+    Raises:
+        UnknownNameError: neither an entry point nor an importable module.
+        ManifoldLoraError: the module is there but fails to import.
+    """
+    installed = {point.name: point for point in entry_points(group=MANIFOLDS.group)}
+    for name in names:
+        if name in installed:
+            installed[name].load()
+            continue
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name and not name.startswith(f"{error.name}."):
+                raise ManifoldLoraError(
+                    "plugin", name, "a module whose imports succeed", str(error)
+                ) from error
+            allowed = (*installed, "an importable module")
+            raise UnknownNameError("plugin", name, allowed) from error
+        except Exception as error:
+            hint = f"{type(error).__name__}: {error}"
+            raise ManifoldLoraError("plugin", name, "a module that imports", hint) from error
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raise UnknownNameError at the first name that is no installed entry point: what a config file may name."""
+    installed = tuple(point.name for point in entry_points(group=MANIFOLDS.group))
+    for name in names:
+        if name not in installed:
+            hint = "a module is named on the command line, not in a config file"
+            raise UnknownNameError(
+                "plugin of a config file", name, installed or "installed entry points", hint
+            )

@@ -1,0 +1,114 @@
+"""The sphere, its pole as origin."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.curvature import Curvature
+
+
+class Sphere(Radial):
+    """Points x = (t, s) with t^2 + |s|^2 = R^2, R = 1/sqrt(kappa), kappa > 0.
+
+    ``lift`` reaches the hemisphere t >= 0 only; ``expmap0`` goes all the way round.
+
+    Raises:
+        CurvatureError: kappa <= 0.
+    """
+
+    kappa_sign = 1
+    extra_dims = 1
+
+    def __init__(self, kappa: float | Curvature = 1.0) -> None:
+        super().__init__(kappa)
+
+    def _k(self, like: Tensor) -> Tensor:
+        return self.curvature.at(like.dtype)
+
+    def _edge(self, like: Tensor) -> Tensor:
+        """The largest |s|^2/R^2 of a lifted point: inside 1, where asin has no derivative."""
+        return like.new_full((1,), (1 - 4 * torch.finfo(like.dtype).eps) ** 2)
+
+    def chart_exp(self, sq: Scalar) -> Scalar:
+        """f = sin(a)/a with a = sqrt(sq)/R; beyond a quarter turn the coordinates fold back."""
+        return fn.sinhc(-self._k(sq) * sq)
+
+    def chart_log(self, sq: Scalar) -> Scalar:
+        """g = asin(b)/b with b = sqrt(sq)/R, b held inside 1."""
+        q, edge = self._k(sq) * sq, self._edge(sq)
+        return fn.asinhc(-fn.capped(q, edge)) * fn.root(fn.within(q, edge))
+
+    def expmap0(self, v: Free) -> Point:
+        """(R cos a, sin(a)/a v) with a = |v|/R."""
+        k = self._k(v)
+        q = -k * fn.square(v)
+        return torch.cat([k.rsqrt() * fn.coshc(q), fn.sinhc(q) * v], -1)
+
+    def logmap0(self, x: Point) -> Free:
+        """atan2(|s|, t)/|s| s, scaled by R: right on the whole sphere."""
+        space, s = x[..., 1:], self._k(x).sqrt()
+        return fn.atan2c(fn.square(s * space), s * x[..., :1]) * space
+
+    def lift(self, z: Free) -> Point:
+        """(sqrt(R^2 - |z|^2), z), z held inside the hemisphere."""
+        k = self._k(z)
+        z = z * fn.within(k.sqrt() * fn.norm(z), self._edge(z).sqrt())
+        return torch.cat([torch.sqrt(1 - k * fn.square(z)) * k.rsqrt(), z], -1)
+
+    def coords(self, x: Point) -> Free:
+        """The space coordinates."""
+        return x[..., 1:]
+
+    def projx(self, x: Point) -> Point:
+        """R x/|x|."""
+        return x * fn.ratio(self._k(x).rsqrt(), fn.norm(x))
+
+    def proju(self, x: Point, u: Point) -> Point:
+        """u - kappa <x, u> x."""
+        return u - self._k(x) * fn.dot(x, u) * x
+
+    def inner(self, x: Point, u: Point, v: Point) -> Scalar:
+        """<u, v>."""
+        return fn.dot(u, v)
+
+    def egrad2rgrad(self, x: Point, g: Point) -> Point:
+        """The tangent part of g."""
+        return self.proju(x, g)
+
+    def expmap(self, x: Point, u: Point) -> Point:
+        """cos(a) x + sin(a)/a u with a = |u|/R."""
+        q = -self._k(x) * fn.square(u)
+        return fn.coshc(q) * x + fn.sinhc(q) * u
+
+    def _reject(self, x: Tensor, y: Tensor) -> Tensor:
+        """The part of y across x, from whichever of y - x and y + x is small."""
+        step, _ = fn.nearer(x, y)
+        return self.proju(x, step)
+
+    def logmap(self, x: Point, y: Point) -> Point:
+        """atan2(|w|, kappa <x, y> R)/|w| w with w the part of y across x."""
+        s, across = self._k(x).sqrt(), self._reject(x, y)
+        return fn.atan2c(fn.square(s * across), s.square() * fn.dot(x, y)) * across
+
+    def arc(self, x: Point, y: Point) -> Scalar:
+        """R atan2(|w|, <x, y>/R): right from 0 to the antipode."""
+        s = self._k(x).sqrt()
+        return torch.atan2(s * fn.norm(self._reject(x, y)), s.square() * fn.dot(x, y)) / s
+
+    def carry(self, x: Point, y: Point, v: Point) -> Point:
+        """v - 2 <m, v>/|m|^2 m with m = x + y: the reflection that swaps x and -y."""
+        middle = x + y
+        return v - 2 * fn.ratio(fn.dot(middle, v), fn.square(middle)) * middle
+
+    def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """pi R, the antipode."""
+        return math.pi / self.kappa.detach().sqrt()
+
+    def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """R (1 - 4 eps), the equator."""
+        wide = self.wider.get(dtype, dtype)
+        return (1 - 4 * torch.finfo(wide).eps) / self.kappa.detach().sqrt()
