@@ -1,4 +1,4 @@
-"""From a grid to cells: every combination as one fully resolved run, named by the hash of what it computes."""
+"""From a grid to cells: each combination is one resolved run, named by the hash of what it computes."""
 
 import hashlib
 import itertools
@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from manifold_lora.experiments.adapter import check_adapter
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.settings import field_names, field_paths, validate
+from manifold_lora.experiments.tasks.registry import TASKS
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of an ablation: its id, its settings, and the cell whose measured gain it needs (if any)."""
+    """One run of an ablation: id, settings, place in the grid, and the cell whose gain it needs (if any)."""
 
     id: str
     run: RunSettings
+    point: dict[str, Any]
     needs: str | None = None
 
 
@@ -31,14 +34,18 @@ def expand(settings: AblationSettings, inputs: Mapping[str, str]) -> list[Cell]:
 
     Raises ManifoldLoraError for unknown grid keys, arms or values, before anything runs.
     """
-    runs = [_resolve(settings, dict(point)) for point in _points(settings.grid)]
+    check_adapter(settings.adapter)
     cells: dict[str, Cell] = {}
-    for run in sorted(runs, key=lambda run: run.adapter.gain_from is not None):
-        cell = _cell(settings, run, inputs)
+    points = [(dict(point), _resolve(settings, dict(point))) for point in _points(settings.grid)]
+    for point, run in sorted(points, key=lambda pair: pair[1].adapter.gain_from is not None):
+        cell = _cell(settings, run, point, inputs)
         if cell.needs is not None and cell.needs not in cells:
             source = _source(settings, run)
             raise ManifoldLoraError(
-                f"arm {run.arm} needs the gain of", source.arm, "an arm of the same grid", f"add {source.arm} to grid.arm"
+                f"arm {run.arm} needs the gain of",
+                source.arm,
+                "an arm of the same grid",
+                f"add {source.arm} to grid.arm",
             )
         cells[cell.id] = cell
     return list(cells.values())
@@ -66,7 +73,10 @@ def _resolve(settings: AblationSettings, point: dict[str, Any]) -> RunSettings:
     for key, value in point.items():
         block, _, leaf = key.rpartition(".")
         (data[block] if block else data)[leaf] = value
-    return validate(RunSettings, data, f"arm {data['arm']}")
+    run = validate(RunSettings, data, f"arm {data['arm']}")
+    check_adapter(run.adapter)
+    TASKS.check(run.task.name)
+    return run
 
 
 def _arm_fields(name: str, fields: Any) -> dict[str, Any]:
@@ -93,13 +103,16 @@ def _source(settings: AblationSettings, run: RunSettings) -> RunSettings:
     return _resolve(settings, point)
 
 
-def _cell(settings: AblationSettings, run: RunSettings, inputs: Mapping[str, str]) -> Cell:
+def _cell(
+    settings: AblationSettings, run: RunSettings, point: dict[str, Any], inputs: Mapping[str, str]
+) -> Cell:
+    point = {"arm": run.arm, **point}
     if run.adapter.method != "gain_matched_lora":
-        return Cell(cell_id(run, inputs), run)
+        return Cell(cell_id(run, inputs), run, point)
     if run.adapter.gain_from is None:
         raise ManifoldLoraError(f"gain_from of arm {run.arm}", None, sorted(settings.all_arms()))
     needs = cell_id(_source(settings, run), inputs)
-    return Cell(cell_id(run, {**inputs, "gain": needs}), run, needs)
+    return Cell(cell_id(run, {**inputs, "gain": needs}), run, point, needs)
 
 
 def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from manifold_lora.experiments.arms import ARMS
@@ -37,24 +38,24 @@ class Strict(BaseModel):
 class TaskSettings(Strict):
     """Which problems are trained on and tested on."""
 
-    name: str = "taxonomy"
+    name: Annotated[str, arg(aliases=("--task",))] = "taxonomy"
     """taxonomy, arithmetic (both generated) or word_problems (needs data)."""
-    data: Path | None = None
+    data: Annotated[Path | None, arg(aliases=("--data",))] = None
     """Folder of the data schema (train/, tests/); word_problems only."""
-    style: Literal["equation", "text"] = "equation"
-    """equation: numbers mapped to N0, N1...; text: plain prompts for pre-trained models."""
+    style: Literal["auto", "equation", "text"] = "auto"
+    """equation: numbers mapped to N0, N1...; text: plain prompts; auto: equation on the embedded base."""
     seed: int = 0
     """Seed of the generated problems and of the split."""
-    train_limit: Annotated[int, Field(ge=1)] | None = None
-    """Use at most this many training examples."""
-    test_limit: Annotated[int, Field(ge=1)] | None = None
-    """Use at most this many examples of every test set and of validation."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many examples of train, validation and each test set."""
+    max_bad_records: Annotated[int, Field(ge=0)] = 0
+    """Malformed rows to leave out and count before a file is refused."""
 
 
 class ModelSettings(Strict):
     """Which base model is adapted."""
 
-    name: str = "embedded"
+    name: Annotated[str, arg(aliases=("--model",))] = "embedded"
     """embedded (a tiny Llama pre-trained here), a folder, or a hub name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Weights of the base; adapter geometry is float32 whatever this says."""

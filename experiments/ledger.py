@@ -18,8 +18,8 @@ def _digest(record: dict[str, Any]) -> str:
 class Ledger:
     """Results of cells under ``folder/results``: ``<id>.json`` and, beside it, ``<id>.items.jsonl``.
 
-    A result counts if it parses, its own hash holds, and the hash of its items file holds; anything else is as
-    if it had never been written, and the cell runs again.
+    A result counts if it parses, its own hash holds, and the hash of its items file holds; anything else
+    is as if it had never been written, and the cell runs again.
     """
 
     def __init__(self, folder: Path) -> None:

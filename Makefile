@@ -1,0 +1,42 @@
+# The two commands: `make ablation` runs the main job, `make test` the tests. Both install what they need.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+TASK ?= taxonomy
+CONFIG ?= experiments/configs/$(if $(DATA),word_problems,$(TASK)).yaml
+FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+.PHONY: ablation test test-slow check lint types arrows wheel clean
+
+ablation: .venv/installed
+	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow --timeout 3000 $(ARGS)
+
+check: lint types arrows wheel
+
+lint: .venv/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+arrows: .venv/installed
+	$(BIN)/lint-imports
+
+wheel: .venv/installed
+	rm -rf build dist && $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python tests/wheel_contents.py dist/*.whl
+
+# torch first and by exact version: a plain `torch` would fetch gigabytes of CUDA packages.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt $$(grep '^torch==' constraints.txt)
+	$(BIN)/pip install --quiet -c constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,62 @@
+"""The command manifold-lora: one verb per file of experiments, each imported when it is asked for."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+
+# verb -> module with a main(argv) -> exit code, and its line in --help.
+VERBS: dict[str, tuple[str, str]] = {
+    "ablate": (
+        "manifold_lora.experiments.verbs.ablate",
+        "arms x learning rates x seeds on one task, to a table",
+    ),
+    "train": ("manifold_lora.experiments.verbs.train", "train one adapter and save it"),
+    "evaluate": (
+        "manifold_lora.experiments.verbs.evaluate",
+        "answer a task's test sets with a saved adapter",
+    ),
+    "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
+}
+
+
+def usage() -> str:
+    """The text of ``manifold-lora --help``."""
+    lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: manifold-lora VERB [CONFIG.yaml] [--flags]",
+            "",
+            *lines,
+            "",
+            "manifold-lora VERB --help lists every switch",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; bad input is one line on stderr and exit code 2, Ctrl-C is 130."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    try:
+        return _verb(arguments[0])(arguments[1:])
+    except ManifoldLoraError as error:
+        print(f"manifold-lora {arguments[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _verb(name: str) -> Callable[[list[str]], int]:
+    if name not in VERBS:
+        raise UnknownNameError("verb", name, tuple(VERBS))
+    verb: Callable[[list[str]], int] = import_module(VERBS[name][0]).main
+    return verb
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What the person waiting sees: cells done, the cells under way with their steps, time left."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from manifold_lora.experiments.executor import Outcome
+
+
+class CellProgress:
+    """A rich progress bar of cells, with one line for each cell under way; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._names: dict[str, str] = {}
+        self._lines: dict[str, TaskID] = {}
+        self._cells: TaskID | None = None
+
+    def __enter__(self) -> "CellProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for line in self._lines.values():
+            self._bar.remove_task(line)
+        self._bar.stop()
+
+    def begin(self, names: dict[str, str], done: int = 0, total: int | None = None) -> None:
+        """Announce jobs by id and name; ``total`` opens the bar of cells, ``done`` of them finished."""
+        self._names |= names
+        if total is not None:
+            self._cells = self._bar.add_task("[bold]cells", total=total, completed=done)
+
+    def step(self, job: str, step: int, steps: int) -> None:
+        """Move the line of a job; the first call opens it."""
+        if job not in self._lines:
+            self._lines[job] = self._bar.add_task(self._names[job], total=steps)
+        self._bar.update(self._lines[job], completed=step, total=steps)
+
+    def end(self, outcome: Outcome) -> None:
+        """Close a job's line, count it, and print what went wrong, if anything."""
+        if outcome.id in self._lines:
+            self._bar.remove_task(self._lines.pop(outcome.id))
+        if self._cells is not None:
+            self._bar.advance(self._cells)
+        if outcome.status != "ok":
+            self.console.print(f"[red]{self._names[outcome.id]}: {outcome.status}: {outcome.reason}")

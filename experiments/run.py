@@ -1,0 +1,170 @@
+"""One cell: put the adapter on the base, train it, answer every item, write the result."""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from manifold_lora.experiments.adapter import peft_config
+from manifold_lora.experiments.config import RunSettings
+from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.prepare import task_of
+from manifold_lora.experiments.settings import validate
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from manifold_lora.experiments.tasks.base import Example, Task
+
+PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
+GAIN_EXAMPLES = 32
+
+
+def run_cell(
+    cell: dict[str, Any], folder: str, base: str, inputs: dict[str, str], progress: Callable[[int, int], None]
+) -> None:
+    """Train and evaluate one cell and write its result to the ledger of ``folder``.
+
+    Args:
+        cell: ``{"id", "run", "point", "needs"}`` of a Cell, as plain data.
+        folder: the ablation's output folder.
+        base: folder or hub name of the base model.
+        inputs: content hashes that go into the result's header.
+        progress: called with (step, steps).
+    """
+    ledger = Ledger(Path(folder))
+    run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
+    task = task_of(run.task, run.model.name)
+    model, tokenizer = load_adapted(run, base, _gains(ledger, cell["needs"]))
+    record, items = train_and_evaluate(model, tokenizer, task, run, progress)
+    header = {"inputs": inputs, "versions": {name: version(name) for name in PACKAGES}, "notes": task.notes}
+    ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": header}, items)
+
+
+def _gains(ledger: Ledger, needs: str | None) -> dict[str, float]:
+    if needs is None:
+        return {}
+    record = ledger.read(needs)
+    if record is None or not record["geometry"]["gain"]:
+        raise ManifoldLoraError("gain of cell", needs, "a finished cell of a manifold_lora arm")
+    return dict(record["geometry"]["gain"])
+
+
+def load_adapted(
+    run: RunSettings, base: str, gains: dict[str, float]
+) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
+    """The base model with the run's untrained adapter, seeded by the run's seed; and its tokenizer."""
+    from peft import get_peft_model
+    from transformers import set_seed
+
+    from manifold_lora.models.load import load_base
+
+    model, tokenizer = load_base(base, dtype=run.model.dtype)
+    set_seed(run.train.seed)
+    alphas = {layer: run.adapter.alpha * gain for layer, gain in gains.items()}
+    return get_peft_model(model, peft_config(run.adapter, alphas)), tokenizer
+
+
+def train_and_evaluate(
+    model: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: "Task",
+    run: RunSettings,
+    progress: Callable[[int, int], None],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Train, then answer validation and every test set; returns the result's record and per-item outputs."""
+    from manifold_lora.experiments.train import fit
+    from manifold_lora.models.optim import curvatures
+
+    probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
+
+    def on_step(step: int, _: float) -> None:
+        probe(step)
+        progress(step, run.train.steps)
+
+    probe(0)
+    report = fit(model, tokenizer, task.train, run.train, on_step=on_step)
+    evaluation, items = evaluate_sets(model, tokenizer, task, run)
+    answered = sum(entry["items"] for entry in evaluation.values())
+    cost = {
+        "train_seconds": report.seconds,
+        "tokens_per_second": report.tokens_per_second,
+        "seconds_per_item": sum(entry["seconds"] for entry in evaluation.values()) / max(answered, 1),
+        "peak_memory_mb": report.peak_memory_mb,
+        **adapter_size(model),
+    }
+    record = {
+        "train": {"losses": report.losses, "tokens": report.tokens},
+        "evaluation": evaluation,
+        "cost": cost,
+        "geometry": {"gain": probe.mean(), "kappa": curvatures(model)},
+    }
+    return record, items
+
+
+def evaluate_sets(
+    model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", task: "Task", run: RunSettings
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Accuracy by set, and every item's output."""
+    from manifold_lora.experiments.evaluate import evaluate
+
+    settings = run.evaluation
+    evaluation, items = {}, []
+    for name, examples in {"validation": task.validation, **task.tests}.items():
+        start = time.perf_counter()
+        results = evaluate(model, tokenizer, task, examples, settings.batch_size, settings.max_new_tokens)
+        evaluation[name] = {
+            "accuracy": fmean(result.correct for result in results),
+            "items": len(results),
+            "seconds": time.perf_counter() - start,
+        }
+        items += [{"set": name, **vars(result)} for result in results]
+    return evaluation, items
+
+
+def adapter_size(model: "PeftModel") -> dict[str, int]:
+    """Trainable parameters, and the bytes they take in a checkpoint."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return {
+        "trainable_parameters": sum(parameter.numel() for parameter in trainable),
+        "adapter_bytes": sum(parameter.numel() * parameter.element_size() for parameter in trainable),
+    }
+
+
+class GainProbe:
+    """Mean gain c = |delta| / |B A x| per adapted layer, averaged over the course of training.
+
+    c multiplies LoRA's update and its gradient alike, so it acts as a learning-rate factor; the gain-matched
+    control gives plain LoRA the same one. It is measured on a fixed validation batch before training and
+    after each quarter of it. Adapters without a geometry have no gain and report none.
+    """
+
+    def __init__(
+        self,
+        model: "PeftModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        examples: "list[Example]",
+        steps: int,
+    ) -> None:
+        self.model = model
+        texts = [f"{example.prompt}{example.target}" for example in examples]
+        self.batch = tokenizer(texts, return_tensors="pt", padding=True)
+        self.at = {round(steps * quarter / 4) for quarter in range(5)}
+        self.measured: dict[str, list[float]] = {}
+
+    def __call__(self, step: int) -> None:
+        """Measure if ``step`` is one of the probe's."""
+        from manifold_lora.models.gain import measure_gain
+
+        if step not in self.at:
+            return
+        for layer, gain in measure_gain(self.model, [self.batch]).items():
+            self.measured.setdefault(layer, []).append(gain)
+
+    def mean(self) -> dict[str, float]:
+        """Layer -> mean gain over the measured steps."""
+        return {layer: fmean(gains) for layer, gains in self.measured.items()}

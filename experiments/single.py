@@ -1,0 +1,89 @@
+"""One adapter by hand: train it and save it, load it and evaluate it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from manifold_lora.experiments.adapter import check_adapter
+from manifold_lora.experiments.atomic import write_text
+from manifold_lora.experiments.config import AblationSettings, RunSettings
+from manifold_lora.experiments.prepare import prepare, task_of
+from manifold_lora.experiments.settings import dump_yaml
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+SETTINGS, ADAPTER, BASE = "run.yaml", "adapter", "base.json"
+
+
+def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
+    """Train one adapter, save it under ``output/adapter`` with its settings, and print its scores."""
+    from manifold_lora.experiments.run import load_adapted, train_and_evaluate
+
+    check_adapter(run.adapter)
+    if run.adapter.method == "gain_matched_lora":
+        raise ManifoldLoraError(
+            "adapter.method", "gain_matched_lora", "an arm that stands alone", "use ablate"
+        )
+    task = task_of(run.task, run.model.name)
+    with Progress(console=console) as bar:
+        line = bar.add_task("base model")
+        data = AblationSettings(**dict(run), cache=cache).model_dump(mode="json")
+        ready = prepare(
+            data,
+            [run.adapter.target_modules],
+            lambda step, steps: bar.update(line, completed=step, total=steps),
+        )
+        bar.reset(line, description="training")
+        model, tokenizer = load_adapted(run, ready["base"], {})
+        record, items = train_and_evaluate(
+            model, tokenizer, task, run, lambda step, steps: bar.update(line, completed=step, total=steps)
+        )
+    model.save_pretrained(output / ADAPTER)
+    tokenizer.save_pretrained(output / ADAPTER)
+    write_text(output / SETTINGS, dump_yaml(run))
+    write_text(output / BASE, json.dumps(ready) + "\n")
+    _save(output / "result.json", record, items)
+    console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
+    console.print(f"adapter in {output / ADAPTER}")
+    return 0
+
+
+def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
+    """Evaluate the adapter saved in ``folder`` and write ``folder/evaluation.json``."""
+    from peft import PeftModel
+
+    from manifold_lora.experiments.prepare import fingerprint
+    from manifold_lora.experiments.run import evaluate_sets
+    from manifold_lora.models.load import load_base
+
+    ready = json.loads((folder / BASE).read_text(encoding="utf-8"))
+    task = task_of(run.task, run.model.name)
+    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype)
+    found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
+    if found != ready["fingerprint"]:
+        raise ManifoldLoraError(
+            "base model", found, ready["fingerprint"], "the adapter was trained on other weights"
+        )
+    adapted = PeftModel.from_pretrained(model, folder / ADAPTER)
+    evaluation, items = evaluate_sets(adapted, tokenizer, task, run)
+    _save(folder / "evaluation.json", {"evaluation": evaluation}, items)
+    console.print(_table(evaluation, f"{run.arm} on {task.name}"))
+    return 0
+
+
+def _save(path: Path, record: dict[str, Any], items: list[dict[str, Any]]) -> None:
+    write_text(
+        path, json.dumps({**record, "items": items}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+
+
+def _table(evaluation: dict[str, Any], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("set", "items", "accuracy %", "seconds"):
+        table.add_column(name, justify="right")
+    for name, entry in evaluation.items():
+        table.add_row(name, str(entry["items"]), f"{100 * entry['accuracy']:.1f}", f"{entry['seconds']:.1f}")
+    return table

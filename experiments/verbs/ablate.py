@@ -1,0 +1,17 @@
+"""manifold-lora ablate [CONFIG.yaml] [--flags]"""
+
+from rich.console import Console
+
+from manifold_lora.experiments.cells import expand
+from manifold_lora.experiments.config import AblationSettings
+from manifold_lora.experiments.verbs.arguments import parse
+
+
+def main(argv: list[str]) -> int:
+    """Run an ablation; exit 0, 1 if a cell has no result, 2 for bad input."""
+    settings = parse(AblationSettings, argv, "ablate")
+    expand(settings, {})
+    # Imported late: a typo is told before numpy, scipy and torch are loaded.
+    from manifold_lora.experiments.sweep import ablate
+
+    return ablate(settings, Console())

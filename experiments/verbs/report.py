@@ -1,0 +1,15 @@
+"""manifold-lora report FOLDER"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from manifold_lora.experiments.report import write_report
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+
+def main(argv: list[str]) -> int:
+    """Print an ablation's table from its result files and rewrite its CSV and figure."""
+    if len(argv) != 1 or argv[0].startswith("-"):
+        raise ManifoldLoraError("arguments", " ".join(argv), "the output folder of an ablation")
+    return write_report(Path(argv[0]), Console())

@@ -1,0 +1,25 @@
+"""manifold-lora train [CONFIG.yaml] [--flags]"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from manifold_lora.experiments.config import RunSettings
+from manifold_lora.experiments.single import train
+from manifold_lora.experiments.verbs.arguments import parse
+
+
+class TrainCommand(RunSettings):
+    """One adapter, trained and evaluated once, saved as a PEFT checkpoint."""
+
+    output: Path = Path("runs/train")
+    """Folder of the adapter (adapter/), its settings and its result."""
+    cache: Path = Path(".cache/bases")
+    """Folder of the embedded bases."""
+
+
+def main(argv: list[str]) -> int:
+    """Train one adapter; exit 0, or 2 for bad input."""
+    command = parse(TrainCommand, argv, "train")
+    run = RunSettings.model_validate({name: getattr(command, name) for name in RunSettings.model_fields})
+    return train(run, command.output, command.cache, Console())
