@@ -26,7 +26,27 @@ _EXPORTS: dict[str, str] = {
     "load_plugins": "plugins",
 }
 
-__all__ = list(_EXPORTS)  # noqa: PLE0605
+__all__ = [
+    "MANIFOLDS",
+    "Curvature",
+    "CurvatureError",
+    "CurvatureSpec",
+    "Euclidean",
+    "LinearOnlyError",
+    "Lorentz",
+    "Manifold",
+    "ManifoldLoraError",
+    "ManifoldSpec",
+    "Poincare",
+    "PointError",
+    "Product",
+    "Radial",
+    "Sphere",
+    "Stereographic",
+    "UnknownNameError",
+    "build_manifold",
+    "load_plugins",
+]
 
 if TYPE_CHECKING:
     from manifold_lora.manifolds.base import Manifold, Radial

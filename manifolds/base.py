@@ -121,7 +121,7 @@ class Manifold(nn.Module, ABC):
         return self.norm(x, self.logmap(x, y))
 
     def carry(self, x: Point, y: Point, v: Point) -> Point:
-        """Parallel transport of v along the geodesic from x to y; by default the differential of transvect."""
+        """Parallel transport of v from x to y; by default the differential of the transvection."""
         middle = self.midpoint(x, y)
         # The reflection at x turns v into -v, so one differential of the second reflection is enough.
         x, v = torch.broadcast_tensors(x, v)

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
@@ -86,7 +85,10 @@ class Conformal(Radial):
         return (self._factor(x, self._k(x)) / 2).square() * g
 
     def expmap(self, x: Point, u: Point) -> Point:
-        """x + alpha (w + k |w|^2 x)/D with w = tanhc(k |u|^2/alpha^2) u/alpha, D = alpha (1 - k |w|^2) + k |x + w|^2."""
+        """x + alpha (w + k |w|^2 x)/D with w = tanhc(k |u|^2/alpha^2) u/alpha.
+
+        D = alpha (1 - k |w|^2) + k |x + w|^2, a sum of positive terms on the ball.
+        """
         k = self._k(x)
         alpha = self._factor(x, k)
         q = k * fn.square(u / alpha)
@@ -111,7 +113,7 @@ class Conformal(Radial):
         return 2 * chord * fn.asinhc(fn.antipodal(k * chord.square()))
 
     def carry(self, x: Point, y: Point, v: Point) -> Point:
-        """(beta/alpha) gyr[y, -x] v, the gyration written in d = y - x so that it is the identity at d = 0."""
+        """(beta/alpha) gyr[y, -x] v, written in d = y - x so that it is the identity at d = 0."""
         k, d = self._k(x), y - x
         alpha, beta, sq = self._factor(x, k), self._factor(y, k), fn.square(d)
         xv, dv = fn.dot(x, v), fn.dot(d, v)

@@ -72,6 +72,6 @@ class CurvatureSpec:
             )
         return CurvatureSpec(kappa, self.mode)
 
-    def to_dict(self) -> float | None | dict[str, Any]:
+    def to_dict(self) -> float | dict[str, Any] | None:
         """A number (or None) when fixed, else a mapping."""
         return self.kappa if self.mode == "fixed" else {"kappa": self.kappa, "mode": self.mode}

@@ -98,7 +98,7 @@ def asinhc(q: Scalar) -> Scalar:
 
 
 def atanhc(q: Scalar) -> Scalar:
-    """atanh(t)/t at q = t^2 < 1, atan(t)/t at q = -t^2; atanh t = log1p(t) - log(1 - t^2)/2 keeps the edge."""
+    """atanh(t)/t at q = t^2 < 1, atan(t)/t at q = -t^2; log1p(t) - log(1 - t^2)/2 keeps the edge."""
     edge = torch.log1p(-torch.where(q >= _SERIES, q, 0.5)) / 2
     return _even(q, _ATANH, lambda t: (torch.log1p(t) - edge) / t, lambda t: torch.atan(t) / t)
 

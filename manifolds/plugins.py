@@ -41,7 +41,7 @@ def load_plugins(names: Iterable[str]) -> None:
 
 
 def check_installed(names: Iterable[str]) -> None:
-    """Raise UnknownNameError at the first name that is no installed entry point: what a config file may name."""
+    """Raise UnknownNameError at the first name that is no installed entry point: for config files."""
     installed = tuple(point.name for point in entry_points(group=MANIFOLDS.group))
     for name in names:
         if name not in installed:

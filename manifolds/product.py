@@ -1,6 +1,7 @@
 """Products of geometries: each part takes its share of the last axis, with its own curvature."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -52,7 +53,7 @@ class Product(Manifold):
             reached += share
             cuts.append(round(reached * n))
         cuts[-1] = n
-        return [end - start for start, end in zip(cuts, cuts[1:], strict=False)]
+        return [end - start for start, end in pairwise(cuts)]
 
     def split_free(self, v: Free) -> tuple[Tensor, ...]:
         """The parts' pieces of a free vector."""
