@@ -9,7 +9,11 @@ __all__ = ["equal_numbers", "evaluate_equation", "extract_letter", "extract_numb
 
 # An answer stands at the end; a bound on the text bounds the time.
 _TAIL = 20_000
-_NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+(?:\.\d+)?)?(?![\d])|(?<!\w)[-−]?\.\d+")
+# Powers, versions and snake_case are no answers: better none than a part of one.
+_NUMBER = re.compile(
+    r"(?<![\w.^])[-−]?(?:\d[\d,]*(?:\.\d+)?(?:/\d+(?:\.\d+)?|e[+-]?\d{1,3})?|\.\d+)(?![\d^_]|\.\d)",
+    re.ASCII | re.IGNORECASE,
+)
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.,]{1,40})\s*\}\s*\{\s*([\d.,]{1,40})\s*\}")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]{1,200})\}")
 _STATED = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*[:=])\s*:?", re.IGNORECASE)

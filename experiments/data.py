@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manifold_lora.experiments.answers import number_value
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -61,6 +61,12 @@ class ChoiceRow(Row):
 
     id: Text
     answer: Letter
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        if f"({self.answer})" not in self.instruction:
+            raise ValueError(f"the answer ({self.answer}) is not among the choices")
+        return self
 
 
 class EquationRow(Row):
@@ -121,8 +127,9 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        names = [other.name for other in path.parent.glob("*.json*")] if path.parent.is_dir() else []
-        raise DataError(f"{path}: file", error.strerror or "unreadable", sorted(names)) from error
+        names = sorted(other.name for other in path.parent.glob("*.json*"))
+        reason = error.strerror or "unreadable"
+        raise DataError(f"{path}: file ({reason})", path.name, names) from error
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -146,27 +153,36 @@ def _json_lines(path: Path, text: str) -> Iterator[Record]:
 
 def _json_list(path: Path, text: str) -> Iterator[Record]:
     """The objects of a list one by one, so that a bad one is known by its line."""
-    position = _skip(text, 0)
-    if text[position : position + 1] != "[":
-        raise DataError(f"{path}:1: file", text[position : position + 20], "a JSON list of objects")
-    position, closed = _skip(text, position + 1), False
+    position = _expect(path, text, 0, "[")
+    closed = text[position : position + 1] == "]"
     while not closed:
-        if text[position : position + 1] == "]":
-            break
-        line = text.count("\n", 0, position) + 1
+        line = _line(text, position)
         try:
             value, position = _DECODER.raw_decode(text, position)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # Where an object ends is unknown from here on: nothing after it can be read.
             raise DataError(f"{path}:{line}: JSON", str(error), "a list of objects") from error
         yield line, lambda value=value: value  # type: ignore[misc]
         position = _skip(text, position)
         closed = text[position : position + 1] == "]"
-        if not closed and text[position : position + 1] != ",":
-            raise DataError(
-                f"{path}:{line}: JSON", text[position : position + 20], "',' or ']' after an object"
-            )
-        position = _skip(text, position + 1)
+        position = position if closed else _expect(path, text, position, ",")
+    if (position := _skip(text, position + 1)) < len(text):
+        raise DataError(
+            f"{path}:{_line(text, position)}: JSON", text[position:][:20], "nothing after the list"
+        )
+
+
+def _expect(path: Path, text: str, position: int, mark: str) -> int:
+    """The position of what follows ``mark``, which must be next."""
+    position = _skip(text, position)
+    if text[position : position + 1] != mark:
+        got = text[position : position + 20]
+        raise DataError(f"{path}:{_line(text, position)}: JSON", got, f"{mark!r}, of a JSON list of objects")
+    return _skip(text, position + 1)
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def _skip(text: str, position: int) -> int:

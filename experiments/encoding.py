@@ -17,19 +17,27 @@ class Encoded(TypedDict):
     labels: list[int]
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """The ids of a prompt, with whatever the tokenizer puts before a text."""
-    return list(tokenizer(prompt)["input_ids"])
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """The ids of prompts, with whatever the tokenizer puts before a text."""
+    return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
 
 
-def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> Encoded:
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], targets: Sequence[str]
+) -> list[Encoded]:
     """Prompt, target and end of sequence; labels only on the last two.
 
-    Both are encoded apart, so that the prompt has the same ids in training and in generation.
+    Both are encoded apart, so that a prompt has the same ids in training and in generation.
     """
-    before = encode_prompt(tokenizer, prompt)
-    after = [*tokenizer(target, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    return Encoded(input_ids=[*before, *after], labels=[*[IGNORED] * len(before), *after])
+    before = encode_prompts(tokenizer, prompts)
+    after = tokenizer(list(targets), add_special_tokens=False)["input_ids"]
+    return [
+        _join(first, [*second, tokenizer.eos_token_id]) for first, second in zip(before, after, strict=True)
+    ]
+
+
+def _join(prompt: list[int], target: list[int]) -> Encoded:
+    return Encoded(input_ids=[*prompt, *target], labels=[*[IGNORED] * len(prompt), *target])
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

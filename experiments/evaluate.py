@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from manifold_lora.experiments.encoding import encode_prompt, pad_id, pad_left
+from manifold_lora.experiments.encoding import encode_prompts, pad_id, pad_left
 from manifold_lora.experiments.tasks.base import Example, Task
 
 
@@ -38,7 +38,7 @@ def evaluate(
     Prompts are padded on the left and masked; those of like length share a batch. The answers do not depend
     on ``batch_size`` in float32. Generation stops at the end-of-sequence token.
     """
-    prompts = [encode_prompt(tokenizer, example.prompt) for example in examples]
+    prompts = encode_prompts(tokenizer, [example.prompt for example in examples])
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     outputs = [""] * len(prompts)
     config = GenerationConfig(

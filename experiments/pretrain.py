@@ -5,13 +5,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from manifold_lora.experiments.encoding import IGNORED, Encoded, encode_pair, encode_prompt
+from manifold_lora.experiments.encoding import Encoded, encode_pairs
 from manifold_lora.experiments.tasks.base import Document, Task
 from manifold_lora.experiments.train import OnStep, TrainSettings, fit_encoded
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
@@ -80,16 +81,12 @@ def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:
         warmup_ratio=spec.warmup_ratio,
         max_length=spec.max_positions,
     )
-    encoded = [_encode_document(tokenizer, document) for document in documents]
+    encoded = _encode(tokenizer, documents)
     fit_encoded(model, tokenizer, encoded, settings, folder, progress)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _encode_document(tokenizer: PreTrainedTokenizerBase, document: Document) -> Encoded:
-    if document.context:
-        return encode_pair(tokenizer, document.context, document.text.removeprefix(document.context).strip())
-    encoded = encode_pair(tokenizer, document.text, "")
-    first = len(encode_prompt(tokenizer, ""))
-    ids = encoded["input_ids"]
-    return Encoded(input_ids=ids, labels=[*[IGNORED] * first, *ids[first:]])
+def _encode(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[Encoded]:
+    rests = [document.text.removeprefix(document.context).strip() for document in documents]
+    return encode_pairs(tokenizer, [document.context for document in documents], rests)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
 
-from manifold_lora.experiments.encoding import Encoded, encode_pair, pad_id, pad_right
+from manifold_lora.experiments.encoding import Encoded, encode_pairs, pad_id, pad_right
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -81,7 +82,9 @@ def fit(
         DivergedError: a loss, gradient or weight that is not finite, at the step it appears.
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
-    encoded = [encode_pair(tokenizer, example.prompt, example.target) for example in examples]
+    encoded = encode_pairs(
+        tokenizer, [example.prompt for example in examples], [example.target for example in examples]
+    )
     return fit_encoded(model, tokenizer, encoded, settings, output_dir, on_step, resume_from)
 
 
@@ -174,24 +177,33 @@ class GuardedTrainer(Trainer):
         self.losses: list[float] = []
         self.tokens = 0
         self._on_step = on_step
-        self._trained: nn.Module = arguments["model"]
+        self._named = list(arguments["model"].named_parameters())
+        self._trained = [parameter for _, parameter in self._named if parameter.requires_grad]
+        self._norm = torch.zeros(())
+        # It prints the totals of a run, which the report holds.
+        self.remove_callback(PrinterCallback)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """As Trainer, then looks at the loss and the gradients before anything is updated."""
+        """As Trainer, then looks at the loss and the gradients before anything is updated, and clips."""
         self.tokens += int(inputs["attention_mask"].sum())
         loss = super().training_step(model, inputs, *args, **kwargs)
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) if gradients else loss
-        if not torch.isfinite(loss + norm):
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        self._norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(loss + self._norm):
             self._stop("loss" if not torch.isfinite(loss) else "gradient")
+        torch.nn.utils.clip_grads_with_norm_(self._trained, self.args.max_grad_norm, self._norm)
         self.losses.append(loss.item())
         self._on_step(self.state.global_step + 1, self.losses[-1])
         return loss
 
     def check_weights(self) -> None:
         """Raises DivergedError if a trained weight is not finite."""
-        if any(not p.isfinite().all() for p in self._trained.parameters() if p.requires_grad):
+        if not all(parameter.isfinite().all() for parameter in self._trained):
             self._stop("weight")
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        # Done in training_step; the inherited one walks over all modules twice more.
+        return self._norm
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: counting walks over all parameters at every step."""
@@ -201,7 +213,7 @@ class GuardedTrainer(Trainer):
         step = self.state.global_step + 1
         raise DivergedError(
             f"{what} at step {step}",
-            _first_not_finite(self._trained.named_parameters()),
+            _first_not_finite(self._named),
             "finite values",
             "lower the learning rate",
         )
