@@ -1,0 +1,121 @@
+"""What an adapter is made of, as plain data: importing this module does not import torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.spec import ManifoldSpec
+
+
+def check_rank(rank: object) -> int:
+    """Return ``rank`` if it is an integer of at least 1, else raise ManifoldLoraError."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ManifoldLoraError("rank", rank, "an integer of at least 1")
+    return rank
+
+
+def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
+    """The transforms that a geometry has: those on the time coordinate need exactly one of it."""
+    has_time = not manifold.parts and MANIFOLDS.facts(manifold.name).get("extra_dims") == 1
+    return tuple(name for name in TRANSFORMS if has_time or not TRANSFORMS.facts(name).get("time"))
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """An adapter as a tuple of parts: delta = unscale(logmap0(T(expmap0(scale(x))))).
+
+    Args:
+        manifold: a ManifoldSpec, or anything that ``ManifoldSpec.parse`` reads.
+        transform: a name in ``TRANSFORMS``.
+        norm_scaling: a name in ``NORM_SCALINGS``.
+
+    Raises:
+        UnknownNameError: a name that no registry knows.
+        ManifoldLoraError: a transform that this geometry does not have.
+    """
+
+    manifold: ManifoldSpec
+    transform: str = "direct"
+    norm_scaling: str = "learned"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "manifold", ManifoldSpec.parse(self.manifold))
+        TRANSFORMS.check(self.transform)
+        NORM_SCALINGS.check(self.norm_scaling)
+        allowed = transforms_of(self.manifold)
+        if self.transform not in allowed:
+            name = self.manifold.name
+            hint = f"{self.transform} acts on one time coordinate, which {name} does not have"
+            raise ManifoldLoraError(f"transform on {name}", self.transform, allowed, hint)
+
+    @classmethod
+    def parse(cls, value: "AdapterSpec | str | Mapping[str, Any]") -> "AdapterSpec":
+        """Read a preset's name or a mapping of the fields; ``curvature`` beside them goes to the manifold."""
+        if isinstance(value, AdapterSpec):
+            return value
+        if isinstance(value, str):
+            if value not in PRESETS:
+                raise UnknownNameError("adapter preset", value, tuple(PRESETS))
+            return PRESETS[value]
+        if not isinstance(value, Mapping):
+            raise ManifoldLoraError("adapter", value, "a preset's name or a mapping")
+        keys = [field.name for field in fields(cls)]
+        for key in value:
+            if key not in (*keys, "curvature"):
+                raise UnknownNameError("key of an adapter", key, (*keys, "curvature"))
+        given = {key: value[key] for key in keys if key in value}
+        given["manifold"] = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that ``parse`` reads back to an equal spec."""
+        return {
+            "manifold": self.manifold.to_dict(),
+            "transform": self.transform,
+            "norm_scaling": self.norm_scaling,
+        }
+
+    def with_(self, **changes: Any) -> "AdapterSpec":
+        """The same spec with some fields changed, validated anew."""
+        return replace(self, **changes)
+
+    @property
+    def is_linear(self) -> bool:
+        """True where delta(x) = M x with one matrix for all x, so that merging is exact.
+
+        Logmap0 and expmap0 cancel under ``tangent`` and are the identity on Euclidean space; a norm scaling
+        that multiplies by constants (``released`` too: M = B A / s) keeps that, ``unit`` divides by abs(x).
+        """
+        linear = TRANSFORMS.facts(self.transform).get("linear", "never")
+        flat = linear == "always" or (linear == "flat" and _is_flat(self.manifold))
+        return flat and bool(NORM_SCALINGS.facts(self.norm_scaling).get("linear", False))
+
+
+def _is_flat(manifold: ManifoldSpec) -> bool:
+    if manifold.parts:
+        return all(_is_flat(part) for _, part in manifold.parts)
+    return MANIFOLDS.facts(manifold.name).get("kappa_sign") == 0
+
+
+def _with_curvature(manifold: Any, curvature: Any) -> Any:
+    if curvature is None:
+        return manifold
+    if isinstance(manifold, ManifoldSpec):
+        manifold = manifold.to_dict()
+        manifold.pop("curvature", None)
+    named = {"name": manifold} if isinstance(manifold, str) else dict(manifold)
+    if "curvature" in named or "parts" in named:
+        raise ManifoldLoraError(
+            "curvature", curvature, "", "the manifold states its own curvature: give it in one place"
+        )
+    return {**named, "curvature": curvature}
+
+
+LORA = AdapterSpec(ManifoldSpec.parse("euclidean"), "direct", "identity")
+TANGENT = AdapterSpec(ManifoldSpec.parse("lorentz"), "tangent", "learned")
+HYPLORA = AdapterSpec(ManifoldSpec.parse("lorentz"), "direct", "learned")
+BOOST = AdapterSpec(ManifoldSpec.parse("lorentz"), "boost", "learned")
+PRESETS: dict[str, AdapterSpec] = {"lora": LORA, "tangent": TANGENT, "hyplora": HYPLORA, "boost": BOOST}

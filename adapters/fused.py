@@ -1,0 +1,65 @@
+"""From an adapter's parts to the fused function: its chart, its dtypes and its two-dimensional view."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lora.adapters import fused_function
+from manifold_lora.adapters.norm_scaling import NormScaling
+from manifold_lora.adapters.precision import autocast_off, geometry_dtype
+from manifold_lora.adapters.profile import RadialProfile
+from manifold_lora.adapters.token_scalars import Chart
+from manifold_lora.manifolds.base import Manifold
+
+# How many eps the primitives keep coordinates inside the boundary of a bounded chart.
+_MARGIN = 4.0
+
+
+def update(
+    profile: RadialProfile,
+    manifold: Manifold,
+    scaling_law: NormScaling,
+    x: Float[Tensor, "*tokens n"],
+    A: Float[Tensor, "r n"],
+    B: Float[Tensor, "m r"],
+    base: Float[Tensor, "*tokens m"] | None,
+    scaling: float,
+) -> Float[Tensor, "*tokens m"]:
+    """base + scaling * delta of ``direct`` on a geometry with a profile."""
+    kept = x.dtype if base is None else base.dtype
+    product = _product_dtype(x, A)
+    chart, gain = _chart(profile, manifold, scaling_law, x)
+    tokens = x.shape[:-1]
+    flat = x.to(product).reshape(-1, x.shape[-1])
+    flat_base = None if base is None else base.to(product).reshape(-1, base.shape[-1])
+    arguments = (flat_base, flat, A.to(product), B.to(product), chart, gain, scaling)
+    if torch.is_autocast_enabled(x.device.type):
+        with autocast_off(x):
+            result = fused_function.update(*arguments)
+    else:
+        result = fused_function.update(*arguments)
+    return result.view(*tokens, -1).to(kept)
+
+
+def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
+    """The dtype of the products with A and B: autocast's, as for LoRA, else the wider of the two."""
+    wide = torch.promote_types(x.dtype, A.dtype)
+    if wide != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return wide
+
+
+def _chart(
+    profile: RadialProfile, manifold: Manifold, scaling_law: NormScaling, x: Tensor
+) -> tuple[Chart, Tensor | None]:
+    """The chart with the scaling's constants taken in, and the factor that is left on the way out.
+
+    delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta.
+    """
+    law = scaling_law.law(torch.float64)
+    radius = profile.stretch * manifold.curvature.at(torch.float64).abs().rsqrt()
+    edge = 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if profile.bounded else float("inf")
+    if law.unit:
+        return Chart(profile, radius, radius.new_ones(1) * law.alpha, edge), None
+    gain = None if isinstance(law.gain, float) and law.gain == 1.0 else radius.new_ones(1) * law.gain
+    return Chart(profile, radius / law.alpha, None, edge), gain

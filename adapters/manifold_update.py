@@ -1,0 +1,173 @@
+"""The geometry of one adapted layer: delta = unscale(logmap0(T(expmap0(scale(x)))))."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lora.adapters import fused, gains, rank_space
+from manifold_lora.adapters.config import AdapterSpec, check_rank
+from manifold_lora.adapters.norm_scaling import NormScaling
+from manifold_lora.adapters.precision import autocast_off, geometry_dtype
+from manifold_lora.adapters.profile import profile_of
+from manifold_lora.adapters.recorder import Recorder
+from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time
+from manifold_lora.manifolds.base import Manifold, Radial
+from manifold_lora.manifolds.build import build_manifold
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+Path = Literal["linear", "fused", "rank_space", "general"]
+PATHS: tuple[Path, ...] = ("linear", "fused", "rank_space", "general")
+
+Tokens = Float[Tensor, "*tokens n"]
+Output = Float[Tensor, "*tokens m"]
+Down = Float[Tensor, "r n"]
+Up = Float[Tensor, "m r"]
+
+
+class ManifoldUpdate(nn.Module):
+    """What an adapted layer adds, given A (rank, in_features) and B (out_features, rank) that live elsewhere.
+
+    There are four ways to compute it, equal up to rounding; ``path`` is the cheapest that the parts allow:
+    ``linear`` (B A x and a factor), ``fused`` (own backward), ``rank_space`` (any radial geometry) and
+    ``general`` (the formula above, through the geometry's primitives, which defines the others).
+
+    Args:
+        manifold: the geometry; give one to several updates to share its curvature.
+        transform: the map around A and B.
+        norm_scaling: the lengths on the way in and out.
+
+    Raises:
+        ManifoldLoraError: a transform that the geometry does not have.
+    """
+
+    def __init__(self, manifold: Manifold, transform: Transform, norm_scaling: NormScaling) -> None:
+        super().__init__()
+        if transform.time and not has_time(manifold):
+            hint = f"{type(manifold).__name__} has no single time coordinate"
+            raise ManifoldLoraError("transform", type(transform).__name__, "one without time", hint)
+        self.manifold, self.transform, self.norm_scaling = manifold, transform, norm_scaling
+        self._profile = profile_of(manifold)
+        self.path: Path = self.paths()[0]
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: AdapterSpec | str | dict[str, Any],
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        manifold: Manifold | None = None,
+    ) -> "ManifoldUpdate":
+        """The update of a spec for a layer of these sizes; ``manifold`` replaces the spec's own geometry.
+
+        Raises:
+            ManifoldLoraError: a bad spec or rank.
+        """
+        spec = AdapterSpec.parse(spec)
+        transform = TRANSFORMS[spec.transform](in_features, out_features, check_rank(rank))
+        norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features)
+        return cls(build_manifold(spec.manifold) if manifold is None else manifold, transform, norm_scaling)
+
+    @property
+    def is_linear(self) -> bool:
+        """Is delta = M x with one matrix M for all x, so that merging is exact?"""
+        return self._cancels() and self.norm_scaling.linear
+
+    def _cancels(self) -> bool:
+        linear = self.transform.linear
+        return linear == "always" or (linear == "flat" and self.manifold.kappa_sign == 0)
+
+    def paths(self) -> tuple[Path, ...]:
+        """The ways that these parts can be computed, the cheapest first."""
+        able = {
+            "linear": self._cancels(),
+            "fused": type(self.transform) is Direct and self._profile is not None,
+            "rank_space": isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost),
+            "general": True,
+        }
+        return tuple(path for path in PATHS if able[path])
+
+    def use(self, path: Path) -> "ManifoldUpdate":
+        """Compute by the given path from now on. Raises ManifoldLoraError if these parts do not allow it."""
+        if path not in self.paths():
+            raise ManifoldLoraError("path", path, self.paths())
+        self.path = path
+        return self
+
+    def forward(
+        self, x: Tokens, A: Down, B: Up, *, base: Output | None = None, scaling: float = 1.0
+    ) -> Output:
+        """base + scaling * delta (without ``base``: scaling * delta), in the dtype of x.
+
+        Under autocast the products with A and B are in autocast's dtype, as LoRA's are; the geometry is in
+        float32, or float64 where x is.
+        """
+        if self.path == "fused" and self._profile is not None:
+            return fused.update(self._profile, self.manifold, self.norm_scaling, x, A, B, base, scaling)
+        if self.path == "linear":
+            delta = self._linear(x, A, B)
+        else:
+            with autocast_off(x):
+                wide = geometry_dtype(x)
+                delta = self._curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
+        return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
+
+    def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
+        """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, geometry's dtype.
+
+        Under ``direct`` on a radial geometry delta = c B A x exactly.
+        """
+        with torch.no_grad(), autocast_off(x):
+            law = self.norm_scaling.law(torch.float64)
+            wide_x, wide_A, wide_B = x.double(), A.double(), B.double()
+            if self.path == "linear":
+                gain = gains.linear_gain(law, wide_x) * torch.ones_like(wide_x[..., :1])
+            else:
+                delta = self._curved(wide_x, wide_A, wide_B)
+                gain = gains.measured_gain(
+                    delta,
+                    wide_x,
+                    wide_A,
+                    wide_B,
+                    lambda: gains.small_gain(self.manifold, self.norm_scaling, wide_x),
+                )
+        return gain.to(geometry_dtype(x))
+
+    @torch.no_grad()
+    def clipped(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, ""]:
+        """The share of tokens that were brought back to the edge of a bounded chart, before or after B."""
+        recorder, wide = Recorder(self.manifold), geometry_dtype(x)
+        with autocast_off(x):
+            v, _ = self.norm_scaling.scale(x.to(wide))
+            self.transform(recorder, recorder.expmap0(v), A.to(wide), B.to(wide))
+        return recorder.share()
+
+    def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        """gain * B A x: logmap0 and expmap0 have cancelled."""
+        kept, wide = x.dtype, torch.promote_types(x.dtype, A.dtype)
+        x = x.to(wide)
+        u = functional.linear(x, A.to(wide))
+        factor = gains.linear_gain(self.norm_scaling.law(geometry_dtype(x)), x.to(geometry_dtype(x)))
+        factor = factor * self._anchor()
+        u = u if isinstance(factor, float) else u * factor.to(u.dtype)
+        return functional.linear(u, B.to(wide)).to(kept)
+
+    def _anchor(self) -> Tensor | float:
+        """1, as a function of every trainable parameter: DDP refuses those that no output depends on."""
+        learned = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
+        return 1.0 + 0.0 * torch.cat([p.flatten() for p in learned]).sum() if learned else 1.0
+
+    def _curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        law = self.norm_scaling.law(torch.float64)
+        if self.path == "general" or not isinstance(self.manifold, Radial):
+            v, law = self.norm_scaling.scale(x)
+            point = self.transform(self.manifold, self.manifold.expmap0(v), A, B)
+            return self.norm_scaling.unscale(self.manifold.logmap0(point), law)
+        if isinstance(self.transform, Boost):
+            return rank_space.boost_update(self.manifold, law, self.transform, x, A, B)
+        return rank_space.direct_update(self.manifold, law, x, A, B)

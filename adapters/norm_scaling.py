@@ -1,0 +1,137 @@
+"""The length at which a token enters a geometry: v = alpha x (or alpha x / |x|), and delta = beta delta_v.
+
+On a curved space the length of v decides how curved the update is: on Lorentz space delta = c B A x with
+c = sinh(a)/a at B = 0, a = |v|/R. With R = 1 and the hidden states of a language model (|x| about sqrt(n),
+n the width) the five choices start as follows; c multiplies B's first gradient and is the update's gain.
+
+| name       | alpha     | beta | s at start | gain at start                                              |
+|------------|-----------|------|------------|------------------------------------------------------------|
+| `identity` | 1         | 1    |            | c at a = sqrt(n): finite, and untrainable from n = 400 on  |
+| `fixed`    | 1/s       | s    | sqrt(n)    | c at a = 1, about 1.2: LoRA's learning rates apply         |
+| `learned`  | 1/s       | s    | sqrt(n)    | the same; s moves with the data                            |
+| `released` | 1/s       | 1    | sqrt(n)    | c/sqrt(n): wants a learning rate sqrt(n) times larger      |
+| `unit`     | s (x/|x|) | 1    | 1          | c s/|x|: as `released`, and every token at the same length |
+
+Under `fixed` and `learned` the curvature is the only difference from LoRA, and s acts as a radius: the update
+is the one of curvature kappa/s^2 without scaling. Source: arXiv 2410.04010, section 4 (`unit`, `released`).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifold_lora.adapters.precision import keeping_float32
+from manifold_lora.manifolds import functions
+
+
+@dataclass(frozen=True)
+class ScaleLaw:
+    """The numbers of a norm scaling: v = alpha x, or alpha x / abs(x) if ``unit``; gain = alpha beta."""
+
+    alpha: Tensor | float = 1.0
+    gain: Tensor | float = 1.0
+    unit: bool = False
+
+    @property
+    def beta(self) -> Tensor | float:
+        """The factor on the way out."""
+        return self.gain / self.alpha
+
+
+class NormScaling(nn.Module, ABC):
+    """Scale on the way into a geometry and back; a newcomer writes ``law``.
+
+    Args:
+        in_features: the width n of the input.
+    """
+
+    # Does it multiply by constants, so that an update without curvature is a matrix?
+    linear: ClassVar[bool] = True
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+
+    @abstractmethod
+    def law(self, dtype: torch.dtype) -> ScaleLaw:
+        """The factors in effect now, computed in ``dtype``."""
+
+    def scale(self, x: Float[Tensor, "*tokens n"]) -> tuple[Float[Tensor, "*tokens n"], ScaleLaw]:
+        """v = alpha x (or alpha x / abs(x), 0 at x = 0), and what ``unscale`` needs to know."""
+        law = self.law(x.dtype)
+        if law.unit:
+            return functions.unit(x) * law.alpha, law
+        return x * law.alpha, law
+
+    def unscale(self, delta: Float[Tensor, "*tokens m"], law: ScaleLaw) -> Float[Tensor, "*tokens m"]:
+        """Beta delta."""
+        return delta * law.beta
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(keeping_float32(fn), recurse)
+
+
+class Identity(NormScaling):
+    """v = x, delta unchanged."""
+
+    def law(self, dtype: torch.dtype) -> ScaleLaw:
+        """Alpha = beta = 1."""
+        return ScaleLaw()
+
+
+class Fixed(NormScaling):
+    """v = x / s and delta times s, with the constant s = sqrt(n)."""
+
+    def law(self, dtype: torch.dtype) -> ScaleLaw:
+        """Alpha = 1/s, beta = s."""
+        return ScaleLaw(alpha=1.0 / math.sqrt(self.in_features))
+
+
+class Learned(NormScaling):
+    """v = x / s and delta times s, with s = sqrt(n) exp(log_scale) learned."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features)
+        self.log_scale = nn.Parameter(torch.zeros(1))
+
+    def law(self, dtype: torch.dtype) -> ScaleLaw:
+        """Alpha = 1/s, beta = s."""
+        return ScaleLaw(alpha=_inverse(self.log_scale.to(dtype), self.in_features))
+
+
+class Released(NormScaling):
+    """v = x / s and nothing on the way out, with s = sqrt(n) exp(log_scale) learned."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features)
+        self.log_scale = nn.Parameter(torch.zeros(1))
+
+    def law(self, dtype: torch.dtype) -> ScaleLaw:
+        """Alpha = gain = 1/s."""
+        alpha = _inverse(self.log_scale.to(dtype), self.in_features)
+        return ScaleLaw(alpha=alpha, gain=alpha)
+
+
+class Unit(NormScaling):
+    """v = s x / abs(x) and nothing on the way out, with s = exp(log_scale) learned."""
+
+    linear = False
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(in_features)
+        self.log_scale = nn.Parameter(torch.zeros(1))
+
+    def law(self, dtype: torch.dtype) -> ScaleLaw:
+        """Alpha = gain = s, on the direction of x."""
+        alpha = torch.exp(self.log_scale.to(dtype))
+        return ScaleLaw(alpha=alpha, gain=alpha, unit=True)
+
+
+def _inverse(log_scale: Tensor, width: int) -> Tensor:
+    return torch.exp(-log_scale) / math.sqrt(width)

@@ -1,0 +1,88 @@
+"""The maps between points around a low-rank pair: T takes a point over R^n to a point over R^m."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifold_lora.adapters.recorder import Charted
+from manifold_lora.manifolds.base import Manifold, Radial
+
+Point = Float[Tensor, "*tokens ambient_n"]
+Down = Float[Tensor, "r n"]
+Up = Float[Tensor, "m r"]
+
+
+def has_time(manifold: Manifold) -> bool:
+    """Does the geometry have one time coordinate, the first?"""
+    return manifold.extra_dims == 1 and isinstance(manifold, Radial)
+
+
+class Transform(nn.Module, ABC):
+    """A map of points built from A (rank, in_features) and B (out_features, rank).
+
+    ``linear`` tells when logmap0 o T o expmap0 is a matrix: always, on flat space, or never. ``time`` tells
+    whether T acts on a time coordinate, so that only geometries with one have it.
+
+    Args:
+        in_features: the width n of the input.
+        out_features: the width m of the output.
+        rank: the rank r.
+    """
+
+    linear: ClassVar[Literal["always", "flat", "never"]] = "never"
+    time: ClassVar[bool] = False
+
+    def __init__(self, in_features: int, out_features: int, rank: int) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
+        """The image of ``point``."""
+
+
+class Tangent(Transform):
+    """expmap0(B A logmap0(x)): the geometry cancels and plain LoRA is left (arXiv 2410.04010, section 4)."""
+
+    linear = "always"
+
+    def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
+        """The image of ``point``."""
+        return manifold.expmap0(manifold.logmap0(point) @ A.T @ B.T)
+
+
+class Direct(Transform):
+    """z = lift(B coords(lift(A coords(x)))): the space-like map of arXiv 2410.04010, section 4."""
+
+    linear = "flat"
+
+    def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
+        """The image of ``point``."""
+        middle = manifold.lift(manifold.coords(point) @ A.T)
+        return manifold.lift(manifold.coords(middle) @ B.T)
+
+
+class Boost(Transform):
+    """z = lift([time_B | B] lift([time_A | A] x)): A and B act on the time coordinate too.
+
+    Both columns start at zero, so that the start is that of ``direct`` and the output that of the base;
+    ``time_B`` has a gradient at once, ``time_A`` as soon as B moves. Source: arXiv 2410.04010, section 4,
+    after the linear layer of arXiv 2105.14686.
+    """
+
+    time = True
+
+    def __init__(self, in_features: int, out_features: int, rank: int) -> None:
+        super().__init__(in_features, out_features, rank)
+        self.time_A = nn.Parameter(torch.zeros(rank))
+        self.time_B = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
+        """The image of ``point``."""
+        middle = manifold.lift(self._mix(manifold, point, A, self.time_A))
+        return manifold.lift(self._mix(manifold, middle, B, self.time_B))
+
+    def _mix(self, manifold: Charted, point: Tensor, matrix: Tensor, column: Tensor) -> Tensor:
+        return manifold.coords(point) @ matrix.T + point[..., :1] * column.to(point.dtype)
