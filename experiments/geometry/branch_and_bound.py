@@ -1,7 +1,8 @@
-"""The search behind `hyperbolicity`: which pairs can still beat the best delta, and what those pairs reach."""
+"""The search behind `hyperbolicity`: which pairs can still beat the best delta, and what they reach."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +54,12 @@ def raise_bar(bar: Bar, distances: Matrix, w: int, products: Matrix) -> None:
     rows = rows[bound[rows] > bar.threshold]
     if not len(rows):
         return
-    survivors = sum(
-        np.count_nonzero(_bounds(products, tops, some) > bar.threshold) for some in _split(rows, tops)
-    )
-    tight = closure(products) if survivors > _DENSE * products.size else None
+    bounds_of = partial(_bounds, products, tops)
+    survivors = sum(np.count_nonzero(bounds_of(some) > bar.threshold) for some in _split(rows, tops))
+    if survivors > _DENSE * products.size:
+        bounds_of = partial(_closure_bounds, products, closure(products))
     for some in _split(rows, tops):
-        bounds = (
-            _bounds(products, tops, some)
-            if tight is None
-            else _off_diagonal(tight[some] - products[some], some)
-        )
+        bounds = bounds_of(some)
         i, b = np.nonzero(bounds > bar.threshold)
         _evaluate(bar, products, w, some[i], b, bounds[i, b])
 
@@ -97,6 +94,11 @@ def _bounds(products: Matrix, tops: Matrix, rows: Indices) -> Matrix:
     whole = len(rows) == rows[-1] - rows[0] + 1
     bounds -= products[rows[0] : rows[-1] + 1] if whole else products[rows]
     return _off_diagonal(bounds, rows)
+
+
+def _closure_bounds(products: Matrix, reach: Matrix, rows: Indices) -> Matrix:
+    """u(a,b) - 2 (a|b)_w with u the max-min closure, -inf where a = b."""
+    return _off_diagonal(reach[rows] - products[rows], rows)
 
 
 def _look_at_equal_pair(bar: Bar, radius: Matrix, tops: Matrix, products: Matrix, w: int) -> None:

@@ -8,10 +8,11 @@ With base point w the Gromov product is (a|b)_w = (d(a,w) + d(b,w) - d(a,b)) / 2
 of the sums d(a,b) + d(c,w), d(a,c) + d(b,w), d(a,w) + d(b,c); delta_w <= delta <= 2 delta_w.
 The relative delta 2 delta / diam lies in [0, 1] for a metric; 0 is a tree.
 
-Why it is fast: with m_a = max over c != a of (a|c)_w no pair can exceed min(m_a, m_b) - (a|b)_w. Each row's most
-promising pair is evaluated first; that leaves so high a bar that the bound rules out nearly all other pairs
-(all but 1e-5 of them for 384-wide Gaussians), and only the rest cost O(n) each. For all base points a finished
-base is dropped from the space, because every quadruple that holds it has been seen, and the bar is carried on.
+Why it is fast: with m_a = max over c != a of (a|c)_w no pair can exceed min(m_a, m_b) - (a|b)_w. Each row's
+most promising pair is evaluated first; that leaves so high a bar that the bound rules out nearly all other
+pairs (all but 1e-5 of them for 384-wide Gaussians), and only the rest cost O(n) each. For all base points a
+finished base is dropped from the space, because every quadruple that holds it has been seen, and the bar is
+carried on; where the first base finds 0 all is done, since delta <= 2 delta_w.
 The worst case stays O(n^3) for a base; equality with the dumb computation does not depend on the pruning.
 """
 
@@ -58,8 +59,8 @@ def hyperbolicity(
         progress: called with the share of the work done (all base points only).
 
     Raises PointError for a matrix that is none of the above, ManifoldLoraError for a base out of range.
-    Source: Gromov 1987; max-min form: Fournier, Ismail and Vigneron, arXiv 1208.2728; relative delta: Khrulkov
-    et al., arXiv 1904.02239, section 3.
+    Source: Gromov 1987; max-min form: Fournier, Ismail and Vigneron, arXiv 1208.2728; relative delta:
+    Khrulkov et al., arXiv 1904.02239, section 3.
     """
     check_distances(distances)
     n = len(distances)
@@ -75,6 +76,8 @@ def hyperbolicity(
         raise_bar(bar, inside, w, scratch.reshape(-1)[: inside.size].reshape(inside.shape))
         if progress is not None:
             progress(1.0 - (w / n) ** 3)
+        if bar.twice_delta <= bar.rounding:
+            break
     return Hyperbolicity(bar.twice_delta / 2.0, diameter, n, base, bar.witness)
 
 

@@ -1,4 +1,4 @@
-"""Spaces whose delta is known, measured by the same code, so that a reading has something to be read against."""
+"""Spaces of known delta, measured by the same code: what a reading is read against."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +62,9 @@ def random_graph(n: int, rng: np.random.Generator, mean_degree: float = 5.0) -> 
 REFERENCES: tuple[Reference, ...] = (
     Reference("tree", "random recursive tree, unit edges, path length", 0.0, 500, tree),
     Reference("random graph", "Erdos-Renyi, mean degree 5, largest component, hops", 0.61, 500, random_graph),
-    Reference("S^2 chords", "uniform on the unit 2-sphere, straight-line distance", 0.586, 1000, sphere_chord),
+    Reference(
+        "S^2 chords", "uniform on the unit 2-sphere, straight-line distance", 0.586, 1000, sphere_chord
+    ),
     Reference("S^2", "uniform on the 2-sphere, great-circle distance", 0.975, 1000, sphere_geodesic(2)),
     Reference("S^1", "uniform on the circle, arc length", 0.99, 1000, sphere_geodesic(1)),
 )
