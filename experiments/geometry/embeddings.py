@@ -1,0 +1,117 @@
+"""The input embedding matrix of a checkpoint, read row block by row block without loading the model."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModel
+
+from manifold_lora.experiments.geometry.checkpoint_files import CheckpointFiles
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+_BLOCK = 8192  # rows read at a time
+# The name under which families store the matrix, for configs that transformers cannot build a model from.
+_USUAL = (
+    "embed_tokens.weight",
+    "word_embeddings.weight",
+    "wte.weight",
+    "tok_embeddings.weight",
+    "embed_in.weight",
+    "shared.weight",
+    "lm_head.weight",
+)
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """One (vocabulary, width) tensor of a safetensors file."""
+
+    path: Path
+    tensor: str
+    vocabulary: int
+    width: int
+
+    @classmethod
+    def open(cls, name: str) -> "EmbeddingTable":
+        """Find the input embeddings of a model by folder or name, in one file or in shards.
+
+        Raises ManifoldLoraError for a checkpoint without safetensors or without such a matrix.
+        """
+        files = CheckpointFiles(name)
+        shards = files.shard_of()
+        tensor = _stored_name(files, shards)
+        path = files.find(shards[tensor])
+        if path is None:
+            raise ManifoldLoraError(
+                "shard of model", shards[tensor], f"a file of {name}", "incomplete checkpoint"
+            )
+        with safe_open(path, "pt") as file:
+            shape = file.get_slice(tensor).get_shape()
+        if len(shape) != 2:
+            raise ManifoldLoraError(f"embeddings {tensor}", tuple(shape), "(vocabulary, width)")
+        return cls(path, tensor, *shape)
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(first row, rows) of consecutive blocks, in float32."""
+        with safe_open(self.path, "pt") as file:
+            matrix = file.get_slice(self.tensor)
+            for start in range(0, self.vocabulary, _BLOCK):
+                yield start, matrix[start : start + _BLOCK].to(torch.float32).numpy()
+
+    def rows(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
+        """The rows of the given token ids, (len(ids), width). Raises ManifoldLoraError for an unknown id."""
+        wanted = np.asarray(ids, dtype=np.intp)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.vocabulary:
+            hint = "does the tokenizer belong to this model?"
+            raise ManifoldLoraError("token id", int(wanted.max()), f"0 to {self.vocabulary - 1}", hint)
+        result = np.empty((len(wanted), self.width))
+        for start, block in self.blocks():
+            here = (wanted >= start) & (wanted < start + len(block))
+            result[here] = block[wanted[here] - start]
+        return result
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """Euclidean norm of every row, (vocabulary,)."""
+        return np.concatenate(
+            [np.linalg.norm(block.astype(np.float64), axis=1) for _, block in self.blocks()]
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the matrix alone, so that other weights of the model do not count."""
+        digest = hashlib.sha256(repr((self.vocabulary, self.width)).encode())
+        for _, block in self.blocks():
+            digest.update(np.ascontiguousarray(block).tobytes())
+        return digest.hexdigest()
+
+
+def _stored_name(files: CheckpointFiles, shards: dict[str, str]) -> str:
+    """The checkpoint's name for the input embeddings: by the family's own code, or a usual name."""
+    asked = [name for name in (_family_name(files), *_USUAL) if name]
+    for name in asked:
+        found = [key for key in shards if key == name or key.endswith(f".{name}") or name.endswith(f".{key}")]
+        if found:
+            return min(found, key=len)
+    raise ManifoldLoraError("input embeddings", files.name, f"a tensor named {', '.join(asked)}")
+
+
+def _family_name(files: CheckpointFiles) -> str | None:
+    """Name of the input embeddings in the family's module tree, built without memory, or None."""
+    config: Any
+    try:
+        config = AutoConfig.for_model(**files.config())
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+        matrix = model.get_input_embeddings().weight
+        return next((name for name, value in model.named_parameters() if value is matrix), None)
+    except (KeyError, ValueError, TypeError, AttributeError, NotImplementedError, ImportError, RuntimeError):
+        # A family that transformers does not know: the usual names are all there is to go by.
+        return None
