@@ -61,7 +61,10 @@ def ensure_base(task: Task, cache_dir: str | Path, progress: OnStep | None = Non
 def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:
     spec, documents = task.base_spec, list(task.pretraining_texts())
     tokenizer = word_tokenizer(
-        (document.text for document in documents), split_digits=spec.split_digits, lowercase=spec.lowercase
+        (document.text for document in documents),
+        split_digits=spec.split_digits,
+        lowercase=spec.lowercase,
+        min_count=spec.min_count,
     )
     model = tiny_model(
         len(tokenizer),

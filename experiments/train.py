@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from manifold_lora.experiments.encoding import Encoded, encode_pairs, pad_id, pad_right
+from manifold_lora.experiments.sampler import LengthPools
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -23,6 +25,8 @@ OnStep = Callable[[int, float], None]
 
 class DivergedError(ManifoldLoraError):
     """Training met a value that is not finite; nothing was saved."""
+
+    status = "diverged"
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,10 @@ class GuardedTrainer(Trainer):
         """Raises DivergedError if a trained weight is not finite."""
         if not all(parameter.isfinite().all() for parameter in self._trained):
             self._stop("weight")
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        lengths = [len(item["input_ids"]) for item in train_dataset or self.train_dataset]
+        return LengthPools(lengths, self.args.train_batch_size, self.args.seed)
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         # Done in training_step; the inherited one walks over all modules twice more.

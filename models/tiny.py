@@ -1,5 +1,6 @@
 """Causal language models small enough to train on one core in seconds, with a word-level tokenizer."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -61,9 +62,10 @@ def tiny_model(
 
 
 def word_tokenizer(
-    texts: Iterable[str], *, split_digits: bool = False, lowercase: bool = False
+    texts: Iterable[str], *, split_digits: bool = False, lowercase: bool = False, min_count: int = 1
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer whose vocabulary is the words of ``texts`` as they appear; others are ``<unk>``.
+    """A tokenizer whose vocabulary is the words of ``texts`` as they appear; others are ``<unk>``,
+    and so are those that appear fewer than ``min_count`` times.
 
     Words are what spaces separate; with ``split_digits`` every digit is a token of its own. Decoding restores
     the spaces. ``<s>`` is put before every text that is encoded with special tokens.
@@ -72,9 +74,10 @@ def word_tokenizer(
     digits = pre_tokenizers.Digits(individual_digits=True)
     splitter = pre_tokenizers.Sequence([words, digits]) if split_digits else words
     normalizer = normalizers.Lowercase() if lowercase else normalizers.Sequence([])
-    pieces = dict.fromkeys(
+    counts = Counter(
         piece for text in texts for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
     )
+    pieces = [piece for piece, count in counts.items() if count >= min_count]
     vocabulary = {
         piece: index for index, piece in enumerate(dict.fromkeys([PAD, BOS, EOS, UNKNOWN, *pieces]))
     }

@@ -78,9 +78,9 @@ def _problem(random: Random, steps: int, largest: int) -> tuple[str, str, int]:
     total = random.randint(2, largest)
     sentences, worked = [f"{person} has {total} {thing} ."], f"{total}"
     for _ in range(steps):
-        operator = random.choice("+-")
-        amount = random.randint(1, largest if operator == "+" else max(total, 1))
-        total = total + amount if operator == "+" else max(total - amount, 0)
+        operator = random.choice("+-") if total else "+"
+        amount = random.randint(1, largest if operator == "+" else total)
+        total = total + amount if operator == "+" else total - amount
         sentences.append(random.choice(_STEPS[operator]).format(p=person, n=amount))
         worked += f" {operator} {amount} = {total}"
     return f"{' '.join(sentences)} how many ?", worked, total

@@ -54,6 +54,7 @@ class BaseSpec:
     seed: int = 0
     lowercase: bool = False
     split_digits: bool = False
+    min_count: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import combinations, islice
+from itertools import combinations, islice, zip_longest
 from random import Random
 
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
@@ -37,13 +37,13 @@ class Taxonomy(Task):
 
     @cached_property
     def splits(self) -> Splits:
-        """As many pairs of each answer depth as the rarest depth has, split pair by pair."""
+        """As many pairs of each answer depth as the rarest depth has, split pair by pair, answers in turn."""
         by_depth = self._pairs_by_depth()
         per_depth = min(len(pairs) for pairs in by_depth.values())
         random = Random(f"taxonomy-splits-{self._seed}")
         splits: dict[str, list[Example]] = {split: [] for split in _SHARES}
         for depth, pairs in by_depth.items():
-            chosen = iter(random.sample(pairs, per_depth))
+            chosen = iter(_answers_in_turn(pairs, random)[:per_depth])
             for split, share in _SHARES.items():
                 taken = islice(chosen, int(per_depth * share))
                 splits[split] += [item for pair in taken for item in self._both_orders(pair, depth)]
@@ -94,6 +94,14 @@ class Taxonomy(Task):
             if above:
                 yield Document(f"up {name} => {' '.join(above)}")
         yield Document("lca")
+
+
+def _answers_in_turn(pairs: list[tuple[int, int, int]], random: Random) -> list[tuple[int, int, int]]:
+    """The pairs in an order of which any stretch holds every answer about as often."""
+    by_answer: dict[int, list[tuple[int, int, int]]] = {}
+    for pair in random.sample(pairs, len(pairs)):
+        by_answer.setdefault(pair[2], []).append(pair)
+    return [pair for turn in zip_longest(*by_answer.values()) for pair in turn if pair is not None]
 
 
 def _grow(random: Random) -> list[int]:

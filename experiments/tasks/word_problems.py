@@ -143,17 +143,20 @@ class WordProblems(Task):
             layers=3,
             heads=4,
             intermediate_size=192,
-            steps=1200,
+            steps=900,
             batch_size=32,
             learning_rate=3e-3,
             max_positions=160,
+            min_count=2,
         )
 
     def pretraining_texts(self) -> Iterator[Document]:
-        """Generated problems with equations, then the training questions as plain text."""
-        yield from generated_problems(6000, Random(f"word-problems-base-{self._seed}"))
+        """Generated problems and real ones of one step with equations; the training questions as text."""
+        yield from generated_problems(3000, Random(f"word-problems-base-{self._seed}"))
         for example in self._splits.train:
-            yield Document(example.prompt)
+            if example.group == "1 steps":
+                yield from [Document(f"{example.prompt} {example.target}")] * 2
+            yield Document(example.prompt.removesuffix(" =>"))
 
     @property
     def data_hashes(self) -> dict[str, str]:
