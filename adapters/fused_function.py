@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.adapters.profile import RadialProfile
 from manifold_lora.adapters.row_norm import row_norm
 from manifold_lora.adapters.token_scalars import Chart, Norms, gain_of, slopes_of
@@ -62,11 +63,11 @@ def _forward(
     if few(x, B):
         v = u @ B.T
         q = torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=torch.float64)
-        k = _factor(gain_of(chart, Norms(n, rank, q)), gain, scaling, v)
-        return (v * k if base is None else torch.addcmul(base, v, k)), u, n, q, None
+        delta = v * _factor(gain_of(chart, Norms(n, rank, q)), gain, scaling).to(geometry_dtype(x))
+        return (delta if base is None else base + delta).to(x.dtype), u, n, q, None
     gram = gram_of(B)
     q = ((wide @ gram) * wide).sum(-1, keepdim=True).clamp_min(0.0).sqrt()
-    w = u * _factor(gain_of(chart, Norms(n, rank, q)), gain, scaling, u)
+    w = narrow(wide * _factor(gain_of(chart, Norms(n, rank, q)), gain, scaling), u.dtype)
     return (w @ B.T if base is None else torch.addmm(base, w, B.T)), u, n, q, gram
 
 
@@ -81,8 +82,15 @@ def gram_of(B: Tensor) -> Tensor:
     return wide.T @ wide
 
 
-def _factor(c: Tensor, gain: Tensor | None, scaling: float, like: Tensor) -> Tensor:
-    return ((c if gain is None else c * gain) * scaling).to(like.dtype)
+def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round to a dtype; float16, whose range a large gain leaves, saturates: infinity times B = 0 is NaN."""
+    if dtype == torch.float16:
+        wide = wide.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max)
+    return wide.to(dtype)
+
+
+def _factor(c: Tensor, gain: Tensor | None, scaling: float) -> Tensor:
+    return (c if gain is None else c * gain) * scaling
 
 
 class _Fused(torch.autograd.Function):
@@ -125,11 +133,11 @@ class _Fused(torch.autograd.Function):
             dU = slopes.gain * P + by_out * (wide @ (gram_of(B) if gram is None else gram))
             if slopes.by_rank is not None:
                 dU = dU + gamma * slopes.by_rank * wide
-            dU = dU.to(u.dtype)
+            dU = narrow(dU, u.dtype)
             dA = dU.T @ x if needs_A else None
             dx = torch.addmm(x * (gamma * slopes.by_x).to(x.dtype), dU, A) if needs_x else None
         if needs_B:
-            w = (wide * (slopes.gain * factor)).to(u.dtype)
+            w = narrow(wide * (slopes.gain * factor), u.dtype)
             inner = (wide.T @ (by_out * wide)).to(B.dtype)
             dB = torch.addmm(g.T @ w, B, inner)
         if needs_radius:

@@ -14,7 +14,7 @@ from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.profile import profile_of
 from manifold_lora.adapters.recorder import Recorder
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
-from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time
+from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_flat
 from manifold_lora.manifolds.base import Manifold, Radial
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -80,7 +80,7 @@ class ManifoldUpdate(nn.Module):
 
     def _cancels(self) -> bool:
         linear = self.transform.linear
-        return linear == "always" or (linear == "flat" and self.manifold.kappa_sign == 0)
+        return linear == "always" or (linear == "flat" and is_flat(self.manifold))
 
     def paths(self) -> tuple[Path, ...]:
         """The ways that these parts can be computed, the cheapest first."""

@@ -1,6 +1,6 @@
 """What the fused path needs to know of one token: its gain c and the slopes of c, from two norms.
 
-With n = |x|, q = |B A x|, rho = q/n, a = n/R (alpha/R if all tokens have one length), theta = psi(rho phi(a)):
+With n = |x|, q = |B A x|, rho = q/n, a = n/R (alpha/R for tokens of one length) and theta = psi(rho phi(a)):
 c = (R/q) theta. With E = (R/q) phi(theta)/phi'(theta) and D = a dc/da the slopes are q c_q = E - c,
 n c_n = D - E (-E for one length), alpha c_alpha = D, R c_R = c - D. All in float64: N numbers cost nothing.
 """

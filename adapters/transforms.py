@@ -20,6 +20,12 @@ def has_time(manifold: Manifold) -> bool:
     return manifold.extra_dims == 1 and isinstance(manifold, Radial)
 
 
+def is_flat(manifold: Manifold) -> bool:
+    """Is the geometry Euclidean, or a product of Euclidean ones?"""
+    parts = list(getattr(manifold, "parts", ()))
+    return all(is_flat(part) for part in parts) if parts else manifold.kappa_sign == 0
+
+
 class Transform(nn.Module, ABC):
     """A map of points built from A (rank, in_features) and B (out_features, rank).
 

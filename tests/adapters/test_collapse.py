@@ -1,0 +1,49 @@
+"""On radial geometries delta = c B A x; the paper's second-order statement about c, coefficient and all."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifold_lora.adapters.config import HYPLORA
+from manifold_lora.manifolds.base import Radial
+
+# c = 1 + coefficient * kappa (n^2 - q^2) + O(kappa^2), n = |x|, q = |B A x|.
+SECOND_ORDER = {"lorentz": -1 / 6, "sphere": -1 / 6, "poincare": 1 / 12, "euclidean": 0.0}
+
+
+def test_the_update_is_parallel_to_loras_with_the_gain_as_factor(spec, draw):
+    drawn = draw(spec, columns=False)
+    gain = drawn.update.gain(drawn.x, drawn.A, drawn.B)
+    drawn.update.use("general")
+    off = (drawn() - gain * drawn.lora).norm() / drawn.lora.norm()
+    if isinstance(drawn.update.manifold, Radial) or spec.transform == "tangent":
+        assert off < 1e-10
+    else:
+        assert off > 1e-4, "a product bends its parts by different factors"
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+@given(radius=st.floats(300, 3000), seed=st.integers(0, 99))
+def test_second_order_coefficient(name, draw, flattened, radius, seed):
+    spec = HYPLORA.with_(manifold=name, norm_scaling="identity")
+    spec = flattened(spec, 1 / radius**2)
+    kappa = spec.manifold.curvature.kappa
+    drawn = draw(spec, seed=seed, length=3.0)
+    n, q = (v.norm(dim=-1, keepdim=True) for v in (drawn.x, drawn.lora))
+    expected = SECOND_ORDER[name] * kappa * (n.square() - q.square())
+    slope = drawn.update.gain(drawn.x, drawn.A, drawn.B) - 1
+    torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-4 / radius**2)
+
+
+def test_lorentz_by_hand():
+    # |x| = 3, |B A x| = 1.5, R = 1: c = sinh(3) / 3 * asinh(w) / w with w = sinh(3) / 2.
+    from manifold_lora.adapters.manifold_update import ManifoldUpdate
+
+    update = ManifoldUpdate.from_spec(HYPLORA.with_(norm_scaling="identity"), 2, 2, 1)
+    x = torch.tensor([[3.0, 0.0]], dtype=torch.float64)
+    A = torch.tensor([[0.5, 0.0]], dtype=torch.float64)
+    B = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    w = torch.sinh(torch.tensor(3.0, dtype=torch.float64)) / 2
+    expected = torch.tensor([[0.0, 1.0]], dtype=torch.float64) * torch.asinh(w)
+    torch.testing.assert_close(update(x, A, B), expected, rtol=1e-14, atol=0)

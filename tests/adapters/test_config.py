@@ -1,0 +1,118 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifold_lora.adapters.config import (
+    BOOST,
+    HYPLORA,
+    LORA,
+    PRESETS,
+    TANGENT,
+    AdapterSpec,
+    check_rank,
+    transforms_of,
+)
+from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.spec import ManifoldSpec
+
+
+def test_a_spec_reads_back_from_plain_data(spec):
+    assert AdapterSpec.parse(spec.to_dict()) == spec
+
+
+@given(st.floats(-10, -1e-3), st.sampled_from(["fixed", "learned"]))
+def test_a_stated_curvature_is_kept(kappa, mode):
+    spec = AdapterSpec.parse({"manifold": "lorentz", "curvature": {"kappa": kappa, "mode": mode}})
+    assert (spec.manifold.curvature.kappa, spec.manifold.curvature.mode) == (kappa, mode)
+    assert AdapterSpec.parse(spec.to_dict()) == spec
+
+
+def test_presets_are_tuples_of_parts():
+    def parts(spec):
+        return spec.manifold.name, spec.transform, spec.norm_scaling
+
+    assert parts(LORA) == ("euclidean", "direct", "identity")
+    assert parts(TANGENT) == ("lorentz", "tangent", "learned")
+    assert parts(HYPLORA) == ("lorentz", "direct", "learned")
+    assert parts(BOOST) == ("lorentz", "boost", "learned")
+    assert all(AdapterSpec.parse(name) is spec for name, spec in PRESETS.items())
+
+
+@pytest.mark.parametrize(
+    ("value", "nearest"),
+    [
+        ({"transform": "dirct"}, "'direct'"),
+        ({"norm_scaling": "learnt"}, "'learned'"),
+        ({"manifold": "lorenz"}, "'lorentz'"),
+        ({"manifolds": "lorentz"}, "'manifold'"),
+        ("hyplor", "'hyplora'"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(value, nearest):
+    with pytest.raises(UnknownNameError, match=f"did you mean {nearest}"):
+        AdapterSpec.parse(value)
+
+
+def test_every_combination_is_either_built_or_refused_by_name(geometry):
+    for transform in TRANSFORMS:
+        if transform in transforms_of(geometry):
+            assert AdapterSpec(geometry, transform).transform == transform
+            continue
+        with pytest.raises(ManifoldLoraError) as caught:
+            AdapterSpec(geometry, transform)
+        assert caught.value.allowed == ", ".join(transforms_of(geometry))
+        assert geometry.name in str(caught.value)
+
+
+def test_boost_on_the_ball_names_what_the_ball_has():
+    with pytest.raises(ManifoldLoraError, match="transform on poincare: got 'boost'; allowed: direct, tangent"):
+        AdapterSpec(ManifoldSpec.parse("poincare"), "boost")
+
+
+@pytest.mark.parametrize("rank", [0, -1, 2.0, True, "8", None])
+def test_a_rank_is_a_whole_number_of_at_least_one(rank):
+    with pytest.raises(ManifoldLoraError, match="rank"):
+        check_rank(rank)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ({"manifold": "lorentz", "curvature": 1.0}, CurvatureError),
+        ({"manifold": {"name": "lorentz", "curvature": -1.0}, "curvature": -2.0}, ManifoldLoraError),
+        ({"manifold": 3}, ManifoldLoraError),
+        (7, ManifoldLoraError),
+    ],
+)
+def test_what_contradicts_itself_is_refused(value, error):
+    with pytest.raises(error):
+        AdapterSpec.parse(value)
+
+
+def test_linear_means_no_curvature_in_effect_and_no_norm_divided_out(spec):
+    flat = spec.transform == "tangent" or spec.manifold.name == "euclidean"
+    if spec.manifold.name != "product":
+        assert spec.is_linear == (flat and spec.norm_scaling != "unit")
+    elif spec.transform != "tangent":
+        assert not spec.is_linear
+
+
+def test_registry_facts_are_those_of_the_classes():
+    for name in TRANSFORMS:
+        part, facts = TRANSFORMS[name], TRANSFORMS.facts(name)
+        assert (part.linear, part.time) == (facts["linear"], facts["time"]), name
+    for name in NORM_SCALINGS:
+        assert NORM_SCALINGS[name].linear == NORM_SCALINGS.facts(name)["linear"], name
+
+
+def test_a_bad_config_needs_no_torch():
+    code = (
+        "import sys; from manifold_lora.adapters import HYPLORA, AdapterSpec, check_rank;"
+        "from manifold_lora.adapters.registry import TRANSFORMS;"
+        "assert 'torch' not in sys.modules, 'torch'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
