@@ -3,6 +3,21 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__all__ = [
+    "ManifoldLoraConfig",
+    "ManifoldLoraModel",
+    "adapt",
+    "adapter_bytes",
+    "create_optimizer",
+    "gain_matched_alpha",
+    "gain_matched_lora",
+    "load_adapter",
+    "load_base",
+    "measure_gain",
+    "parameter_groups",
+    "save_adapter",
+]
+
 # Names are imported at first use: transformers and peft take seconds, and a bad config must fail before.
 _EXPORTS: dict[str, str] = {
     "ManifoldLoraConfig": "manifold_lora.models.peft_config",
@@ -19,7 +34,6 @@ _EXPORTS: dict[str, str] = {
     "save_adapter": "manifold_lora.models.checkpoint",
 }
 
-__all__ = list(_EXPORTS)  # noqa: PLE0605
 
 if TYPE_CHECKING:
     from manifold_lora.models.adapt import adapt

@@ -1,6 +1,8 @@
 """Model and adapter folders: found, complete and free of pickles, or a reason why not."""
 
+import json
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
@@ -30,8 +32,6 @@ def existing_folder(what: str, name: str) -> Path:
 
 def nearby_folders(name: str, candidates: list[str]) -> list[str]:
     """The candidates that look most like ``name``, nearest first, so that messages stay short."""
-    from difflib import get_close_matches
-
     return get_close_matches(name, candidates, n=5, cutoff=0.6)
 
 
@@ -47,6 +47,20 @@ def check_adapter_folder(folder: Path) -> None:
     """Raise ManifoldLoraError unless the folder holds an adapter's config and safetensors weights."""
     _require(folder, "adapter folder", "adapter_config.json")
     _require_safetensors(folder, "adapter folder", ("adapter_model.safetensors",), "adapter_model.bin")
+
+
+def has_whole_tokenizer(folder: Path) -> bool:
+    """Whether ``tokenizer.json`` is all there is to the tokenizer, as transformers 5 writes it.
+
+    AutoTokenizer rebuilds the tokenizer of some families (Qwen2) from the family's own class even then, and
+    drops whatever that class does not know.
+    """
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    named = isinstance(config, dict) and config.get("tokenizer_class") == "TokenizersBackend"
+    return named and (folder / "tokenizer.json").is_file()
 
 
 def _require(folder: Path, what: str, filename: str) -> None:

@@ -1,10 +1,18 @@
 """Loading a base model of any causal architecture, or an adapter on its base, by name or folder."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models import peft_config  # noqa: F401  (registers MANIFOLD_LORA, so its checkpoints load)
@@ -14,6 +22,7 @@ from manifold_lora.models.folders import (
     check_adapter_folder,
     check_model_folder,
     existing_folder,
+    has_whole_tokenizer,
     is_folder_name,
 )
 
@@ -54,7 +63,7 @@ def load_base(
 def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
     try:
         model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ManifoldLoraError(
             "model", name, "a causal language model in safetensors", _first_line(error)
         ) from error
@@ -68,7 +77,8 @@ def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
 
 def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(name)) else AutoTokenizer
+        tokenizer = reader.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifoldLoraError(
             "tokenizer", name, "a folder with tokenizer.json", _first_line(error)
@@ -104,7 +114,7 @@ def load_adapter(
     try:
         with quiet_peft():
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise ManifoldLoraError(
             "adapter", str(folder), "weights that fit the model", _first_line(error)
         ) from error

@@ -48,8 +48,8 @@ class ManifoldLoraModel(LoraModel):
             lora_config, adapter_name, target, target_name, parent, current_key, **kwargs
         )
         layer = getattr(parent, target_name)
-        update = ManifoldUpdate(lora_config.spec(), layer.in_features, layer.r[adapter_name])
-        attach(layer, adapter_name, update)
+        sizes = layer.in_features, layer.out_features, layer.r[adapter_name]
+        attach(layer, adapter_name, ManifoldUpdate.from_spec(lora_config.spec(), *sizes))
 
     @staticmethod
     def _create_new_module(

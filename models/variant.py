@@ -35,9 +35,11 @@ class ManifoldVariant(LoraVariant):
     ) -> torch.Tensor:
         """The layer's whole output (..., m) from its input x (..., n) and the base output (..., m)."""
         lora_A, lora_B = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
-        update = getattr(module, CONTAINER)[active_adapter]
-        delta = update(module.lora_dropout[active_adapter](x), lora_A, lora_B)
-        return result + delta * module.scaling[active_adapter]
+        update, scaling = getattr(module, CONTAINER)[active_adapter], module.scaling[active_adapter]
+        x = module.lora_dropout[active_adapter](x)
+        if x.dtype == result.dtype:
+            return update(x, lora_A, lora_B, base=result, scaling=scaling)
+        return result + update(x, lora_A, lora_B, scaling=scaling)
 
     @staticmethod
     def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,61 @@
+"""Parameter groups: what decays, what has its own learning rate, and that nothing trainable is left out."""
+
+import pytest
+import torch
+
+from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.optim import create_optimizer, parameter_groups
+
+LEARNED = {"mode": "learned", "kappa": -1.0}
+
+
+def members(model, groups) -> dict[str, set[str]]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {group["name"]: {names[id(p)].split(".lora_")[-1] for p in group["params"]} for group in groups}
+
+
+@pytest.mark.parametrize("transform", ["direct", "boost", "tangent"])
+@pytest.mark.parametrize("scaling", ["fixed", "learned", "released", "unit"])
+def test_every_trainable_parameter_is_in_one_group(adapted, transform, scaling):
+    model = adapted(transform=transform, norm_scaling=scaling, curvature=LEARNED)
+    groups = parameter_groups(model, 1e-3, weight_decay=0.1)
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    for group in groups:
+        assert group["weight_decay"] == (0.1 if group["name"] in ("matrices", "b") else 0.0)
+
+
+def test_geometry_and_b_have_their_own_learning_rates(adapted):
+    model = adapted(transform="boost", curvature=LEARNED)
+    groups = parameter_groups(model, 0.5, geometry_lr_factor=0.1, lora_plus_ratio=16.0)
+    assert {group["name"]: group["lr"] for group in groups} == {"geometry": 0.05, "b": 8.0, "matrices": 0.5}
+    kinds = members(model, groups)
+    assert all("manifold" in name for name in kinds["geometry"])
+    assert kinds["b"] == {"B.default.weight", "manifold.default.transform.time_B"}
+    assert kinds["matrices"] == {"A.default.weight", "manifold.default.transform.time_A"}
+
+
+def test_a_step_moves_the_geometry_by_its_own_rate(adapted, shake, tokens):
+    model = shake(adapted(curvature=LEARNED))
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = create_optimizer(model, 1e-2, geometry_lr_factor=0.0, weight_decay=0.5)
+    model(tokens, labels=tokens).loss.backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            still = ".curvature." in name or ".norm_scaling." in name
+            assert torch.equal(parameter, before[name]) == still, name
+
+
+@pytest.mark.parametrize(
+    "options", [{"weight_decay": -1.0}, {"geometry_lr_factor": float("nan")}, {"lora_plus_ratio": -2}]
+)
+def test_senseless_rates_are_refused(adapted, options):
+    with pytest.raises(ManifoldLoraError, match=next(iter(options))):
+        parameter_groups(adapted(), 1e-3, **options)
+
+
+def test_a_model_without_trainable_parameters_is_refused(base):
+    model = base().requires_grad_(False)
+    with pytest.raises(ManifoldLoraError, match="trainable"):
+        parameter_groups(model, 1e-3)
