@@ -19,6 +19,8 @@ class Encoded(TypedDict):
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
     """The ids of prompts, with whatever the tokenizer puts before a text."""
+    if not prompts:  # which fast tokenizers do not take
+        return []
     return [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
 
 

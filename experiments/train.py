@@ -181,6 +181,7 @@ class GuardedTrainer(Trainer):
         self.losses: list[float] = []
         self.tokens = 0
         self._on_step = on_step
+        self._examples: list[Encoded] = arguments["train_dataset"]
         self._named = list(arguments["model"].named_parameters())
         self._trained = [parameter for _, parameter in self._named if parameter.requires_grad]
         self._norm = torch.zeros(())
@@ -206,7 +207,7 @@ class GuardedTrainer(Trainer):
             self._stop("weight")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        lengths = [len(item["input_ids"]) for item in train_dataset or self.train_dataset]
+        lengths = [len(item["input_ids"]) for item in train_dataset or self._examples]
         return LengthPools(lengths, self.args.train_batch_size, self.args.seed)
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:

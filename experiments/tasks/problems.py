@@ -9,7 +9,7 @@ _PEOPLE = ("tom", "mary", "sam", "jane", "mike", "sara", "joan", "fred", "dan", 
 _THINGS = ("apples", "books", "marbles", "cards", "pencils", "cookies", "shells", "dollars")
 _BOXES = ("boxes", "bags", "rows", "packs", "shelves", "days", "hours", "tables")
 
-# Question and equation in the words of the field; # is the next number, {p}, {t}, {b} a person, a thing, a box.
+# Question and equation; # is the next number, {p} and {q} persons, {t} and {u} things, {b} what holds them.
 _PROBLEMS = (
     ("{p} has # {t} . {p} gets # more . how many {t} does {p} have now ?", "a + b"),
     ("{p} had # {t} and {q} had # {t} . how many {t} do they have in all ?", "a + b"),
