@@ -13,7 +13,8 @@ Matrix = NDArray[np.floating]
 Indices = NDArray[np.intp]
 
 _BLOCK = 1 << 17  # entries worked on at a time: 1 MB, within a core's second-level cache
-_DENSE = 0.02  # share of surviving pairs above which the tighter, dearer bound pays
+_DENSE = 0.02  # share of surviving pairs above which the tighter, dearer bound pays...
+_MANY = 50_000  # ...and the number of them: below, looking at every pair is cheaper
 
 
 @dataclass
@@ -56,7 +57,7 @@ def raise_bar(bar: Bar, distances: Matrix, w: int, products: Matrix) -> None:
         return
     bounds_of = partial(_bounds, products, tops)
     survivors = sum(np.count_nonzero(bounds_of(some) > bar.threshold) for some in _split(rows, tops))
-    if survivors > _DENSE * products.size:
+    if survivors > max(_MANY, _DENSE * products.size):
         bounds_of = partial(_closure_bounds, products, closure(products))
     for some in _split(rows, tops):
         bounds = bounds_of(some)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.folders import existing_folder, is_folder_name

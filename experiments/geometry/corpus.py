@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from manifold_lora.experiments.data import DataError
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
@@ -64,14 +65,14 @@ def read_texts(path: Path) -> list[str]:
     return texts
 
 
-def _parse(path: Path, number: int, text: str) -> object:
+def _parse(path: Path, number: int, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}:{number}: JSON", str(error), "valid JSON") from error
 
 
-def _text(path: Path, number: int, row: object) -> str:
+def _text(path: Path, number: int, row: Any) -> str:
     for field in TEXT_FIELDS if isinstance(row, dict) else ():
         if isinstance(row.get(field), str):
             return str(row[field])

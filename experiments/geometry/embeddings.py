@@ -17,7 +17,7 @@ from manifold_lora.experiments.geometry.checkpoint_files import CheckpointFiles
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 _BLOCK = 8192  # rows read at a time
-# The name under which families store the matrix, for configs that transformers cannot build a model from.
+# Names under which nearly all families store the matrix. Where just one tensor matches, it is that one.
 _USUAL = (
     "embed_tokens.weight",
     "word_embeddings.weight",
@@ -25,8 +25,8 @@ _USUAL = (
     "tok_embeddings.weight",
     "embed_in.weight",
     "shared.weight",
-    "lm_head.weight",
 )
+_TIED = "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,21 @@ class EmbeddingTable:
 
 
 def _stored_name(files: CheckpointFiles, shards: dict[str, str]) -> str:
-    """The checkpoint's name for the input embeddings: by the family's own code, or a usual name."""
-    asked = [name for name in (_family_name(files), *_USUAL) if name]
-    for name in asked:
-        found = [key for key in shards if key == name or key.endswith(f".{name}") or name.endswith(f".{key}")]
+    """The checkpoint's name for the input embeddings: a usual one, or what the family's own code calls it."""
+    usual = [key for key in shards for name in _USUAL if key == name or key.endswith(f".{name}")]
+    if len(usual) == 1:
+        return usual[0]
+    for name in (_family_name(files), *_USUAL, _TIED):
+        found = [key for key in shards if name and _same(key, name)]
         if found:
             return min(found, key=len)
-    raise ManifoldLoraError("input embeddings", files.name, f"a tensor named {', '.join(asked)}")
+    allowed = f"a tensor named {', '.join((*_USUAL, _TIED))}"
+    raise ManifoldLoraError("input embeddings", files.name, allowed)
+
+
+def _same(key: str, name: str) -> bool:
+    """Whether two dotted names differ by a prefix only."""
+    return key == name or key.endswith(f".{name}") or name.endswith(f".{key}")
 
 
 def _family_name(files: CheckpointFiles) -> str | None:

@@ -75,8 +75,8 @@ def check_hierarchy(
         words: words of the hierarchy.
         vectors: (len(words), width), one row a word; read as free coordinates of points, scaled to unit mean
             norm so that a curvature of -1 means the same for every model.
-        geometries: name -> kappa; Euclidean, Lorentz -1 and Poincare -1 by default (the vectors of the ball are
-            scaled into it by half its radius).
+        geometries: name -> kappa; Euclidean, Lorentz -1 and Poincare -1 by default (vectors of the ball are
+            scaled into it, to half its radius).
         pairs: random pairs for the distance correlation.
 
     Raises ManifoldLoraError for fewer than three words or words all of one depth.

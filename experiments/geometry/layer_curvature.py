@@ -60,7 +60,7 @@ def kappa_by_module(
     summaries = delta_by_name(module_inputs(model, tokenizer, texts, names), options or DeltaOptions())
     modules = dict(model.named_modules())
     return {
-        name: suggest_kappa(summary.typical, rule, _input_scale(modules[name]) if norm_scaled else 1.0)
+        name: suggest_kappa(summary.typical, rule, input_scale(modules[name]) if norm_scaled else 1.0)
         for name, summary in summaries.items()
     }
 
@@ -75,7 +75,7 @@ def kappa_by_layer(
     norm_scaled: bool = True,
     options: DeltaOptions | None = None,
 ) -> dict[int, float]:
-    """Block number -> kappa, the geometric mean over the block's modules of `kappa_by_module` (same arguments).
+    """Block number -> kappa, the geometric mean of `kappa_by_module` (same arguments) over a block.
 
     Raises ManifoldLoraError for a module whose name carries no block number.
     """
@@ -96,7 +96,8 @@ def block_number(name: str) -> int:
     return int(match.group(1))
 
 
-def _input_scale(module: nn.Module) -> float:
+def input_scale(module: nn.Module) -> float:
+    """sqrt(width) of a linear layer's input: s of the adapters' ``learned`` and ``fixed`` norm scaling."""
     width = getattr(module, "in_features", None)
     if not isinstance(width, int):
         weight = module.get_parameter("weight")

@@ -8,7 +8,7 @@ from scipy import stats
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
-Values = NDArray[np.floating]
+Values = NDArray[np.floating] | NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def spearman(
 ) -> RankCorrelation:
     """Rank correlation of two columns.
 
-    Raises ManifoldLoraError for fewer than three items or a column that never changes, where rho is undefined.
+    Raises ManifoldLoraError for fewer than three items or a constant column, where rho is undefined.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(x) != len(y) or len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:

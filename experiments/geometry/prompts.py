@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifold_lora.experiments.geometry.distances import pairwise
-from manifold_lora.experiments.geometry.hyperbolicity import Base, Hyperbolicity, hyperbolicity
+from manifold_lora.experiments.geometry.gromov import Base, Hyperbolicity, hyperbolicity
 from manifold_lora.experiments.geometry.nulls import NULLS
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class DeltaSummary:
 
     @property
     def typical(self) -> Hyperbolicity:
-        """The mean delta at the diameter that gives the mean relative delta, as ``suggest_kappa`` takes it."""
+        """The mean delta with the mean relative delta, as ``suggest_kappa`` takes them."""
         diameter = 2.0 * self.delta / self.relative.mean if self.relative.mean > 0 else self.diameter
         return Hyperbolicity(self.delta, diameter, round(self.mean_tokens), "all", None)
 

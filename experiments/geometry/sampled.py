@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from manifold_lora.experiments.geometry.distances import between, check_points, pairwise
-from manifold_lora.experiments.geometry.hyperbolicity import Base, hyperbolicity
+from manifold_lora.experiments.geometry.gromov import Base, hyperbolicity
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 if TYPE_CHECKING:

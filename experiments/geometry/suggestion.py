@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from manifold_lora.experiments.geometry.hyperbolicity import Hyperbolicity
+from manifold_lora.experiments.geometry.gromov import Hyperbolicity
 from manifold_lora.manifolds.errors import CurvatureError, UnknownNameError
 
 # delta_rel of the standard Poincare disk as measured by Khrulkov et al.

@@ -1,5 +1,7 @@
 """The tree behind the taxonomy task, as a hierarchy."""
 
+from itertools import pairwise
+
 from manifold_lora.experiments.geometry.hierarchy import Hierarchy
 from manifold_lora.experiments.tasks.registry import build_task
 
@@ -11,6 +13,6 @@ def read_taxonomy(seed: int = 0) -> Hierarchy:
         head, arrow, above = document.text.partition(" => ")
         if arrow:
             chain = [head.removeprefix("up "), *above.split()]
-            parents.update(zip(chain, chain[1:], strict=False))
+            parents.update(pairwise(chain))
             parents.setdefault(chain[-1], None)
     return Hierarchy("taxonomy task", parents)

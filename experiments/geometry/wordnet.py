@@ -12,8 +12,8 @@ INSTALLED = Path("/usr/share/wordnet")
 def read_nouns(folder: Path = INSTALLED) -> Hierarchy:
     """Single-word nouns under ``entity``, each by its most frequent sense.
 
-    Depth is the shortest hypernym chain. A word whose chain passes a synset that is no word's first sense still
-    has that synset as a nameless step, so depths are WordNet's own.
+    Depth is the shortest hypernym chain. Synsets stand in the tree as nameless steps, so depths are
+    WordNet's own.
 
     Raises ManifoldLoraError where data.noun or index.noun is missing or is not a WordNet file.
     Source: wndb(5WN) of WordNet 3.0.

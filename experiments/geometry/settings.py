@@ -15,7 +15,7 @@ class GeometrySettings(Strict):
     """Token geometry of a model over a corpus, with the null beside it."""
 
     model: str = ""
-    """A folder or a Hugging Face name; only the embedding matrix is read unless layers or adapters are asked."""
+    """A folder or a Hugging Face name; only the embedding matrix is read, unless layers are asked for."""
     data: tuple[str, ...] = ()
     """Files (.json, .jsonl, .txt), names of sets in data_folder (gsm8k), or taxonomy | arithmetic."""
     data_folder: Path | None = None
@@ -40,14 +40,14 @@ class GeometrySettings(Strict):
     """Points of the reference spaces."""
     layers: YamlValue = "none"
     """Hidden states to measure: none, all, or a list of layers; loads the whole model."""
-    adapters: YamlValue = {}
+    adapters: YamlValue = {}  # noqa: RUF012 (pydantic copies it)
     """Arm -> adapter folder: hidden states and adapter inputs of each, beside the base model's."""
     layer_prompts: Annotated[int, Field(ge=1)] = 24
     """Prompts of every set that hidden states are measured on."""
     rule: Literal["khrulkov", "log2"] = "khrulkov"
     """How delta suggests a curvature."""
     hierarchy: Literal["auto", "none", "wordnet", "taxonomy"] = "auto"
-    """Hierarchy to check norms against; auto is WordNet where installed, and the taxonomy for its own data."""
+    """What norms are checked against; auto: the taxonomy for its own data, WordNet where installed."""
     wordnet: Path = Path("/usr/share/wordnet")
     """Folder of data.noun and index.noun."""
     seed: int = 0
