@@ -11,7 +11,7 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.variant import CONTAINER
+from manifold_lora.models.variant import CONTAINER, Layer
 
 # What a plain LoRA takes over from a manifold adapter.
 _SHARED = (
@@ -65,7 +65,7 @@ def gain_matched_alpha(config: LoraConfig, gains: Mapping[str, float]) -> dict[s
     patterns = config.alpha_pattern or {}
     matched = {}
     for name, gain in gains.items():
-        alpha = patterns.get(get_pattern_key(patterns.keys(), name), config.lora_alpha)
+        alpha = patterns.get(get_pattern_key(list(patterns), name), config.lora_alpha)
         matched[name.replace(".", r"\.")] = alpha * gain
     return matched
 
@@ -76,7 +76,7 @@ def gain_matched_lora(config: LoraConfig, gains: Mapping[str, float]) -> LoraCon
     return LoraConfig(**shared, alpha_pattern=gain_matched_alpha(config, gains))
 
 
-def _manifold_layers(model: PeftModel) -> Iterator[tuple[str, LoraLayer]]:
+def _manifold_layers(model: PeftModel) -> Iterator[tuple[str, Layer]]:
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, LoraLayer) and set(module.active_adapters) & set(
             getattr(module, CONTAINER, {})
@@ -84,7 +84,7 @@ def _manifold_layers(model: PeftModel) -> Iterator[tuple[str, LoraLayer]]:
             yield name, module
 
 
-def _recorder(layer: LoraLayer, total: list[Any], mask: list[Tensor | None]) -> Callable[..., None]:
+def _recorder(layer: Layer, total: list[Any], mask: list[Tensor | None]) -> Callable[..., None]:
     def record(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         gain = _gain(layer, inputs[0])
         if mask[0] is not None and mask[0].shape == gain.shape:
@@ -95,7 +95,7 @@ def _recorder(layer: LoraLayer, total: list[Any], mask: list[Tensor | None]) -> 
     return record
 
 
-def _gain(layer: LoraLayer, x: Tensor) -> Tensor:
+def _gain(layer: Layer, x: Tensor) -> Tensor:
     """c per token, shape (...) for x (..., n)."""
     name = next(name for name in layer.active_adapters if name in getattr(layer, CONTAINER))
     update = getattr(layer, CONTAINER)[name]

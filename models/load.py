@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -57,16 +58,19 @@ def load_base(
     common = {key: value for key, value in common.items() if value is not None}
     tokenizer = _tokenizer(name, common)
     model = _model(name, {**common, "dtype": dtype, "use_safetensors": True, **options})
-    return (model.to(device) if device is not None else model), tokenizer
+    if device is not None:
+        nn.Module.to(model, device)
+    return model, tokenizer
 
 
 def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ManifoldLoraError(
             "model", name, "a causal language model in safetensors", _first_line(error)
         ) from error
+    model, found = loaded
     for problem in ("missing_keys", "mismatched_keys"):
         if found.get(problem):
             some = ", ".join(sorted(str(key) for key in found[problem])[:3])

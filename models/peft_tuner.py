@@ -25,7 +25,7 @@ class ManifoldLoraModel(LoraModel):
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """peft's injection, after checking that every target exists and can carry the adapter."""
-        config = self.peft_config[adapter_name]
+        config: Any = self.peft_config[adapter_name]
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         config = _maybe_include_all_linear_layers(self._prepare_adapter_config(config, model_config), model)
@@ -36,20 +36,20 @@ class ManifoldLoraModel(LoraModel):
 
     def _create_and_replace(
         self,
-        lora_config: Any,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        **kwargs: Any,
+        parameter_name: str | None = None,
     ) -> None:
         super()._create_and_replace(
-            lora_config, adapter_name, target, target_name, parent, current_key, **kwargs
+            peft_config, adapter_name, target, target_name, parent, current_key, parameter_name=parameter_name
         )
         layer = getattr(parent, target_name)
         sizes = layer.in_features, layer.out_features, layer.r[adapter_name]
-        attach(layer, adapter_name, ManifoldUpdate.from_spec(lora_config.spec(), *sizes))
+        attach(layer, adapter_name, ManifoldUpdate.from_spec(peft_config.spec(), *sizes))
 
     @staticmethod
     def _create_new_module(
@@ -75,10 +75,16 @@ class ManifoldLoraModel(LoraModel):
                     )
         super().add_weighted_adapter(adapters, *args, **kwargs)
 
-    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> Any:
         if merge:
-            self._refuse_non_linear("merge_and_unload", kwargs.get("adapter_names"))
-        return super()._unload_and_optionally_merge(merge=merge, **kwargs)
+            self._refuse_non_linear("merge_and_unload", adapter_names)
+        return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
 
     def _refuse_non_linear(self, action: str, adapter_names: Iterable[str] | None) -> None:
         names = set(self.active_adapters if adapter_names is None else adapter_names)

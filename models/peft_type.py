@@ -13,7 +13,7 @@ def declare_peft_type(name: str) -> PeftType:
         return PeftType[name]
     member = str.__new__(PeftType, name)
     member._name_ = member._value_ = name
-    member._sort_order_ = len(PeftType)
+    vars(member)["_sort_order_"] = len(PeftType)
     setattr(PeftType, name, member)
     PeftType._member_names_.append(name)
     PeftType._member_map_[name] = member

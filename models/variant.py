@@ -4,12 +4,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import LoraLayer, LoraVariant
+from peft.tuners.lora.layer import LoraVariant
 from peft.utils.other import transpose
 from torch import nn
 
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.errors import LinearOnlyError
+
+# peft's LoraLayer is mixed into modules and does not say so to a type checker.
+Layer = Any
 
 CONTAINER = "lora_manifold"
 WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
@@ -26,12 +29,12 @@ class ManifoldVariant(LoraVariant):
         return self.is_linear
 
     @staticmethod
-    def init(module: LoraLayer, adapter_name: str, **kwargs: Any) -> None:
+    def init(module: Layer, adapter_name: str, **kwargs: Any) -> None:
         """Nothing: ``attach`` has built the geometry before the variant is in place."""
 
     @staticmethod
     def forward(
-        module: LoraLayer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
+        module: Layer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
         """The layer's whole output (..., m) from its input x (..., n) and the base output (..., m)."""
         lora_A, lora_B = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
@@ -42,22 +45,22 @@ class ManifoldVariant(LoraVariant):
         return result + update(x, lora_A, lora_B, scaling=scaling)
 
     @staticmethod
-    def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+    def merge_safe(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
         """A new weight with the adapter added. Raises LinearOnlyError for a non-linear adapter."""
         return orig_weight + delta_weight(module, active_adapter).to(orig_weight.dtype)
 
     @staticmethod
-    def merge_unsafe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> None:
+    def merge_unsafe(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> None:
         """Add the adapter to the weight in place. Raises LinearOnlyError before any change."""
         orig_weight.data += delta_weight(module, active_adapter).to(orig_weight.dtype)
 
     @staticmethod
-    def unmerge(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+    def unmerge(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
         """The weight without the adapter."""
         return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
 
 
-def attach(layer: LoraLayer, adapter_name: str, update: ManifoldUpdate) -> None:
+def attach(layer: Layer, adapter_name: str, update: ManifoldUpdate) -> None:
     """Give one adapter of a LoRA layer its geometry and the variant that uses it."""
     if not hasattr(layer, CONTAINER):
         layer.add_module(CONTAINER, nn.ModuleDict())
@@ -71,7 +74,7 @@ def attach(layer: LoraLayer, adapter_name: str, update: ManifoldUpdate) -> None:
     layer._move_adapter_to_device_of_base_layer(adapter_name)
 
 
-def delta_weight(layer: LoraLayer, adapter: str) -> torch.Tensor:
+def delta_weight(layer: Layer, adapter: str) -> torch.Tensor:
     """The weight that a linear adapter adds, in the layout of the base weight.
 
     Raises LinearOnlyError for an adapter whose update is not linear in its input.
@@ -87,7 +90,7 @@ def delta_weight(layer: LoraLayer, adapter: str) -> torch.Tensor:
     return transpose(columns.T, getattr(layer, "fan_in_fan_out", False)) * layer.scaling[adapter]
 
 
-def is_plain(layer: LoraLayer, adapter: str) -> bool:
+def is_plain(layer: Layer, adapter: str) -> bool:
     """Whether a linear adapter adds exactly scaling * B A, as a plain LoRA of the same weights would."""
     plain = type(layer).get_delta_weight(layer, adapter)
     return torch.allclose(delta_weight(layer, adapter), plain, rtol=1e-4, atol=1e-7)
