@@ -24,15 +24,16 @@ def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
     )
 
 
-def peft_config(settings: AdapterSettings, alpha_by_layer: Mapping[str, float]) -> "LoraConfig":
+def peft_config(settings: AdapterSettings, gains: Mapping[str, float]) -> "LoraConfig":
     """The PEFT config of an arm.
 
     Args:
         settings: a validated adapter block.
-        alpha_by_layer: module name -> alpha, for gain_matched_lora; empty for the others.
+        gains: module name -> gain c that multiplies alpha there, for gain_matched_lora; empty for the others.
     """
     from peft import LoraConfig
 
+    from manifold_lora.models.gain import gain_matched_lora
     from manifold_lora.models.peft_config import ManifoldLoraConfig
 
     targets = settings.target_modules
@@ -46,4 +47,5 @@ def peft_config(settings: AdapterSettings, alpha_by_layer: Mapping[str, float]) 
     }
     if settings.method == "manifold_lora":
         return ManifoldLoraConfig.from_spec(adapter_spec(settings), **shared)
-    return LoraConfig(use_dora=settings.method == "dora", alpha_pattern=dict(alpha_by_layer), **shared)
+    plain = LoraConfig(use_dora=settings.method == "dora", **shared)
+    return gain_matched_lora(plain, gains) if settings.method == "gain_matched_lora" else plain

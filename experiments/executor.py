@@ -33,8 +33,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: ``ok`` (with the work's value), ``refused`` (with the ManifoldLoraError), ``failed``
-    or ``timeout``."""
+    """How a job ended: ``ok`` (with the work's value), ``failed``, ``timeout``, or the status
+    of a ManifoldLoraError (``refused``, ``diverged``), with the error as its value.
+    """
 
     id: str
     status: str
@@ -74,7 +75,7 @@ def _child(job: Job, pipe: Connection, log: Path, threads: int) -> None:
             pipe.send(("end", "ok", "", value))
         except ManifoldLoraError as error:
             traceback.print_exc()
-            pipe.send(("end", "refused", str(error), error))
+            pipe.send(("end", error.status, str(error), error))
         except Exception as error:
             traceback.print_exc()
             pipe.send(("end", "failed", f"{type(error).__name__}: {error}", None))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from statistics import fmean
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write a PNG: a panel per test set (mean, 95 % interval, seeds as dots), one of validation by rate."""
     tests = list(rows[0].scores)
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.2 * (len(tests) + 1), 0.42 * len(rows) + 1.8), layout="constrained")
+        figure = Figure(figsize=(4.0 * (len(tests) + 1) + 1.2, 0.3 * len(rows) + 1.8), layout="constrained")
         axes = figure.subplots(1, len(tests) + 1, squeeze=False)[0]
         for axis, name in zip(axes, tests, strict=False):
             _draw_scores(axis, rows, name)
@@ -49,5 +48,6 @@ def _draw_rates(axis: Axes, rows: Sequence[Row]) -> None:
         axis.plot(values, means, "o-", ms=3, lw=1, label=row.label)
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
-    axis.set_ylabel(f"validation accuracy, % (mean {fmean(len(r.chosen.records) for r in rows):.0f} seeds)")
-    axis.legend(fontsize=7, frameon=False)
+    axis.margins(x=0.2)
+    axis.set_ylabel("validation accuracy, % (mean of seeds)")
+    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -39,6 +39,8 @@ def prepare(data: dict[str, Any], targets: list[Any], progress: Callable[[int, i
     Returns the folder or hub name to load the base from, and the fingerprint of its content.
     Raises ManifoldLoraError for a missing model or an unknown target module.
     """
+    from peft import LoraConfig
+
     from manifold_lora.models.load import load_base
     from manifold_lora.models.targets import check_targets
 
@@ -47,10 +49,12 @@ def prepare(data: dict[str, Any], targets: list[Any], progress: Callable[[int, i
     if base == EMBEDDED:
         from manifold_lora.experiments.pretrain import ensure_base
 
-        base = str(ensure_base(task_of(settings.task, base), settings.cache, progress))
+        task = task_of(settings.task, base)
+        steps = task.base_spec.steps
+        base = str(ensure_base(task, settings.cache, lambda step, _: progress(step, steps)))
     model, _ = load_base(base, dtype=settings.model.dtype)
     for target in targets:
-        check_targets(model, target)
+        check_targets(model, LoraConfig(target_modules=target))
     return {"base": base, "fingerprint": fingerprint(base, getattr(model.config, "_commit_hash", None))}
 
 

@@ -9,7 +9,7 @@ from manifold_lora.experiments.atomic import write_text
 from manifold_lora.experiments.comparison import Record, compare
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.manifest import Manifest
-from manifold_lora.experiments.table import LEGEND, console_table, csv_text, failed_table
+from manifold_lora.experiments.table import LEGEND, cost_table, csv_text, failed_table, score_table
 
 
 def write_report(folder: Path, console: Console) -> int:
@@ -26,7 +26,7 @@ def write_report(folder: Path, console: Console) -> int:
 
         seeds = len(rows[0].chosen.records)
         title = f"{manifest.task}: {finished} of {len(records)} cells, {seeds} seeds"
-        console.print(console_table(rows, title))
+        console.print(score_table(rows, title), cost_table(rows), sep="\n")
         console.print(LEGEND, style="dim")
         write_text(folder / "table.csv", csv_text(rows))
         draw(rows, title, folder / "table.png")

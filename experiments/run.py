@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.experiments.adapter import peft_config
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from manifold_lora.experiments.tasks.base import Example, Task
+    from manifold_lora.experiments.tasks.base import Task
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 GAIN_EXAMPLES = 32
@@ -58,15 +59,14 @@ def load_adapted(
     run: RunSettings, base: str, gains: dict[str, float]
 ) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
     """The base model with the run's untrained adapter, seeded by the run's seed; and its tokenizer."""
-    from peft import get_peft_model
     from transformers import set_seed
 
+    from manifold_lora.models.adapt import adapt
     from manifold_lora.models.load import load_base
 
     model, tokenizer = load_base(base, dtype=run.model.dtype)
     set_seed(run.train.seed)
-    alphas = {layer: run.adapter.alpha * gain for layer, gain in gains.items()}
-    return get_peft_model(model, peft_config(run.adapter, alphas)), tokenizer
+    return adapt(model, peft_config(run.adapter, gains)), tokenizer
 
 
 def train_and_evaluate(
@@ -77,17 +77,20 @@ def train_and_evaluate(
     progress: Callable[[int, int], None],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, then answer validation and every test set; returns the result's record and per-item outputs."""
-    from manifold_lora.experiments.train import fit
-    from manifold_lora.models.optim import curvatures
+    from manifold_lora.experiments.gain_probe import GainProbe
+    from manifold_lora.experiments.train import TrainSettings, fit
+    from manifold_lora.models.effective_kappa import effective_kappa
 
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
+    settings = TrainSettings(**run.train.model_dump())
 
     def on_step(step: int, _: float) -> None:
         probe(step)
         progress(step, run.train.steps)
 
     probe(0)
-    report = fit(model, tokenizer, task.train, run.train, on_step=on_step)
+    with TemporaryDirectory() as unused:  # Trainer wants a folder even where it saves nothing
+        report = fit(model, tokenizer, task.train, settings, unused, on_step)
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
@@ -98,10 +101,10 @@ def train_and_evaluate(
         **adapter_size(model),
     }
     record = {
-        "train": {"losses": report.losses, "tokens": report.tokens},
+        "train": {"losses": report.losses, "tokens": report.tokens, "left_out": report.left_out},
         "evaluation": evaluation,
         "cost": cost,
-        "geometry": {"gain": probe.mean(), "kappa": curvatures(model)},
+        "geometry": {"gain": probe.mean(), "kappa": effective_kappa(model)},
     }
     return record, items
 
@@ -133,38 +136,3 @@ def adapter_size(model: "PeftModel") -> dict[str, int]:
         "trainable_parameters": sum(parameter.numel() for parameter in trainable),
         "adapter_bytes": sum(parameter.numel() * parameter.element_size() for parameter in trainable),
     }
-
-
-class GainProbe:
-    """Mean gain c = |delta| / |B A x| per adapted layer, averaged over the course of training.
-
-    c multiplies LoRA's update and its gradient alike, so it acts as a learning-rate factor; the gain-matched
-    control gives plain LoRA the same one. It is measured on a fixed validation batch before training and
-    after each quarter of it. Adapters without a geometry have no gain and report none.
-    """
-
-    def __init__(
-        self,
-        model: "PeftModel",
-        tokenizer: "PreTrainedTokenizerBase",
-        examples: "list[Example]",
-        steps: int,
-    ) -> None:
-        self.model = model
-        texts = [f"{example.prompt}{example.target}" for example in examples]
-        self.batch = tokenizer(texts, return_tensors="pt", padding=True)
-        self.at = {round(steps * quarter / 4) for quarter in range(5)}
-        self.measured: dict[str, list[float]] = {}
-
-    def __call__(self, step: int) -> None:
-        """Measure if ``step`` is one of the probe's."""
-        from manifold_lora.models.gain import measure_gain
-
-        if step not in self.at:
-            return
-        for layer, gain in measure_gain(self.model, [self.batch]).items():
-            self.measured.setdefault(layer, []).append(gain)
-
-    def mean(self) -> dict[str, float]:
-        """Layer -> mean gain over the measured steps."""
-        return {layer: fmean(gains) for layer, gains in self.measured.items()}

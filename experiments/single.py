@@ -53,11 +53,9 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
 
 def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
     """Evaluate the adapter saved in ``folder`` and write ``folder/evaluation.json``."""
-    from peft import PeftModel
-
     from manifold_lora.experiments.prepare import fingerprint
     from manifold_lora.experiments.run import evaluate_sets
-    from manifold_lora.models.load import load_base
+    from manifold_lora.models.load import load_adapter, load_base
 
     ready = json.loads((folder / BASE).read_text(encoding="utf-8"))
     task = task_of(run.task, run.model.name)
@@ -67,7 +65,7 @@ def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
         raise ManifoldLoraError(
             "base model", found, ready["fingerprint"], "the adapter was trained on other weights"
         )
-    adapted = PeftModel.from_pretrained(model, folder / ADAPTER)
+    adapted = load_adapter(str(folder / ADAPTER), model)
     evaluation, items = evaluate_sets(adapted, tokenizer, task, run)
     _save(folder / "evaluation.json", {"evaluation": evaluation}, items)
     console.print(_table(evaluation, f"{run.arm} on {task.name}"))

@@ -22,42 +22,42 @@ def _difference(estimate: Estimate | None, p: float | None) -> str:
     return f"{100 * estimate.mean:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]{mark}"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-def console_table(rows: Sequence[Row], title: str) -> Table:
-    """Arms by test sets: accuracy in % (mean ± spread over seeds), paired difference, costs as ratios."""
+def score_table(rows: Sequence[Row], title: str) -> Table:
+    """Arms by test sets: accuracy in % (mean ± spread over seeds) and paired difference."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("arm", no_wrap=True)
-    table.add_column("lr", justify="right")
-    tests = list(rows[0].scores) if rows else []
-    for name in tests:
+    table.add_column("lr", justify="right", no_wrap=True)
+    for name in rows[0].scores:
         table.add_column(f"{name} %", justify="right", no_wrap=True)
-        table.add_column(f"Δ {rows[0].label} [95 %]", justify="right")
-    for name in ("c", "train s", "× time", "tok/s", "peak MB", "params", "KB"):
-        table.add_column(name, justify="right")
+        table.add_column(f"Δ {rows[0].label} [95 %]", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row, rows[0], tests))
+        cells = [row.label, f"{row.chosen.value:g}{'^' if row.at_edge else ''}"]
+        for name, score in row.scores.items():
+            cells += [_percent(score), _difference(row.differences.get(name), row.p_adjusted.get(name))]
+        table.add_row(*cells)
     return table
 
 
-def _cells(row: Row, first: Row, tests: Sequence[str]) -> list[str]:
-    cells = [row.label, f"{row.chosen.value:g}{'^' if row.at_edge else ''}"]
-    for name in tests:
-        cells.append(_percent(row.scores[name]))
-        cells.append(_difference(row.differences.get(name), row.p_adjusted.get(name)))
-    costs = row.costs
-    return [
-        *cells,
-        _number(row.gain, ".3g"),
-        f"{costs['train_seconds']:.1f}",
-        f"{costs['train_seconds'] / first.costs['train_seconds']:.2f}",
-        f"{costs['tokens_per_second']:.0f}",
-        f"{costs['peak_memory_mb']:.0f}",
-        f"{costs['trainable_parameters']:.0f}",
-        f"{costs['adapter_bytes'] / 1024:.0f}",
-    ]
+def cost_table(rows: Sequence[Row]) -> Table:
+    """Arms by what they cost: medians over seeds at the chosen rate; × is the ratio to the first arm."""
+    table = Table(title="gain and cost", title_justify="left", header_style="bold")
+    table.add_column("arm", no_wrap=True)
+    for name in ("c", "train s", "×", "tokens/s", "ms/item", "peak MB", "params", "KB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        costs = row.costs
+        table.add_row(
+            row.label,
+            "" if row.gain is None else f"{row.gain:.3g}",
+            f"{costs['train_seconds']:.1f}",
+            f"{costs['train_seconds'] / rows[0].costs['train_seconds']:.2f}",
+            f"{costs['tokens_per_second']:.0f}",
+            f"{1000 * costs['seconds_per_item']:.1f}",
+            f"{costs['peak_memory_mb']:.0f}",
+            f"{costs['trainable_parameters']:.0f}",
+            f"{costs['adapter_bytes'] / 1024:.0f}",
+        )
+    return table
 
 
 LEGEND = (

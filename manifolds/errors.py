@@ -14,6 +14,9 @@ class ManifoldLoraError(ValueError):
         hint: what to do next; by default the nearest allowed name, if there is one.
     """
 
+    # How a sweep records a cell that ended so.
+    status = "refused"
+
     def __init__(self, asked: str, got: object, allowed: str | Iterable[str] = "", hint: str = "") -> None:
         names = [] if isinstance(allowed, str) else [str(name) for name in allowed]
         if not hint and isinstance(got, str):

@@ -1,10 +1,9 @@
 """manifold-lora ablate [CONFIG.yaml] [--flags]"""
 
-from rich.console import Console
-
 from manifold_lora.experiments.cells import expand
 from manifold_lora.experiments.config import AblationSettings
 from manifold_lora.experiments.verbs.arguments import parse
+from manifold_lora.experiments.verbs.console import wide_console
 
 
 def main(argv: list[str]) -> int:
@@ -14,4 +13,4 @@ def main(argv: list[str]) -> int:
     # Imported late: a typo is told before numpy, scipy and torch are loaded.
     from manifold_lora.experiments.sweep import ablate
 
-    return ablate(settings, Console())
+    return ablate(settings, wide_console())

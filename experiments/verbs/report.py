@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from manifold_lora.experiments.report import write_report
+from manifold_lora.experiments.verbs.console import wide_console
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 
@@ -12,4 +11,4 @@ def main(argv: list[str]) -> int:
     """Print an ablation's table from its result files and rewrite its CSV and figure."""
     if len(argv) != 1 or argv[0].startswith("-"):
         raise ManifoldLoraError("arguments", " ".join(argv), "the output folder of an ablation")
-    return write_report(Path(argv[0]), Console())
+    return write_report(Path(argv[0]), wide_console())

@@ -1,0 +1,45 @@
+"""The mean gain of an adapter over the course of its training."""
+
+from statistics import fmean
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from manifold_lora.experiments.encoding import encode_pairs, pad_id, pad_right
+from manifold_lora.experiments.tasks.base import Example
+from manifold_lora.models.gain import measure_gain
+from manifold_lora.models.peft_config import ManifoldLoraConfig
+
+
+class GainProbe:
+    """Mean gain c = |delta| / |B A x| per adapted layer, averaged over the course of training.
+
+    c multiplies LoRA's update and its gradient alike, so it acts as a learning-rate factor; the gain-matched
+    control gives plain LoRA the same one. It is measured on a fixed validation batch before training and
+    after each quarter of it. Adapters without a geometry have no gain and report none.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: list[Example],
+        steps: int,
+    ) -> None:
+        self.model = model
+        self.has_geometry = isinstance(model.peft_config[model.active_adapter], ManifoldLoraConfig)
+        prompts, targets = [item.prompt for item in examples], [item.target for item in examples]
+        self.batch = pad_right(encode_pairs(tokenizer, prompts, targets), pad_id(tokenizer))
+        self.at = {round(steps * quarter / 4) for quarter in range(5)}
+        self.measured: dict[str, list[float]] = {}
+
+    def __call__(self, step: int) -> None:
+        """Measure if ``step`` is one of the probe's."""
+        if not self.has_geometry or step not in self.at:
+            return
+        for layer, gain in measure_gain(self.model, [self.batch]).items():
+            self.measured.setdefault(layer, []).append(gain)
+
+    def mean(self) -> dict[str, float]:
+        """Layer -> mean gain over the measured steps."""
+        return {layer: fmean(gains) for layer, gains in self.measured.items()}
