@@ -16,7 +16,18 @@ from typing import Any
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # A fresh interpreter imports torch, transformers and peft for seconds; the fork server does it once.
-PRELOAD = ("torch", "transformers", "peft", "manifold_lora.experiments.run")
+PRELOAD = (
+    "datasets",
+    "manifold_lora.experiments.evaluate",
+    "manifold_lora.experiments.gain_probe",
+    "manifold_lora.experiments.run",
+    "manifold_lora.experiments.tasks.taxonomy",
+    "manifold_lora.experiments.tasks.word_problems",
+    "manifold_lora.experiments.train",
+    "manifold_lora.models.effective_kappa",
+    "manifold_lora.models.load",
+    "transformers.models.llama.modeling_llama",
+)
 
 Progress = Callable[[int, int], None]
 
