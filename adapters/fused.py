@@ -38,7 +38,7 @@ def update(
             result = fused_function.update(*arguments)
     else:
         result = fused_function.update(*arguments)
-    return result.view(*tokens, -1).to(kept)
+    return result.view(*tokens, B.shape[0]).to(kept)
 
 
 def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:

@@ -150,12 +150,13 @@ class ManifoldUpdate(nn.Module):
     def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """gain * B A x: logmap0 and expmap0 have cancelled."""
         kept, wide = x.dtype, torch.promote_types(x.dtype, A.dtype)
-        x = x.to(wide)
-        u = functional.linear(x, A.to(wide))
-        factor = gains.linear_gain(self.norm_scaling.law(geometry_dtype(x)), x.to(geometry_dtype(x)))
-        factor = factor * self._anchor()
-        u = u if isinstance(factor, float) else u * factor.to(u.dtype)
-        return functional.linear(u, B.to(wide)).to(kept)
+        law = self.norm_scaling.law(geometry_dtype(x))
+        if law.unit:
+            x, _ = self.norm_scaling.scale(x.to(geometry_dtype(x)))
+        factor = self._anchor() * (1.0 if law.unit else law.gain)
+        u = functional.linear(x.to(wide), A.to(wide))
+        u = u if isinstance(factor, float) and factor == 1.0 else (u * factor).to(u.dtype)
+        return functional.linear(u, B.to(u.dtype)).to(kept)
 
     def _anchor(self) -> Tensor | float:
         """1, as a function of every trainable parameter: DDP refuses those that no output depends on."""

@@ -69,7 +69,9 @@ def test_every_combination_is_either_built_or_refused_by_name(geometry):
 
 
 def test_boost_on_the_ball_names_what_the_ball_has():
-    with pytest.raises(ManifoldLoraError, match="transform on poincare: got 'boost'; allowed: direct, tangent"):
+    with pytest.raises(
+        ManifoldLoraError, match="transform on poincare: got 'boost'; allowed: direct, tangent"
+    ):
         AdapterSpec(ManifoldSpec.parse("poincare"), "boost")
 
 
