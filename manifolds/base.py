@@ -11,8 +11,6 @@ from manifold_lora.manifolds import faults, functions, precision
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.errors import CurvatureError, PointError
 
-_POINTS = ("expmap0", "lift", "projx", "expmap")
-_VECTORS = ("logmap0", "coords", "proju", "inner", "egrad2rgrad", "logmap", "arc", "carry")
 _SIGNS = {-1: "a negative number", 0: "0", 1: "a positive number", None: "any finite number"}
 
 Point = Float[Tensor, "... p"]
@@ -54,10 +52,9 @@ class Manifold(nn.Module, ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        for names, carry in ((_POINTS, precision.carried_point), (_VECTORS, precision.carried_vector)):
-            for name in names:
-                if name in vars(cls) and not getattr(vars(cls)[name], "__isabstractmethod__", False):
-                    setattr(cls, name, carry(vars(cls)[name]))
+        for name, (points, gives_point) in precision.PRIMITIVES.items():
+            if name in vars(cls):
+                setattr(cls, name, precision.carried(points, gives_point)(vars(cls)[name]))
 
     @property
     def kappa(self) -> Float[Tensor, "1"]:
@@ -138,37 +135,44 @@ class Manifold(nn.Module, ABC):
         return self.expmap0(torch.zeros(n, dtype=dtype or kappa.dtype, device=device or kappa.device))
 
     @final
+    @precision.carried(points=1, gives_point=False)
     def norm(self, x: Point, u: Point) -> Scalar:
         """The Riemannian length of a tangent vector, gradient 0 at u = 0."""
         size = functions.scale(u)
         return size * functions.root(self.inner(x, u / size, u / size))
 
     @final
+    @precision.carried(points=2, gives_point=False)
     def dist(self, x: Point, y: Point) -> Scalar:
         """The geodesic distance, right down to x = y, where its gradient is 0."""
         return self.arc(x, y)
 
     @final
+    @precision.carried(points=2, gives_point=True)
     def geodesic(self, x: Point, y: Point, t: float | Tensor) -> Point:
         """The point at the fraction t of the way from x to y."""
         return self.expmap(x, t * self.logmap(x, y))
 
     @final
+    @precision.carried(points=2, gives_point=True)
     def midpoint(self, x: Point, y: Point) -> Point:
         """The point halfway from x to y."""
         return self.geodesic(x, y, 0.5)
 
     @final
+    @precision.carried(points=2, gives_point=True)
     def reflect(self, p: Point, x: Point) -> Point:
         """The point reflection at p: the isometry that fixes p and reverses its geodesics."""
         return self.expmap(p, -self.logmap(p, x))
 
     @final
+    @precision.carried(points=3, gives_point=True)
     def transvect(self, a: Point, b: Point, x: Point) -> Point:
         """The isometry that moves a to b along their geodesic, applied to x: two point reflections."""
         return self.reflect(self.midpoint(a, b), self.reflect(a, x))
 
     @final
+    @precision.carried(points=2, gives_point=False)
     def transp(self, x: Point, y: Point, v: Point) -> Point:
         """Parallel transport of the tangent vector v from x to y along their geodesic."""
         return self.carry(x, y, v)
@@ -221,6 +225,15 @@ class Radial(Manifold):
     """
 
     is_radial: ClassVar[bool] = True
+
+    def expmap0(self, v: Free) -> Point:
+        """lift(f(|v|^2) v)."""
+        return self.lift(self.chart_exp(functions.square(v)) * v)
+
+    def logmap0(self, x: Point) -> Free:
+        """g(|z|^2) z with z = coords(x)."""
+        z = self.coords(x)
+        return self.chart_log(functions.square(z)) * z
 
     @abstractmethod
     def chart_exp(self, sq: Scalar) -> Scalar:

@@ -51,14 +51,6 @@ class Conformal(Radial):
         k, edge = self._k(sq), self._edge_tensor(sq, sq.dtype)
         return 2 * fn.atanhc(fn.capped(k * sq, edge)) * fn.root(fn.within(k * sq, edge))
 
-    def expmap0(self, v: Free) -> Point:
-        """x = tanhc(k |v|^2/4) v/2."""
-        return self.chart_exp(fn.square(v)) * v
-
-    def logmap0(self, x: Point) -> Free:
-        """v = 2 atanhc(k |x|^2) x."""
-        return self.chart_log(fn.square(x)) * x
-
     def lift(self, z: Free) -> Point:
         """z, held inside the ball."""
         return z

@@ -33,14 +33,6 @@ class Euclidean(Radial):
         """g = 1."""
         return torch.ones_like(sq)
 
-    def expmap0(self, v: Free) -> Point:
-        """x = v."""
-        return v
-
-    def logmap0(self, x: Point) -> Free:
-        """v = x."""
-        return x
-
     def lift(self, z: Free) -> Point:
         """x = z."""
         return z

@@ -172,22 +172,26 @@ def capped(size: Scalar, bound: Scalar | float) -> Scalar:
     return torch.where(size > bound, bound, size)
 
 
-def smaller(x: Vector, y: Vector, x_norm: Scalar, y_norm: Scalar) -> Vector:
-    """Row by row, the vector with the smaller of the two given norms."""
-    return torch.where(x_norm < y_norm, x, y)
-
-
 def nearer(x: Vector, y: Vector) -> tuple[Vector, Scalar]:
     """y - x or y + x, whichever subtracts numbers of one sign, and the sign taken off: exact in both ends."""
     sign = torch.where(dot(x, y) < 0, -1.0, 1.0).to(y.dtype)
     return y - sign * x, sign
 
 
+def _from_norm(t: Scalar, near: Unary, far: Unary) -> Scalar:
+    """near(t^2) up to 1, far(t) beyond, where t^2 may not fit."""
+    beyond = ~(t <= 1.0)
+    return torch.where(beyond, far(torch.where(beyond, t, 1.0)), near(torch.where(beyond, 0.0, t).square()))
+
+
 def asinhc_of(t: Scalar) -> Scalar:
-    """asinh(t)/t for t >= 0 up to the largest float, whose square may not fit."""
-    far = t > 1.0
-    size = torch.where(far, t, 1.0)
-    return torch.where(far, torch.asinh(size) / size, asinhc(torch.where(far, 0.0, t).square()))
+    """asinh(t)/t for t >= 0 up to the largest float."""
+    return _from_norm(t, asinhc, lambda far: torch.asinh(far) / far)
+
+
+def sinc_of(t: Scalar) -> Scalar:
+    """sin(t)/t for t >= 0 up to the largest float."""
+    return _from_norm(t, lambda sq: sinhc(-sq), lambda far: torch.sin(far) / far)
 
 
 def positive(alpha: Scalar) -> Scalar:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
-from manifold_lora.manifolds.chord import Chord
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.manifolds.hyperboloid import Chord, advance, inner, stretch
 
 
 class Lorentz(Radial):
@@ -37,9 +37,7 @@ class Lorentz(Radial):
 
     def _tangent(self, space: Tensor, u: Tensor, k: Tensor) -> Tensor:
         """The tangent vector at the point over ``space`` whose space part is u: its time part follows."""
-        s = k.sqrt()
-        stretch = fn.hypot(torch.ones_like(s), s * fn.norm(space))
-        time = fn.dot(space / stretch, u) * s
+        time = fn.dot(space / stretch(space, k.sqrt()), u) * k.sqrt()
         return torch.cat([time, u.expand(*time.shape[:-1], u.shape[-1])], -1)
 
     def chart_exp(self, sq: Scalar) -> Scalar:
@@ -59,8 +57,7 @@ class Lorentz(Radial):
     def logmap0(self, x: Point) -> Free:
         """v = asinh(b)/b s with b = |s|/R; never acosh, which loses everything near the origin."""
         space = self.coords(x)
-        b = self._k(x).sqrt() * fn.norm(space)
-        return fn.asinhc_of(b) * space
+        return fn.asinhc_of(self._k(x).sqrt() * fn.norm(space)) * space
 
     def lift(self, z: Free) -> Point:
         """(sqrt(R^2 + |z|^2), z)."""
@@ -84,12 +81,8 @@ class Lorentz(Radial):
         return self._tangent(space, u[..., 1:] - shift * space, k)
 
     def inner(self, x: Point, u: Point, v: Point) -> Scalar:
-        """<u, v>_L, the part along x's radius shortened by R/t instead of a difference of large numbers."""
-        k, space = self._k(x), self.coords(x)
-        ray = fn.unit(space)
-        stretch = 1 + k * fn.norm(space).square()
-        u_along, v_along = fn.dot(ray, u[..., 1:]), fn.dot(ray, v[..., 1:])
-        return fn.dot(u[..., 1:] - u_along * ray, v[..., 1:] - v_along * ray) + u_along * v_along / stretch
+        """<u, v>_L, from the space parts."""
+        return inner(self.coords(x), u[..., 1:], v[..., 1:], self._k(x).sqrt())
 
     def egrad2rgrad(self, x: Point, g: Point) -> Point:
         """h + k <x, h>_L x with h = (-g_t, g_s)."""
@@ -100,16 +93,17 @@ class Lorentz(Radial):
 
     def expmap(self, x: Point, u: Point) -> Point:
         """cosh(a) x + sinh(a)/a u with a = |u|_L/R."""
-        k, space = self._k(x), self.coords(x)
-        q = k * self.inner(x, u, u)
-        return self._point(fn.coshc(q) * space + fn.sinhc(q) * u[..., 1:], k)
+        k = self._k(x)
+        return self._point(advance(self.coords(x), u[..., 1:], k.sqrt()), k)
 
     def logmap(self, x: Point, y: Point) -> Point:
         """asinhc(h^2)/sqrt(1 + h^2) (y - x - 2 h^2 x) with h = sinh(dist/2R)."""
         k, space = self._k(x), self.coords(x)
         chord = Chord.between(space, self.coords(y), k.sqrt())
-        along = fn.asinhc_of(chord.half) / fn.hypot(torch.ones_like(chord.half), chord.half)
-        return self._tangent(space, along * chord.step - 2 * along * chord.half.square() * space, k)
+        flat = fn.hypot(torch.ones_like(chord.half), chord.half)
+        along = fn.asinhc_of(chord.half)
+        turn = 2 * (along * chord.half) * (chord.half / flat)
+        return self._tangent(space, along / flat * chord.step - turn * space, k)
 
     def arc(self, x: Point, y: Point) -> Scalar:
         """2R asinh(h) with h = sinh(dist/2R) from the chord; never acosh of an inner product."""
@@ -119,17 +113,17 @@ class Lorentz(Radial):
     def carry(self, x: Point, y: Point, v: Point) -> Point:
         """v + k <y, v>_L / (2 + 2 h^2) (x + y)."""
         k, space, other = self._k(x), self.coords(x), self.coords(y)
-        s = k.sqrt()
-        chord = Chord.between(space, other, s)
-        slope = fn.dot(space, v[..., 1:]) * s / chord.start_stretch
+        chord = Chord.between(space, other, k.sqrt())
+        slope = fn.dot(space / chord.stretch, v[..., 1:])
         pairing = fn.dot(chord.step, v[..., 1:]) - chord.rise * slope
         shift = k * pairing / (2 + 2 * chord.half.square())
         return self._tangent(other, v[..., 1:] + shift * (space + other), k)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
-        """R (log(largest float) - 3)."""
-        kappa = self.kappa.detach()
-        return (math.log(torch.finfo(self.wider.get(dtype, dtype)).max) - 3) / (-kappa).sqrt()
+        """R (log(largest float) - 3 - max(0, log R)): the space coordinates R sinh(|v|/R) fit."""
+        largest = math.log(torch.finfo(self.wider.get(dtype, dtype)).max) - 3
+        s = (-self.kappa.detach()).sqrt()
+        return (largest + fn.capped(s.log(), 0.0)) / s
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """Unbounded."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 WIDER = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
-EDGE_WIDER = {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float32: torch.float64}
+# Near the edge of a ball the digits of 1 - |x|^2 are the geometry, so float32 is carried in float64.
+EDGE_WIDER = {**WIDER, torch.float32: torch.float64}
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
@@ -21,33 +22,60 @@ class Carrier(Protocol):
     def store(self, point: Tensor, dtype: torch.dtype) -> Tensor:
         """Round a point to the dtype it is kept in, staying on the manifold."""
 
-
-def _common(tensors: list[Tensor]) -> torch.dtype:
-    dtype = tensors[0].dtype
-    for other in tensors[1:]:
-        dtype = torch.promote_types(dtype, other.dtype)
-    return dtype
+    def projx(self, x: Tensor) -> Tensor:
+        """A point of the manifold near x."""
 
 
-def _carry(operation: Callable[..., Tensor], point: bool) -> Callable[..., Tensor]:
-    @wraps(operation)
-    def carried(self: Carrier, *tensors: Tensor) -> Tensor:
-        kept = _common([t for t in tensors if isinstance(t, Tensor)])
-        wide = self.wider.get(kept, kept)
-        if wide != kept:
-            tensors = tuple(t.to(wide) if isinstance(t, Tensor) else t for t in tensors)
-        result = operation(self, *tensors)
-        return self.store(result, kept) if point else result.to(kept)
-
-    carried.__carried__ = True  # type: ignore[attr-defined]
-    return carried
+def _common(arguments: tuple[Any, ...]) -> torch.dtype:
+    dtypes = [argument.dtype for argument in arguments if isinstance(argument, Tensor)]
+    kept = dtypes[0]
+    for dtype in dtypes[1:]:
+        kept = torch.promote_types(kept, dtype)
+    return kept
 
 
-def carried_point(operation: Operation) -> Operation:
-    """Compute in the geometry's wider dtype; round the resulting point once, onto the manifold."""
-    return operation if hasattr(operation, "__carried__") else _carry(operation, point=True)  # type: ignore[return-value]
+def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
+    """Compute an operation in the geometry's wider dtype and round its result once.
+
+    Args:
+        points: how many leading arguments are points: rounding to half precision took them off the manifold,
+            so they are projected back before use.
+        gives_point: whether the result is a point, to be stored on the manifold.
+    """
+
+    def decorate(operation: Operation) -> Operation:
+        if hasattr(operation, "__carried__"):
+            return operation
+
+        @wraps(operation)
+        def carry(self: Carrier, *arguments: Any) -> Tensor:
+            kept = _common(arguments)
+            wide = self.wider.get(kept, kept)
+            if wide != kept:
+                arguments = tuple(a.to(wide) if isinstance(a, Tensor) else a for a in arguments)
+            if kept in WIDER:
+                arguments = (*(self.projx(x) for x in arguments[:points]), *arguments[points:])
+            result: Tensor = operation(self, *arguments)
+            return self.store(result, kept) if gives_point else result.to(kept)
+
+        carry.__carried__ = True  # type: ignore[attr-defined]
+        return carry  # type: ignore[return-value]
+
+    return decorate
 
 
-def carried_vector(operation: Operation) -> Operation:
-    """Compute in the geometry's wider dtype; round the resulting vectors or scalars once."""
-    return operation if hasattr(operation, "__carried__") else _carry(operation, point=False)  # type: ignore[return-value]
+# How each primitive is carried: leading points, and whether it gives one.
+PRIMITIVES: dict[str, tuple[int, bool]] = {
+    "expmap0": (0, True),
+    "logmap0": (1, False),
+    "lift": (0, True),
+    "coords": (1, False),
+    "projx": (0, True),
+    "proju": (1, False),
+    "inner": (1, False),
+    "egrad2rgrad": (1, False),
+    "expmap": (1, True),
+    "logmap": (2, False),
+    "arc": (2, False),
+    "carry": (2, False),
+}

@@ -44,9 +44,9 @@ class Sphere(Radial):
 
     def expmap0(self, v: Free) -> Point:
         """(R cos a, sin(a)/a v) with a = |v|/R."""
-        k = self._k(v)
-        q = -k * fn.square(v)
-        return torch.cat([k.rsqrt() * fn.coshc(q), fn.sinhc(q) * v], -1)
+        s = self._k(v).sqrt()
+        turn = s * fn.norm(v)
+        return torch.cat([torch.cos(turn) / s, fn.sinc_of(turn) * v], -1)
 
     def logmap0(self, x: Point) -> Free:
         """atan2(|s|, t)/|s| s, scaled by R: right on the whole sphere."""

@@ -1,0 +1,141 @@
+"""One example for a property: a geometry at some curvature, a dtype, a dimension, a radius, a seed."""
+
+import copy
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.curvature import Curvature
+
+ROWS = 3
+DTYPES = (torch.float64, torch.float32)
+FACTORS = (1.0, 0.37, 2.9, 1e-4, 60.0)
+# Radii in units of 1/sqrt|kappa|: from a zero-initialised adapter's to where both signs of curvature show.
+RADII = (1.0, 0.5, 1.25, 0.1, 1e-2, 1e-4, 1e-6, 1e-8)
+# One-point operations are tried out to the dtype's limit.
+FAR = (1.0, 2.5, 1e-8, 1e-4, 0.1, 5.0, 12.0, 30.0, 80.0)
+
+
+def with_curvature(manifold: Manifold, factor: float) -> Manifold:
+    """A copy of the geometry whose curvatures, those of its parts too, are multiplied by ``factor``."""
+    copied = copy.deepcopy(manifold)
+    for module in copied.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, Curvature):
+                setattr(module, name, type(child)(child.stated * factor, child.mode))
+    return copied
+
+
+def is_radial(manifold: nn.Module) -> bool:
+    """Whether coordinates vanish at the origin in every part, so that tiny vectors keep their digits."""
+    parts = [m for m in manifold.modules() if isinstance(m, Manifold) and not hasattr(m, "parts")]
+    return all(part.is_radial for part in parts)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a property is tried on; equal fields give equal tensors.
+
+    Attributes:
+        given: the geometry as handed in.
+        factor: multiplies its curvature.
+        dtype: float64 or float32.
+        n: dimension.
+        radius: distance from the origin, in units of R = 1/sqrt|kappa| (1 when flat).
+        seed: of the directions.
+    """
+
+    given: Manifold
+    factor: float
+    dtype: torch.dtype
+    n: int
+    radius: float
+    seed: int
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        """The geometry at this case's curvature and dtype."""
+        return with_curvature(self.given, self.factor).to(self.dtype)
+
+    @cached_property
+    def eps(self) -> float:
+        """The dtype's spacing at 1."""
+        return torch.finfo(self.dtype).eps
+
+    @cached_property
+    def kappa(self) -> Tensor:
+        """The claimed curvatures in float64."""
+        return self.manifold.kappa.detach().double()
+
+    @cached_property
+    def constant(self) -> bool:
+        """Whether one curvature is claimed for the whole geometry."""
+        return self.kappa.numel() == 1
+
+    @cached_property
+    def unit(self) -> float:
+        """R = 1/sqrt of the largest |kappa|, 1 when flat."""
+        largest = self.kappa.abs().max().item()
+        return largest**-0.5 if largest > 0 else 1.0
+
+    @cached_property
+    def length(self) -> float:
+        """The radius as a length, inside what the dtype can hold."""
+        return min(self.radius * self.unit, 0.9 * self.manifold.max_radius(self.dtype).min().item())
+
+    @cached_property
+    def floor(self) -> float:
+        """Absolute error that a chart not centred at zero may make: none for a radial one."""
+        return 0.0 if is_radial(self.manifold) else 16 * self.eps * self.unit
+
+    @cached_property
+    def condition(self) -> float:
+        """How much a chart of negative curvature magnifies rounding at this distance: exp(|v|/R)."""
+        return math.exp(min(self.length / self.unit, 80.0)) if bool((self.kappa < 0).any()) else 1.0
+
+    def free(self, index: int, length: float | None = None) -> Tensor:
+        """ROWS free vectors of the given length (default: the radius), other directions for each index."""
+        generator = torch.Generator().manual_seed(1000 * self.seed + index)
+        v = torch.randn(ROWS, self.n, generator=generator, dtype=torch.float64)
+        v = v / v.norm(dim=-1, keepdim=True) * (self.length if length is None else length)
+        return v.to(self.dtype)
+
+    def point(self, index: int, length: float | None = None) -> Tensor:
+        """ROWS points at the given distance from the origin."""
+        return self.manifold.expmap0(self.free(index, length))
+
+    def ambient(self, like: Tensor, index: int) -> Tensor:
+        """Gaussian vectors of the shape and dtype of a point."""
+        generator = torch.Generator().manual_seed(1000 * self.seed + 500 + index)
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(self.dtype)
+
+    def tangent(self, x: Tensor, index: int, length: float | None = None) -> Tensor:
+        """Tangent vectors at x of the given Riemannian length (default: the radius)."""
+        u = self.manifold.proju(x, self.ambient(x, index))
+        return u * ((self.length if length is None else length) / self.manifold.norm(x, u))
+
+    def __str__(self) -> str:
+        kappa = ", ".join(f"{value:g}" for value in self.kappa.tolist())
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{type(self.given).__name__}(kappa={kappa}), {dtype}, n={self.n}, "
+            f"|v|={self.length:g}, seed={self.seed}"
+        )
+
+
+def cases(manifold: Manifold, radii: tuple[float, ...] = RADII) -> st.SearchStrategy[Case]:
+    """Hypothesis strategy over curvature, dtype, dimension, radius and directions of one geometry."""
+    return st.builds(
+        Case,
+        given=st.just(manifold),
+        factor=st.sampled_from(FACTORS),
+        dtype=st.sampled_from(DTYPES),
+        n=st.sampled_from((2, 3, 1, 5, 17)),
+        radius=st.sampled_from(radii),
+        seed=st.integers(0, 999),
+    )

@@ -1,0 +1,140 @@
+"""The contract, run: on one geometry from a script, or as a pytest parametrisation."""
+
+import time
+import warnings
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+
+from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.manifolds.testing import charts, distances, gradients, tangents, tensors, transports
+from manifold_lora.manifolds.testing.agreement import Check, Ledger, PropertyFailure
+from manifold_lora.manifolds.testing.case import Case, cases
+from manifold_lora.manifolds.testing.properties import PROPERTIES, Property
+
+GROUPS = (charts, tangents, distances, transports, gradients, tensors)
+OnFail = Literal["raise", "warn", "report"]
+
+
+class ContractError(AssertionError):
+    """A geometry that does not keep the contract; the message lists each property with its example."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one property.
+
+    Attributes:
+        name, says: the property and its sentence.
+        passed: whether it held in every case.
+        expected: whether what happened was expected.
+        share: the largest part of an allowance that an error took (1 is the limit).
+        error: the relative error that took it.
+        example: the smallest failing case found, empty if none.
+        seconds: time spent.
+    """
+
+    name: str
+    says: str
+    passed: bool
+    expected: bool
+    share: float
+    error: float
+    example: str
+    seconds: float
+
+
+def speaks_of(prop: Property, manifold: Manifold) -> bool:
+    """Whether the property applies to this geometry at all: a product has no single curvature, say."""
+    return prop.applies(Case(manifold, 1.0, torch.float64, 2, prop.radii[0], 0))
+
+
+def try_property(manifold: Manifold, prop: Property, examples: int = 20) -> tuple[Ledger, str]:
+    """Search for a failing case; the ledger and the smallest example's message, empty if none."""
+    ledger = Ledger()
+    if not speaks_of(prop, manifold):
+        return ledger, ""
+
+    @settings(
+        max_examples=max(3, round(examples * prop.effort)),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases(manifold, prop.radii))
+    def trial(case: Case) -> None:
+        assume(prop.applies(case))
+        prop.trial(Check(case, ledger))
+
+    try:
+        trial()
+    except PropertyFailure as failure:
+        return ledger, str(failure)
+    except Exception as error:  # A geometry that raises breaks the property it was tried on.
+        return ledger, f"{type(error).__name__}: {error}"
+    return ledger, ""
+
+
+def check_manifold(
+    manifold: Manifold,
+    on_fail: OnFail = "raise",
+    expected_failures: Collection[str] = (),
+    examples: int = 20,
+) -> list[Outcome]:
+    """Run every property on a geometry.
+
+    Args:
+        manifold: an instance; its curvature is varied around the given one.
+        on_fail: ``"raise"`` ContractError, ``"warn"``, or only ``"report"`` in the result.
+        expected_failures: names of properties known to fail; one that holds after all counts as a failure.
+        examples: cases tried per property.
+
+    Raises:
+        ContractError: a property fails (or an expected failure passes) and on_fail is "raise".
+        ManifoldLoraError: an expected failure that names no property.
+    """
+    for name in expected_failures:
+        if name not in PROPERTIES:
+            raise ManifoldLoraError("property", name, PROPERTIES)
+    outcomes = []
+    for prop in (p for p in PROPERTIES.values() if speaks_of(p, manifold)):
+        start = time.perf_counter()
+        ledger, example = try_property(manifold, prop, examples)
+        expected = (example != "") == (prop.name in expected_failures)
+        seconds = time.perf_counter() - start
+        outcomes.append(
+            Outcome(prop.name, prop.says, not example, expected, ledger.share, ledger.error, example, seconds)
+        )
+    broken = [o for o in outcomes if not o.expected]
+    if broken and on_fail != "report":
+        lines = [f"{o.name}: {o.says}\n    {o.example or 'holds, though expected to fail'}" for o in broken]
+        message = f"{manifold} breaks {len(broken)} of {len(outcomes)} properties\n" + "\n".join(lines)
+        if on_fail == "raise":
+            raise ContractError(message)
+        warnings.warn(message, stacklevel=2)
+    return outcomes
+
+
+def manifold_contract(*manifolds: Manifold, examples: int = 20) -> Callable[..., None]:
+    """A pytest test over geometries x properties: ``test_klein = manifold_contract(Klein(-1.0))``."""
+    pairs = [(m, prop) for m in manifolds for prop in PROPERTIES.values() if speaks_of(prop, m)]
+
+    @pytest.mark.parametrize(("manifold", "prop"), pairs, ids=[f"{_label(m)}-{p.name}" for m, p in pairs])
+    def contract(manifold: Manifold, prop: Property) -> None:
+        _, example = try_property(manifold, prop, examples)
+        if example:
+            raise ContractError(f"{prop.says}\n{example}")
+
+    return contract
+
+
+def _label(manifold: Manifold) -> str:
+    kappa = "x".join(f"{value:g}" for value in manifold.kappa.tolist())
+    return f"{type(manifold).__name__}({kappa})"
