@@ -21,7 +21,22 @@ _EXPORTS: dict[str, str] = {
     "suggest_kappa": "suggestion",
 }
 
-__all__ = [*_EXPORTS]
+__all__ = [
+    "EmbeddingTable",
+    "GeometrySettings",
+    "Hyperbolicity",
+    "check_hierarchy",
+    "fit_power_law",
+    "hidden_states",
+    "hyperbolicity",
+    "kappa_by_layer",
+    "kappa_by_module",
+    "module_inputs",
+    "pairwise",
+    "run_geometry",
+    "sampled_hyperbolicity",
+    "suggest_kappa",
+]
 
 if TYPE_CHECKING:
     from manifold_lora.experiments.geometry.activations import hidden_states, module_inputs

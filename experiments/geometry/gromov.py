@@ -69,7 +69,7 @@ def hyperbolicity(
     diameter = float(distances.max())
     bar = Bar(rounding=8.0 * float(np.finfo(distances.dtype).eps) * diameter)
     scratch = np.empty_like(distances)
-    if base != "all":
+    if base != "all" and n > 1:
         raise_bar(bar, distances, base, scratch)
     for w in range(n - 1, 0, -1) if base == "all" else ():
         inside = distances[: w + 1, : w + 1]

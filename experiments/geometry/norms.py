@@ -8,6 +8,8 @@ from scipy import stats
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
+_ENTRIES = 1 << 19  # values of a block of resamples
+
 Values = NDArray[np.floating] | NDArray[np.integer]
 
 
@@ -55,20 +57,27 @@ def spearman(
             "columns to correlate", f"{len(x)} and {len(y)} items", "3 or more, not all equal"
         )
     rng = np.random.default_rng(seed)
-    draws = rng.integers(len(x), size=(resamples, len(x))) if len(x) * resamples <= 1 << 22 else None
-    rhos = np.empty(resamples)
-    for i in range(resamples):
-        rows = draws[i] if draws is not None else rng.integers(len(x), size=len(x))
-        rhos[i] = _rho(x[rows], y[rows])
+    step = max(1, _ENTRIES // len(x))
+    rhos = np.concatenate(
+        [
+            _rhos(x, y, rng.integers(len(x), size=(min(step, resamples - i), len(x))))
+            for i in range(0, resamples, step)
+        ]
+    )
     tail = 100.0 * (1.0 - confidence) / 2.0
     low, high = np.nanpercentile(rhos, (tail, 100.0 - tail))
-    return RankCorrelation(_rho(x, y), float(low), float(high), len(x))
+    rho = _rhos(x, y, np.arange(len(x))[None])[0]
+    return RankCorrelation(float(rho), float(low), float(high), len(x))
 
 
-def _rho(x: Values, y: Values) -> float:
-    ranks = np.stack([stats.rankdata(x), stats.rankdata(y)])
-    spread = ranks.std(axis=1)
-    return float("nan") if (spread == 0).any() else float(np.corrcoef(ranks)[0, 1])
+def _rhos(x: Values, y: Values, draws: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Rank correlation of every resample (row of ``draws``); NaN where a resample is constant."""
+    ranks = [stats.rankdata(column[draws], axis=1) for column in (x, y)]
+    a, b = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    spread[spread == 0] = np.nan
+    rhos: NDArray[np.float64] = (a * b).sum(axis=1) / spread
+    return rhos
 
 
 def norm_bands(

@@ -159,8 +159,8 @@ def _hierarchy(part: Record | None) -> str:
     rho = part["norm_depth"]
     return (
         f"<h3>Hierarchy: {escape(part['name'])}</h3><p>{part['words']} words of {part['looked_up']} looked up"
-        f" are one token. Norm with depth: Spearman {rho['rho']:.3f} [{rho['low']:.3f}, {rho['high']:.3f}]; the rank"
-        " correlation of distance-to-origin is the same in every geometry.</p>"
+        f" are one token. Norm with depth: Spearman {rho['rho']:.3f} [{rho['low']:.3f}, {rho['high']:.3f}];"
+        " the rank correlation of distance-to-origin is the same in every geometry.</p>"
         + _table(
             ("geometry", "distance-to-origin with depth, Pearson", "distance with tree path, Spearman"), rows
         )

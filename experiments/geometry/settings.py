@@ -36,6 +36,8 @@ class GeometrySettings(Strict):
     """Size of the random subsets of the vocabulary whose delta is measured exactly."""
     repeats: Annotated[int, Field(ge=1)] = 5
     """Number of such subsets."""
+    quadruples: Annotated[int, Field(ge=1)] = 20_000
+    """Independent random quadruples of the vocabulary, for the confidence statement."""
     reference_points: Annotated[int, Field(ge=4)] = 200
     """Points of the reference spaces."""
     layers: YamlValue = "none"

@@ -114,6 +114,7 @@ def vocabulary(corpus: Corpus) -> Record:
             corpus.delta_options.distance,
             subset=settings.vocabulary_sample,
             repeats=settings.repeats,
+            quadruples=settings.quadruples,
             seed=settings.seed,
         )
         result[name] = plain(sampled) | {"statement": sampled.statement}

@@ -31,8 +31,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bo
 
     Raises ManifoldLoraError where no text has a token.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=special, truncation=False, verbose=False)
-    ids: list[list[int]] = encoded["input_ids"] if texts else []
+    ids: list[list[int]] = []
+    if texts:
+        encoded = tokenizer(list(texts), add_special_tokens=special, truncation=False, verbose=False)
+        ids = encoded["input_ids"]
     if not any(ids):
         raise ManifoldLoraError("corpus", f"{len(texts)} texts without a token", "at least one token")
     return ids
