@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.adapters.profile import RadialProfile
 from manifold_lora.adapters.row_norm import row_norm
 from manifold_lora.adapters.token_scalars import Chart, Norms, gain_of, slopes_of
+from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # One row of options for the autograd function, whose arguments have to be flat.
 Options = tuple[RadialProfile, float, float]
@@ -114,36 +114,43 @@ class _Fused(torch.autograd.Function):
         return update
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, A, B, radius, length, gain, u, n, q, gram = ctx.saved_tensors
-        profile, edge, scaling = ctx.options
-        needs_base, needs_x, needs_A, needs_B, needs_radius, needs_length, needs_gain, _ = (
-            ctx.needs_input_grad
-        )
-        wide = u.double()
-        rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
-        slopes = slopes_of(Chart(profile, radius, length, edge), Norms(n, rank, q))
-        factor = scaling if gain is None else scaling * gain
-        P = (g @ B).double() * factor
-        gamma = (P * wide).sum(-1, keepdim=True)
-        by_out = gamma * slopes.by_out
-        dx = dA = dB = dradius = dlength = dgain = None
-        if needs_x or needs_A:
-            dU = slopes.gain * P + by_out * (wide @ (gram_of(B) if gram is None else gram))
-            if slopes.by_rank is not None:
-                dU = dU + gamma * slopes.by_rank * wide
-            dU = narrow(dU, u.dtype)
-            dA = dU.T @ x if needs_A else None
-            dx = torch.addmm(x * (gamma * slopes.by_x).to(x.dtype), dU, A) if needs_x else None
-        if needs_B:
-            w = narrow(wide * (slopes.gain * factor), u.dtype)
-            inner = (wide.T @ (by_out * wide)).to(B.dtype)
-            dB = torch.addmm(g.T @ w, B, inner)
-        if needs_radius:
-            dradius = (gamma * slopes.by_radius).sum(0) / radius
-        if needs_length:
-            dlength = (gamma * slopes.by_length).sum(0) / length
-        if needs_gain:
-            dgain = (gamma * slopes.gain).sum(0) / gain
-        return g if needs_base else None, dx, dA, dB, dradius, dlength, dgain, None
+        # Torch's own once_differentiable would treat this gradient as a constant and say nothing.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            hint = "update.use('rank_space') has derivatives of every order"
+            raise ManifoldLoraError("derivative of the fused update", "a second one", "the first", hint)
+        with torch.no_grad():
+            return _backward(ctx, g)
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs, in the order of ``forward`` (formulas in the module docstring)."""
+    x, A, B, radius, length, gain, u, n, q, gram = ctx.saved_tensors
+    profile, edge, scaling = ctx.options
+    needs_base, needs_x, needs_A, needs_B, needs_radius, needs_length, needs_gain, _ = ctx.needs_input_grad
+    wide = u.double()
+    rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
+    slopes = slopes_of(Chart(profile, radius, length, edge), Norms(n, rank, q))
+    factor = scaling if gain is None else scaling * gain
+    P = (g @ B).double() * factor
+    gamma = (P * wide).sum(-1, keepdim=True)
+    by_out = gamma * slopes.by_out
+    dx = dA = dB = dradius = dlength = dgain = None
+    if needs_x or needs_A:
+        dU = slopes.gain * P + by_out * (wide @ (gram_of(B) if gram is None else gram))
+        if slopes.by_rank is not None:
+            dU = dU + gamma * slopes.by_rank * wide
+        dU = narrow(dU, u.dtype)
+        dA = dU.T @ x if needs_A else None
+        dx = torch.addmm(x * (gamma * slopes.by_x).to(x.dtype), dU, A) if needs_x else None
+    if needs_B:
+        w = narrow(wide * (slopes.gain * factor), u.dtype)
+        inner = (wide.T @ (by_out * wide)).to(B.dtype)
+        dB = torch.addmm(g.T @ w, B, inner)
+    if needs_radius:
+        dradius = (gamma * slopes.by_radius).sum(0) / radius
+    if needs_length:
+        dlength = (gamma * slopes.by_length).sum(0) / length
+    if needs_gain:
+        dgain = (gamma * slopes.gain).sum(0) / gain
+    return g if needs_base else None, dx, dA, dB, dradius, dlength, dgain, None

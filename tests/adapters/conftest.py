@@ -83,7 +83,7 @@ class Drawn:
 
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., Drawn]:
-    """draw(spec, tokens=, sizes=(n, m, r), length=typical |x|, dtype=, seed=, columns=boost's time columns)."""
+    """An update with its weights and tokens; ``length`` about |x|, ``columns`` boost's time columns."""
 
     def make(
         spec: AdapterSpec,

@@ -1,0 +1,119 @@
+"""The hand-derived backward: against finite differences, and in what it keeps."""
+
+import itertools
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from manifold_lora.adapters import fused_function
+from manifold_lora.adapters.config import HYPLORA, AdapterSpec
+from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.registry import NORM_SCALINGS
+from manifold_lora.adapters.row_norm import row_norm
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+CURVED = {"lorentz": -0.6, "poincare": -0.6, "sphere": 0.4}
+# Few tokens (at most the rank) take a branch of their own; r > n and r > m are degenerate Gram matrices.
+SIZES = [(3, 4, 5, 3), (6, 4, 5, 3), (5, 2, 3, 4)]
+LENGTHS = [1e-2, 0.7, 2.5]
+
+
+def learned_spec(name, norm_scaling):
+    curvature = {"kappa": CURVED[name], "mode": "learned"}
+    return AdapterSpec.parse({"manifold": name, "curvature": curvature, "norm_scaling": norm_scaling})
+
+
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("norm_scaling", list(NORM_SCALINGS))
+def test_gradients_are_those_of_finite_differences(name, norm_scaling, draw):
+    for (tokens, *sizes), length in itertools.product(SIZES, LENGTHS):
+        drawn = draw(learned_spec(name, norm_scaling), tokens=(tokens,), sizes=tuple(sizes), length=length)
+        assert drawn.update.path == "fused"
+        numbers = list(drawn.update.parameters())
+        names = [name for name, _ in drawn.update.named_parameters()]
+        base = torch.randn(tokens, sizes[1], dtype=torch.float64, requires_grad=True)
+
+        def evaluate(base, x, A, B, *values, update=drawn.update, names=names):
+            arguments = {"base": base, "scaling": 1.7}
+            state = dict(zip(names, values, strict=True))
+            return torch.func.functional_call(update, state, (x, A, B), arguments)
+
+        leaves = (base, *drawn.requires_grad(), *numbers)
+        assert gradcheck(evaluate, leaves, eps=1e-6, atol=1e-6, rtol=1e-5, fast_mode=True)
+
+
+@pytest.mark.parametrize("profile", [HYPERBOLIC, BALL, SPHERICAL], ids=["hyperbolic", "ball", "spherical"])
+def test_a_profile_is_consistent_with_itself(profile):
+    a = torch.linspace(0.01, 1.5, 50, dtype=torch.float64).requires_grad_()
+    (phi_slope,) = torch.autograd.grad(profile.phi(a).sum(), a)
+    torch.testing.assert_close(profile.phi_slope(a), phi_slope)
+    z = profile.phi(a).detach().requires_grad_()
+    torch.testing.assert_close(profile.psi(z), a)
+    (psi_slope,) = torch.autograd.grad(profile.psi(z).sum(), z)
+    torch.testing.assert_close(profile.psi_slope(z), psi_slope)
+    small = torch.tensor([1e-3], dtype=torch.float64)
+    cubic = (profile.phi(small) / profile.phi_slope(small) - small) / small**3
+    torch.testing.assert_close(cubic, torch.tensor([profile.cubic], dtype=torch.float64), rtol=1e-4, atol=0)
+
+
+def test_few_and_many_tokens_agree(draw):
+    drawn = draw(HYPLORA, tokens=(40,))
+    together = drawn()
+    one_by_one = torch.cat([drawn.update(row[None], drawn.A, drawn.B) for row in drawn.x])
+    torch.testing.assert_close(together, one_by_one, rtol=1e-13, atol=1e-14)
+
+
+def saved_bytes(layer, x):
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        layer(x)
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_it_keeps_twenty_bytes_a_token_beside_what_lora_keeps(dtype):
+    tokens, width, rank = 256, 64, 4
+    x = torch.randn(tokens, width, dtype=dtype)
+    hyplora = ManifoldLoRA.from_spec(HYPLORA, width, width, rank).to(dtype)
+    rank_wide = tokens * rank * x.element_size()
+    weights = 2 * width * rank * x.element_size()
+    lora = x.nbytes + rank_wide + weights
+    numbers = 8 * (rank * rank + 8)
+    assert saved_bytes(hyplora, x) <= lora + 20 * tokens + numbers
+
+
+def test_a_gradient_is_computed_only_where_it_is_asked_for(draw):
+    drawn = draw(HYPLORA, tokens=(9,))
+    drawn.x.requires_grad_()
+    (gradient,) = torch.autograd.grad(drawn().sum(), drawn.x)
+    assert gradient.isfinite().all()
+    with torch.no_grad():
+        assert drawn().grad_fn is None
+
+
+def test_a_second_derivative_is_refused_not_wrong(draw):
+    drawn = draw(HYPLORA, tokens=(9,))
+    drawn.x.requires_grad_()
+    with pytest.raises(ManifoldLoraError, match="rank_space"):
+        torch.autograd.grad(drawn().sum(), drawn.x, create_graph=True)
+    drawn.update.use("rank_space")
+    assert torch.autograd.gradgradcheck(lambda x: drawn.update(x, drawn.A, drawn.B), drawn.x, fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_norm_of_half_precision_rows_is_accumulated_in_float32(dtype):
+    x = torch.randn(150, 33, generator=torch.Generator().manual_seed(0)).to(dtype)
+    torch.testing.assert_close(row_norm(x)[:, 0], x.double().norm(dim=-1), rtol=3e-7, atol=0)
+
+
+def test_the_branch_for_few_tokens_ends_at_the_rank():
+    B = torch.zeros(5, 3)
+    assert fused_function.few(torch.zeros(3, 2), B)
+    assert not fused_function.few(torch.zeros(4, 2), B)
