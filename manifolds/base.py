@@ -118,11 +118,15 @@ class Manifold(nn.Module, ABC):
         return self.norm(x, self.logmap(x, y))
 
     def carry(self, x: Point, y: Point, v: Point) -> Point:
-        """Parallel transport of v from x to y; by default the differential of the transvection."""
-        middle = self.midpoint(x, y)
-        # The reflection at x turns v into -v, so one differential of the second reflection is enough.
-        x, v = torch.broadcast_tensors(x, v)
-        return torch.func.jvp(lambda p: self.reflect(middle, p), (x,), (-v,))[1]
+        """Parallel transport of v from x to y; by default one rung of the pole ladder.
+
+        The reflection at the midpoint takes x to y and turns directions round, so transp(v) is
+        -logmap(y, reflect(m, expmap(x, v))): exact on every symmetric space (Guigui & Pennec, 2022).
+        """
+        # Transport is linear, so the rung may have any length: a quarter of R keeps the digits of v.
+        factor = functions.ratio(functions.quarter_radius(self.kappa, v.dtype), self.norm(x, v).detach())
+        rung = self.expmap(x, factor * v)
+        return functions.ratio(-self.logmap(y, self.reflect(self.midpoint(x, y), rung)), factor)
 
     # Derived -----------------------------------------------------------------------------------------------
 

@@ -213,3 +213,9 @@ def sech_square(q: Scalar) -> Scalar:
 def arcsinhc_over_root(h: Scalar) -> Scalar:
     """asinhc(h)/sqrt(1 + h), the factor of a logarithm."""
     return asinhc(antipodal(h)) / torch.sqrt(positive(1 + h))
+
+
+def quarter_radius(kappa: Tensor, dtype: torch.dtype) -> Tensor:
+    """R/4 of the most curved part, detached; 1/4 where all are flat."""
+    largest = kappa.detach().abs().amax().to(dtype)
+    return 0.25 * torch.where(largest == 0, 1.0, largest).rsqrt()

@@ -79,8 +79,9 @@ def _half_far(low: Tensor, high: Tensor, s: Tensor, used: Tensor) -> Tensor:
     n_low, n_high, step = fn.norm(low), fn.norm(high), high - low
     total = n_low + n_high
     climb = fn.dot(step, (low + high) / total)  # n_hi - n_lo
-    radial = s * climb / (n_high / total * stretch(low, s) + n_low / total * stretch(high, s))
-    across = fn.norm(step - climb * (low / n_low)) * torch.sqrt(n_low / n_high)
+    weight = fn.ratio(n_high, total) * stretch(low, s) + fn.ratio(n_low, total) * stretch(high, s)
+    radial = fn.ratio(s * climb, weight)
+    across = fn.norm(step - climb * (low / n_low)) * fn.root(fn.ratio(n_low, n_high))
     sinh_half = radial / torch.sqrt(2 * (1 + fn.hypot(torch.ones_like(radial), radial)))
     return fn.hypot(sinh_half, s / 2 * across)
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.curvature import Curvature
 
-ROWS = 3
+# Rows of a batch differ in length, so that a reduction over the wrong axis shows.
+ROWS = (1.0, 0.8, 0.55)
 DTYPES = (torch.float64, torch.float32)
+SIZES = (2, 3, 1, 5, 17)
 FACTORS = (1.0, 0.37, 2.9, 1e-4, 60.0)
 # Radii in units of 1/sqrt|kappa|: from a zero-initialised adapter's to where both signs of curvature show.
 RADII = (1.0, 0.5, 1.25, 0.1, 1e-2, 1e-4, 1e-6, 1e-8)
@@ -99,14 +101,15 @@ class Case:
         return math.exp(min(self.length / self.unit, 80.0)) if bool((self.kappa < 0).any()) else 1.0
 
     def free(self, index: int, length: float | None = None) -> Tensor:
-        """ROWS free vectors of the given length (default: the radius), other directions for each index."""
+        """Free vectors up to the given length (default: the radius), other directions for each index."""
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
-        v = torch.randn(ROWS, self.n, generator=generator, dtype=torch.float64)
-        v = v / v.norm(dim=-1, keepdim=True) * (self.length if length is None else length)
+        v = torch.randn(len(ROWS), self.n, generator=generator, dtype=torch.float64)
+        longest = self.length if length is None else length
+        v = v / v.norm(dim=-1, keepdim=True) * (longest * torch.tensor(ROWS, dtype=torch.float64)[:, None])
         return v.to(self.dtype)
 
     def point(self, index: int, length: float | None = None) -> Tensor:
-        """ROWS points at the given distance from the origin."""
+        """Points up to the given distance from the origin."""
         return self.manifold.expmap0(self.free(index, length))
 
     def ambient(self, like: Tensor, index: int) -> Tensor:
@@ -135,7 +138,15 @@ def cases(manifold: Manifold, radii: tuple[float, ...] = RADII) -> st.SearchStra
         given=st.just(manifold),
         factor=st.sampled_from(FACTORS),
         dtype=st.sampled_from(DTYPES),
-        n=st.sampled_from((2, 3, 1, 5, 17)),
+        n=st.sampled_from(SIZES),
         radius=st.sampled_from(radii),
         seed=st.integers(0, 999),
     )
+
+
+def sweep(manifold: Manifold, radii: tuple[float, ...]) -> list[Case]:
+    """One case at every radius, whatever the search above happened to draw."""
+    return [
+        Case(manifold, FACTORS[i % 2], DTYPES[i % 2], SIZES[i % len(SIZES)], radius, i)
+        for i, radius in enumerate(radii)
+    ]

@@ -14,7 +14,7 @@ from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.manifolds.testing import charts, distances, gradients, tangents, tensors, transports
 from manifold_lora.manifolds.testing.agreement import Check, Ledger, PropertyFailure
-from manifold_lora.manifolds.testing.case import Case, cases
+from manifold_lora.manifolds.testing.case import Case, cases, sweep
 from manifold_lora.manifolds.testing.properties import PROPERTIES, Property
 
 GROUPS = (charts, tangents, distances, transports, gradients, tensors)
@@ -54,7 +54,7 @@ def speaks_of(prop: Property, manifold: Manifold) -> bool:
     return prop.applies(Case(manifold, 1.0, torch.float64, 2, prop.radii[0], 0))
 
 
-def try_property(manifold: Manifold, prop: Property, examples: int = 20) -> tuple[Ledger, str]:
+def try_property(manifold: Manifold, prop: Property, examples: int = 12) -> tuple[Ledger, str]:
     """Search for a failing case; the ledger and the smallest example's message, empty if none."""
     ledger = Ledger()
     if not speaks_of(prop, manifold):
@@ -75,6 +75,9 @@ def try_property(manifold: Manifold, prop: Property, examples: int = 20) -> tupl
 
     try:
         trial()
+        for case in sweep(manifold, prop.radii[:: 1 if prop.effort == 1 else 2]):
+            if prop.applies(case):
+                prop.trial(Check(case, ledger))
     except PropertyFailure as failure:
         return ledger, str(failure)
     except Exception as error:  # A geometry that raises breaks the property it was tried on.
@@ -82,11 +85,16 @@ def try_property(manifold: Manifold, prop: Property, examples: int = 20) -> tupl
     return ledger, ""
 
 
+def _chosen(manifold: Manifold, only: Collection[str]) -> list[Property]:
+    return [p for p in PROPERTIES.values() if speaks_of(p, manifold) and (not only or p.name in only)]
+
+
 def check_manifold(
     manifold: Manifold,
     on_fail: OnFail = "raise",
     expected_failures: Collection[str] = (),
-    examples: int = 20,
+    examples: int = 12,
+    only: Collection[str] = (),
 ) -> list[Outcome]:
     """Run every property on a geometry.
 
@@ -94,17 +102,18 @@ def check_manifold(
         manifold: an instance; its curvature is varied around the given one.
         on_fail: ``"raise"`` ContractError, ``"warn"``, or only ``"report"`` in the result.
         expected_failures: names of properties known to fail; one that holds after all counts as a failure.
-        examples: cases tried per property.
+        examples: cases drawn per property, besides one at every radius.
+        only: names of the properties to run; default all that apply.
 
     Raises:
         ContractError: a property fails (or an expected failure passes) and on_fail is "raise".
-        ManifoldLoraError: an expected failure that names no property.
+        ManifoldLoraError: a name that is no property.
     """
-    for name in expected_failures:
+    for name in (*expected_failures, *only):
         if name not in PROPERTIES:
             raise ManifoldLoraError("property", name, PROPERTIES)
     outcomes = []
-    for prop in (p for p in PROPERTIES.values() if speaks_of(p, manifold)):
+    for prop in _chosen(manifold, only):
         start = time.perf_counter()
         ledger, example = try_property(manifold, prop, examples)
         expected = (example != "") == (prop.name in expected_failures)
@@ -122,7 +131,7 @@ def check_manifold(
     return outcomes
 
 
-def manifold_contract(*manifolds: Manifold, examples: int = 20) -> Callable[..., None]:
+def manifold_contract(*manifolds: Manifold, examples: int = 12) -> Callable[..., None]:
     """A pytest test over geometries x properties: ``test_klein = manifold_contract(Klein(-1.0))``."""
     pairs = [(m, prop) for m in manifolds for prop in PROPERTIES.values() if speaks_of(prop, m)]
 

@@ -1,0 +1,56 @@
+"""Registering a geometry implies being tested: the contract runs over the whole registry."""
+
+import pytest
+
+from manifold_lora.manifolds import MANIFOLDS, Manifold, build_manifold
+from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.manifolds.testing import PROPERTIES, ContractError, check_manifold, manifold_contract
+
+SIGNS = {-1: (-1.3,), 0: (0.0,), 1: (0.7,), None: (-0.8, 0.0, 1.2)}
+PARTS = [
+    {"share": 0.5, "name": "lorentz", "curvature": -0.5},
+    {"share": 0.3, "name": "sphere", "curvature": 2.0},
+    {"share": 0.2, "name": "euclidean"},
+]
+
+
+def instances() -> list[Manifold]:
+    """Every registered geometry at curvatures that are none of 0, 1, -1 where it has a choice."""
+    built = []
+    for name in MANIFOLDS:
+        if name == "product":
+            built.append(build_manifold({"name": name, "parts": PARTS}))
+            continue
+        for kappa in SIGNS[MANIFOLDS.facts(name)["kappa_sign"]]:
+            built.append(build_manifold({"name": name, "curvature": kappa}))
+    return built
+
+
+test_registry = manifold_contract(*instances(), examples=2)
+test_registry_thoroughly = pytest.mark.slow(manifold_contract(*instances(), examples=40))
+
+
+def test_every_property_of_the_design_is_there() -> None:
+    assert len(PROPERTIES) >= 38
+    assert all(prop.says.endswith(".") for prop in PROPERTIES.values())
+
+
+def test_report_of_a_sound_geometry() -> None:
+    outcomes = check_manifold(build_manifold("euclidean"), examples=1)
+    assert set(PROPERTIES) - {o.name for o in outcomes} == {"gradient_of_kappa"}
+    assert all(o.passed and o.expected and o.share <= 1 for o in outcomes)
+
+
+def test_expected_failure_that_holds_is_a_failure() -> None:
+    with pytest.raises(ContractError, match="holds, though expected to fail"):
+        check_manifold(build_manifold("euclidean"), expected_failures=["dist_zero"], only=["dist_zero"])
+
+
+def test_unknown_expected_failure_names_the_nearest() -> None:
+    with pytest.raises(ManifoldLoraError, match="did you mean 'dist_zero'"):
+        check_manifold(build_manifold("euclidean"), expected_failures=["dist_zer"])
+
+
+def test_warning_instead_of_error() -> None:
+    with pytest.warns(UserWarning, match="breaks 1 of 1"):
+        check_manifold(build_manifold("euclidean"), "warn", ["dist_zero"], only=["dist_zero"])
