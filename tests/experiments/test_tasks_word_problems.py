@@ -1,12 +1,16 @@
 """Word problems: the number mapping, the split that leaks nothing, and the score by value."""
 
 import json
+import re
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from manifold_lora.experiments.data import DataError
+from manifold_lora.experiments.equations import parse_equation, quantities
 from manifold_lora.experiments.tasks import Task, build_task
+from manifold_lora.experiments.tasks.problems import Words, generated_problems
 from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
 from manifold_lora.experiments.tasks.word_problems import normalise
 
@@ -48,6 +52,30 @@ def test_equations_are_said_over_the_names(
     equation: str, numbers: tuple[float, ...], mapped: str | None
 ) -> None:
     assert map_equation(equation, numbers) == mapped
+
+
+def test_generated_problems_are_well_formed() -> None:
+    words = Words(["tom", "mary", "sam"], ["apples", "pens", "boxes", "cards"])
+    for question, equation in generated_problems(2000, Random(0), words):
+        told = re.findall(r"N\d", question)
+        assert told == [f"N{index}" for index in range(len(told))]
+        tree = parse_equation(equation)
+        assert tree is not None
+        used = quantities(tree)
+        assert set(used) <= set(told)
+        assert not set("#|{}") & set(question)
+        # What the equation leaves out is what an aside tells, and nothing else.
+        assert len(used) >= len(told) - 1
+        for spare in set(told) - set(used):
+            assert re.search(
+                rf"is {spare} years|took {spare} min|has {spare} |are {spare} \S+ there", question
+            )
+
+
+def test_blanks_are_filled_with_what_the_questions_count() -> None:
+    words = Words.of(["anna has N0 kites . how many kites are there ?", "bob bought N0 tins ."])
+    assert list(words.persons) == ["anna", "bob"]
+    assert list(words.things) == ["kites", "tins"]
 
 
 def folder(root: Path, **changed: list[dict[str, str]]) -> Path:
@@ -161,6 +189,18 @@ def test_test_sets_are_whole_and_scored_within_a_thousandth(real: Task) -> None:
     assert real.score(example, "N0 - N1 + 0.0009").correct
     assert not real.score(example, "N0 - N1 + 0.0011").correct
     assert not real.score(example, "N0 - N1 =").correct
+
+
+@needs_data
+def test_the_base_reads_no_question_of_a_test(real: Task) -> None:
+    asked = {
+        normalise(example.prompt.removesuffix(" =>")) for items in real.tests.values() for example in items
+    }
+    learned = {normalise(example.prompt.removesuffix(" =>")) for example in real.train}
+    for document in real.pretraining_texts():
+        question = normalise(document.text.split(" =>")[0])
+        # Masked numbers make a few training questions equal to test questions; none comes from a test file.
+        assert question not in asked or question in learned
 
 
 @needs_data
