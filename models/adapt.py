@@ -25,3 +25,15 @@ def quiet_peft() -> Iterator[None]:
             "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
         )
         yield
+
+
+@contextmanager
+def strict_peft() -> Iterator[None]:
+    """``quiet_peft`` for loading: an unknown key of a config is an error, not a warning.
+
+    peft's warning about missing tensors is left to ``check_loaded``, which refuses them.
+    """
+    with quiet_peft():
+        warnings.filterwarnings("error", message="Unexpected keyword arguments", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Found missing adapter keys", category=UserWarning)
+        yield

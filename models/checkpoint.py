@@ -27,7 +27,12 @@ def save_adapter(model: PeftModel, path: str | Path) -> Path:
         model.save_pretrained(str(work / "new"), safe_serialization=True)
         if folder.exists():
             os.replace(folder, work / "old")
-        os.replace(work / "new", folder)
+        try:
+            os.replace(work / "new", folder)
+        except OSError:
+            if (work / "old").exists():
+                os.replace(work / "old", folder)
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder

@@ -41,11 +41,17 @@ def _by_class(module: nn.Module) -> str | None:
         return "an embedding looks rows up: there is no input vector to put on a manifold"
     if isinstance(module, _CONVOLUTIONS):
         return "a convolution mixes neighbouring vectors: there is no one norm to scale"
-    if any(parameter.dim() == 3 for parameter in module.parameters(recurse=False)):
+    if has_fused_experts(module):
         return f"{name} holds fused mixture-of-experts weights (3-dimensional parameters), not linear layers"
     if next(module.children(), None) is not None:
         return f"{name} is a block of layers; name the linear layers inside it"
     return f"{name} is no linear layer that runs LoRA variants"
+
+
+def has_fused_experts(module: nn.Module) -> bool:
+    """Whether a module itself holds 3-dimensional weights, as fused mixtures of experts do."""
+    own = module.parameters(recurse=False)
+    return not isinstance(module, _CONVOLUTIONS) and any(parameter.dim() == 3 for parameter in own)
 
 
 def unsupported_layer_reason(layer: nn.Module) -> str | None:

@@ -1,5 +1,7 @@
 """Loading a base model of any causal architecture, or an adapter on its base, by name or folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from transformers import (
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models import peft_config  # noqa: F401  (registers MANIFOLD_LORA, so its checkpoints load)
-from manifold_lora.models.adapt import quiet_peft
+from manifold_lora.models.adapt import strict_peft
 from manifold_lora.models.checkpoint import check_loaded
 from manifold_lora.models.folders import (
     check_adapter_folder,
@@ -26,6 +28,9 @@ from manifold_lora.models.folders import (
     has_whole_tokenizer,
     is_folder_name,
 )
+
+# What broken files make the libraries raise; strict_peft turns one UserWarning into an error.
+_THIRD_PARTY = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, UserWarning)
 
 
 def load_base(
@@ -64,12 +69,8 @@ def load_base(
 
 
 def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
-    try:
+    with _told("model", name, "a causal language model in safetensors"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ManifoldLoraError(
-            "model", name, "a causal language model in safetensors", _first_line(error)
-        ) from error
     model, found = loaded
     for problem in ("missing_keys", "mismatched_keys"):
         if found.get(problem):
@@ -80,13 +81,9 @@ def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
 
 
 def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
-    try:
-        reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(name)) else AutoTokenizer
+    reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(name)) else AutoTokenizer
+    with _told("tokenizer", name, "a folder with tokenizer.json"):
         tokenizer = reader.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifoldLoraError(
-            "tokenizer", name, "a folder with tokenizer.json", _first_line(error)
-        ) from error
     if tokenizer.pad_token_id is None:
         # Padding is masked wherever we use it, so any token will do.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -94,7 +91,7 @@ def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
 
 
 def load_adapter(
-    path: str, model: PreTrainedModel | None = None, *, is_trainable: bool = False, **options: Any
+    path: str | Path, model: PreTrainedModel | None = None, *, is_trainable: bool = False, **options: Any
 ) -> PeftModel:
     """A saved adapter, ours or peft's own, on its base model.
 
@@ -104,28 +101,31 @@ def load_adapter(
         is_trainable: whether to go on training it.
         options: passed to ``load_base``.
 
-    Raises ManifoldLoraError for a missing folder, pickled weights, or weights that do not fit the model.
+    Raises ManifoldLoraError for a missing folder, pickled weights, a config with an unknown key or value, or
+    tensors that are missing, unknown, not finite or of another shape than the model's.
     """
     folder = existing_folder("adapter folder", str(path))
     check_adapter_folder(folder)
+    with _told("adapter config", str(folder), "a config that save_pretrained wrote"), strict_peft():
+        config = PeftConfig.from_pretrained(str(folder))
     if model is None:
-        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-        if not base:
-            raise ManifoldLoraError(
-                "base model of adapter", None, "a name in adapter_config.json", "pass model="
-            )
-        model, _ = load_base(base, **options)
-    try:
-        with quiet_peft():
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable)
-    except (RuntimeError, SafetensorError) as error:
-        raise ManifoldLoraError(
-            "adapter", str(folder), "weights that fit the model", _first_line(error)
-        ) from error
+        if not config.base_model_name_or_path:
+            raise ManifoldLoraError("base model of adapter", None, "a name in its config", "pass model=")
+        model, _ = load_base(config.base_model_name_or_path, **options)
+    with _told("adapter", str(folder), "weights that fit the model"), strict_peft():
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable, config=config)
     check_loaded(adapted, folder)
     return adapted
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
+@contextmanager
+def _told(asked: str, got: str, allowed: str) -> Iterator[None]:
+    """Tell what transformers, peft or safetensors raise as one line of ours."""
+    try:
+        yield
+    except ManifoldLoraError:
+        raise
+    except (*_THIRD_PARTY, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        first = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        raise ManifoldLoraError(asked, got, allowed, first[:300]) from error

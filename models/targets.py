@@ -6,16 +6,28 @@ from difflib import get_close_matches
 
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from torch import nn
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.models.layer_support import SUPPORTED, unsupported_reason
+from manifold_lora.models.layer_support import SUPPORTED, has_fused_experts, unsupported_reason
 
 
-def check_default_targets(
+def check_shorthand(
     model: nn.Module, config: LoraConfig, defaults: Collection[str], model_type: str | None
 ) -> None:
-    """Raise UnknownNameError if ``target_modules`` is unset and peft has no default for this model type."""
+    """Raise ManifoldLoraError where ``target_modules`` leaves the choice to peft and peft would not do it.
+
+    That is: it is unset and peft has no default for this model type, or it is ``all-linear`` and the model
+    has fused experts, which peft would pass over in silence.
+    """
+    if str(config.target_modules).lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        for name, module in _own_modules(model):
+            if has_fused_experts(module):
+                hint = f"{name} holds fused mixture-of-experts weights, which cannot be adapted"
+                raise ManifoldLoraError(
+                    "target_modules", config.target_modules, "names of linear layers", hint
+                )
     if config.target_modules is None and model_type not in defaults:
         raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
 

@@ -56,7 +56,8 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
 def third_party_warnings() -> Iterator[None]:
     """Let pass what peft 0.21 does to transformers 5.23 and torch 2.13 and no caller can change."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # peft asks a model for is_gradient_checkpointing; TRL's configuration sets gradient_checkpointing.
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
         yield
 
 

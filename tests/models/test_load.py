@@ -128,8 +128,7 @@ def tampered(folder, change) -> None:
 @pytest.mark.parametrize("key", ["lora_A", "lora_B", "lora_manifold"])
 def test_an_adapter_with_a_tensor_missing_is_refused(saved, key):
     tampered(saved, lambda tensors: tensors.pop(next(name for name in tensors if key in name)))
-    with pytest.warns(UserWarning, match="missing adapter keys"):
-        told = refusal(load_adapter, saved)
+    told = refusal(load_adapter, saved)
     assert f"1 missing, the first {'base_model'}" in told
 
 
@@ -160,6 +159,29 @@ def test_a_truncated_adapter_is_refused(saved):
 def test_half_an_adapter_is_refused(saved, missing):
     (saved / missing).unlink()
     assert missing in refusal(load_adapter, saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"own_idea": 1}, "own_idea"),
+        ({"manifold": "lorenz"}, "did you mean 'lorentz'"),
+        ({"curvature": 2.0}, "lorentz"),
+        ({"r": 5}, "fit the model"),
+        ({"peft_type": "NO_SUCH"}, "NO_SUCH"),
+        ({"use_dora": True}, "use_dora"),
+    ],
+    ids=str,
+)
+def test_a_tampered_config_is_refused(saved, change, told):
+    config = json.loads((saved / "adapter_config.json").read_text())
+    (saved / "adapter_config.json").write_text(json.dumps(config | change))
+    assert told in refusal(load_adapter, saved)
+
+
+def test_a_config_that_is_no_json_is_refused(saved):
+    (saved / "adapter_config.json").write_text("{")
+    assert "adapter" in refusal(load_adapter, saved)
 
 
 def test_saving_replaces_the_folder_whole_and_leaves_nothing_beside_it(adapted, shake, saved, tokens):

@@ -9,6 +9,7 @@ from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model, inject_ada
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
+from manifold_lora.models.load import load_adapter
 from manifold_lora.models.peft_config import ManifoldLoraConfig
 
 LEARNED = {"mode": "learned", "kappa": -0.7}
@@ -50,6 +51,7 @@ def test_modules_to_save_are_trained_and_saved_beside_the_adapter(adapted, shake
         head.weight.mul_(2.0)
     model.save_pretrained(tmp_path)
     assert torch.equal(PeftModel.from_pretrained(base(), tmp_path)(tokens).logits, model(tokens).logits)
+    assert torch.equal(load_adapter(tmp_path)(tokens).logits, model(tokens).logits)
 
 
 @pytest.mark.parametrize("transform", ["direct", "boost"])

@@ -47,6 +47,10 @@ def test_fused_experts_are_refused_by_their_real_nature(base):
     assert "fused mixture-of-experts weights" in refusal(base("mixtral"), target_modules=["experts"])
 
 
+def test_all_linear_does_not_pass_over_fused_experts_in_silence(base):
+    assert "fused mixture-of-experts" in refusal(base("mixtral"), target_modules="all-linear")
+
+
 def test_an_unknown_architecture_must_name_its_targets():
     class Plain(nn.Sequential):
         pass

@@ -1,0 +1,41 @@
+"""TRL's SFTTrainer, where it is installed, takes the config as it takes LoRA's."""
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from manifold_lora.models.peft_config import ManifoldLoraConfig
+
+trl = pytest.importorskip("trl")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_sft_trains_every_part_of_the_adapter(base, model_folder, tmp_path, dtype):
+    config = ManifoldLoraConfig(
+        r=4, target_modules=["q_proj"], curvature={"mode": "learned", "kappa": -0.7}, transform="boost"
+    )
+    arguments = trl.SFTConfig(
+        str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=2,
+        learning_rate=1e-2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
+        bf16=dtype == torch.bfloat16,
+    )
+    trainer = trl.SFTTrainer(
+        base(dtype=dtype),
+        arguments,
+        train_dataset=Dataset.from_dict({"text": ["w1 w2 w3 w4 w5"] * 4}),
+        processing_class=AutoTokenizer.from_pretrained(model_folder("llama")),
+        peft_config=config,
+    )
+    adapter = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    start = {name: p.detach().clone() for name, p in adapter.items()}
+    trainer.train()
+    assert any(".curvature." in name for name in adapter)
+    assert all(p.dtype == torch.float32 for name, p in adapter.items() if ".lora_manifold." in name)
+    assert all(not torch.equal(p, start[name]) for name, p in adapter.items())
