@@ -26,7 +26,9 @@ def base(tmp_path_factory):
     texts = [f"{example.prompt} {example.target}" for example in task.train]
     tokenizer = word_tokenizer(texts)
     tokenizer.save_pretrained(folder)
-    tiny_model(len(tokenizer), hidden_size=16, layers=2, heads=2, intermediate_size=32).save_pretrained(folder)
+    tiny_model(len(tokenizer), hidden_size=16, layers=2, heads=2, intermediate_size=32).save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -71,7 +73,9 @@ def test_every_cell_has_a_verified_result_with_items_costs_and_versions(finished
 def test_the_table_names_every_arm_and_the_files_are_there(finished):
     output, text = finished
     assert all(arm in text for arm in ARMS)
-    assert {"table.csv", "table.png", "ablation.yaml", "manifest.json"} <= {path.name for path in output.iterdir()}
+    assert {"table.csv", "table.png", "ablation.yaml", "manifest.json"} <= {
+        path.name for path in output.iterdir()
+    }
 
 
 def test_gain_is_measured_for_manifold_arms_and_given_to_the_matched_control(finished):
@@ -132,7 +136,9 @@ def test_a_cell_that_diverges_is_a_row_with_its_reason_and_exit_1(base, tmp_path
     ],
     ids=["model folder", "target module", "data folder", "data for a generated task"],
 )
-def test_bad_input_exits_2_with_nothing_in_the_output_folder(base, tmp_path, capsys, flags, told, monkeypatch):
+def test_bad_input_exits_2_with_nothing_in_the_output_folder(
+    base, tmp_path, capsys, flags, told, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     model = [] if "--model" in flags else ["--model", str(base)]
     grid = ["--grid", "{arm: [lora, direct]}", "--output", str(tmp_path / "out")]
@@ -151,3 +157,52 @@ def test_a_saved_adapter_is_evaluated_in_another_run_to_the_same_answers(base, t
     evaluated = json.loads((out / "evaluation.json").read_text())
     assert evaluated["items"] == trained["items"]
     assert "accuracy %" in capsys.readouterr().out
+
+
+def _write_word_problems(folder):
+    """A folder of the data schema with problems of our own: nothing of the real files is copied."""
+    rows = [
+        {
+            "source": "own",
+            "instruction": f"Ann has {3 + place} pens and buys {2 * place + 1} more. How many pens has she?",
+            "output": f"The equation is X={3 + place}+{2 * place + 1}. The answer is {4 + 3 * place}.",
+            "answer": str(4 + 3 * place),
+            "equation": f"X={3 + place}.0+{2 * place + 1}.0",
+        }
+        for place in range(40)
+    ]
+    (folder / "train").mkdir(parents=True)
+    (folder / "tests").mkdir()
+    parts = {"mawps_train": rows[:20], "mawps_single_train": rows[20:28], "mawps_valid": rows[28:34]}
+    for name, part in parts.items():
+        text = "".join(json.dumps(row) + "\n" for row in part)
+        (folder / "train" / f"{name}_equations.jsonl").write_text(text)
+    for name in ("mawps", "AddSub", "SVAMP"):
+        tested = [
+            {"id": f"{name}-{place}", "instruction": row["instruction"], "answer": row["answer"]}
+            for place, row in enumerate(rows[34:])
+        ]
+        (folder / "tests" / f"{name}.json").write_text(json.dumps(tested))
+    return rows
+
+
+def test_a_model_from_disk_is_adapted_on_word_problems_as_plain_text(tmp_path):
+    """What `make ablation DATA=FOLDER MODEL=FOLDER` runs, with a random Qwen2 in place of a trained one."""
+    rows = _write_word_problems(tmp_path / "data")
+    tokenizer = word_tokenizer([f"Question: {row['instruction']} Answer: {row['output']}" for row in rows])
+    tokenizer.save_pretrained(tmp_path / "model")
+    shape = {"hidden_size": 16, "layers": 2, "heads": 2, "intermediate_size": 32}
+    tiny_model(len(tokenizer), family="qwen2", **shape).save_pretrained(tmp_path / "model")
+    settings = _settings(
+        tmp_path / "model",
+        tmp_path / "out",
+        task={"name": "word_problems", "data": str(tmp_path / "data")},
+        grid={"arm": ["lora", "direct"], "train.seed": [0]},
+    )
+    console = Console(record=True, width=160)
+    assert ablate(settings, console) == 0, console.export_text()
+    record = Ledger(tmp_path / "out").all()[0]
+    assert {"validation", "mawps", "addsub", "svamp"} == set(record["evaluation"])
+    assert set(record["meta"]["inputs"]) > {"base", "tests/mawps.json"}
+    item = Ledger(tmp_path / "out").items(record["cell"])[0]
+    assert item["prompt"].startswith("Question: Ann has")
