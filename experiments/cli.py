@@ -18,6 +18,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "answer a task's test sets with a saved adapter",
     ),
     "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
+    "geometry": (
+        "manifold_lora.experiments.verbs.geometry",
+        "token frequency, norms and delta-hyperbolicity of a model",
+    ),
 }
 
 
