@@ -5,13 +5,12 @@ from typing import Any
 
 from peft import LoraModel
 from peft.tuners.lora.layer import LoraLayer
-from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from torch import nn
 
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.errors import LinearOnlyError
 from manifold_lora.models.layer_support import check_layer, is_transposed
-from manifold_lora.models.targets import check_shorthand, check_targets
+from manifold_lora.models.targets import check_default_targets, check_targets
 from manifold_lora.models.variant import CONTAINER, WHY_NOT_LINEAR, attach, is_plain
 
 
@@ -27,9 +26,8 @@ class ManifoldLoraModel(LoraModel):
         """peft's injection, after checking that every target exists and can carry the adapter."""
         config: Any = self.peft_config[adapter_name]
         model_config = self.get_model_config(model)
-        check_shorthand(model, config, self.target_module_mapping, model_config.get("model_type"))
-        config = _maybe_include_all_linear_layers(self._prepare_adapter_config(config, model_config), model)
-        targets = check_targets(model, config)
+        check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
+        targets = check_targets(model, self._prepare_adapter_config(config, model_config))
         # What peft would do layer by layer, with a warning each time.
         config.fan_in_fan_out = all(is_transposed(model.get_submodule(name)) for name in targets)
         super().inject_adapter(model, adapter_name, *args, **kwargs)

@@ -2,10 +2,16 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from copy import copy
 from difflib import get_close_matches
+from typing import Any
 
 from peft import LoraConfig
-from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
+from peft.tuners.tuners_utils import (
+    BaseTunerLayer,
+    _maybe_include_all_linear_layers,
+    check_target_module_exists,
+)
 from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from torch import nn
 
@@ -13,33 +19,26 @@ from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.layer_support import SUPPORTED, has_fused_experts, unsupported_reason
 
 
-def check_shorthand(
+def check_default_targets(
     model: nn.Module, config: LoraConfig, defaults: Collection[str], model_type: str | None
 ) -> None:
-    """Raise ManifoldLoraError where ``target_modules`` leaves the choice to peft and peft would not do it.
-
-    That is: it is unset and peft has no default for this model type, or it is ``all-linear`` and the model
-    has fused experts, which peft would pass over in silence.
-    """
-    if str(config.target_modules).lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
-        for name, module in _own_modules(model):
-            if has_fused_experts(module):
-                hint = f"{name} holds fused mixture-of-experts weights, which cannot be adapted"
-                raise ManifoldLoraError(
-                    "target_modules", config.target_modules, "names of linear layers", hint
-                )
+    """Raise UnknownNameError if ``target_modules`` is unset and peft has no default for this model type."""
     if config.target_modules is None and model_type not in defaults:
         raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
 
 
 def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
-    """The names of the modules that ``config`` adapts in ``model``; ``target_modules`` must be resolved.
+    """The names of the modules that ``config`` adapts in ``model``; ``target_modules`` must be set.
 
     Raises UnknownNameError for a target, ``modules_to_save`` or pattern that names nothing (with the nearest
     name), and ManifoldLoraError for zero adapted layers or a module that cannot carry the adapter.
     """
     modules = dict(_own_modules(model))
     linear = _linear_names(modules)
+    if str(config.target_modules).lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        _check_no_experts(modules, config)
+        expanded: Any = _maybe_include_all_linear_layers(copy(config), model)
+        config = expanded
     _check_known("target_modules", config.target_modules, modules, linear)
     _check_known("modules_to_save", config.modules_to_save, modules, [_leaf(name) for name in modules])
     matched = [name for name in modules if check_target_module_exists(config, name)]
@@ -54,6 +53,14 @@ def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
     for where in ("rank_pattern", "alpha_pattern"):
         _check_pattern(where, getattr(config, where) or {}, matched)
     return matched
+
+
+def _check_no_experts(modules: dict[str, nn.Module], config: LoraConfig) -> None:
+    """Refuse ``all-linear`` where peft would pass over fused experts in silence."""
+    for name, module in modules.items():
+        if has_fused_experts(module):
+            hint = f"{name} holds fused mixture-of-experts weights, which cannot be adapted"
+            raise ManifoldLoraError("target_modules", config.target_modules, "names of linear layers", hint)
 
 
 def _linear_names(modules: dict[str, nn.Module]) -> list[str]:

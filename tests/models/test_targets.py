@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.layer_support import unsupported_reason
 from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.targets import check_targets
 
 
 def refusal(model: nn.Module, **options) -> str:
@@ -98,6 +99,14 @@ def test_all_linear_adapts_every_linear_layer_but_the_head(base, tokens):
     adapted = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, LoraLayer)}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert torch.isfinite(model(tokens).logits).all()
+
+
+def test_checking_targets_changes_neither_model_nor_config(base):
+    model, config = base(), LoraConfig(target_modules="all-linear")
+    names = check_targets(model, config)
+    assert {name.rpartition(".")[2] for name in names} >= {"q_proj", "down_proj"}
+    assert config.target_modules == "all-linear"
+    assert not any(isinstance(module, LoraLayer) for module in model.modules())
 
 
 def test_default_targets_are_those_of_lora(base):
