@@ -28,7 +28,7 @@ class AdapterSpec:
     """An adapter as a tuple of parts: delta = unscale(logmap0(T(expmap0(scale(x))))).
 
     Args:
-        manifold: a ManifoldSpec, or anything that ``ManifoldSpec.parse`` reads.
+        manifold: the geometry (``parse`` and ``with_`` also read names and mappings).
         transform: a name in ``TRANSFORMS``.
         norm_scaling: a name in ``NORM_SCALINGS``.
 
@@ -42,7 +42,6 @@ class AdapterSpec:
     norm_scaling: str = "learned"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "manifold", ManifoldSpec.parse(self.manifold))
         TRANSFORMS.check(self.transform)
         NORM_SCALINGS.check(self.norm_scaling)
         allowed = transforms_of(self.manifold)
@@ -67,7 +66,8 @@ class AdapterSpec:
             if key not in (*keys, "curvature"):
                 raise UnknownNameError("key of an adapter", key, (*keys, "curvature"))
         given = {key: value[key] for key in keys if key in value}
-        given["manifold"] = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
+        manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
+        given["manifold"] = ManifoldSpec.parse(manifold)
         return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,6 +80,8 @@ class AdapterSpec:
 
     def with_(self, **changes: Any) -> "AdapterSpec":
         """The same spec with some fields changed, validated anew."""
+        if "manifold" in changes:
+            changes["manifold"] = ManifoldSpec.parse(changes["manifold"])
         return replace(self, **changes)
 
     @property

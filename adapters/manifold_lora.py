@@ -43,7 +43,7 @@ class ManifoldLoRA(nn.Module):
         out_features: int,
         rank: int,
         *,
-        alpha: float | None = None,
+        alpha: float | int | None = None,
         manifold: Manifold | ManifoldSpec | str | dict[str, Any] = HYPLORA.manifold,
         transform: str = HYPLORA.transform,
         norm_scaling: str = HYPLORA.norm_scaling,
@@ -101,10 +101,10 @@ class ManifoldLoRA(nn.Module):
 def _geometry(manifold: Any, transform: str, norm_scaling: str) -> Manifold:
     if isinstance(manifold, Manifold):
         return manifold
-    return build_manifold(AdapterSpec(manifold, transform, norm_scaling).manifold)
+    return build_manifold(AdapterSpec(ManifoldSpec.parse(manifold), transform, norm_scaling).manifold)
 
 
-def _scaling(alpha: float | None, rank: int) -> float:
+def _scaling(alpha: float | int | None, rank: int) -> float:
     if alpha is None:
         return 1.0
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:

@@ -100,7 +100,7 @@ class ManifoldUpdate(nn.Module):
         return self
 
     def forward(
-        self, x: Tokens, A: Down, B: Up, *, base: Output | None = None, scaling: float = 1.0
+        self, x: Tokens, A: Down, B: Up, *, base: Output | None = None, scaling: float | int = 1.0
     ) -> Output:
         """base + scaling * delta (without ``base``: scaling * delta), in the dtype of x.
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifold_lora.adapters.config import HYPLORA
@@ -24,6 +24,7 @@ def test_the_update_is_parallel_to_loras_with_the_gain_as_factor(spec, draw):
 
 
 @pytest.mark.parametrize("name", SECOND_ORDER)
+@settings(max_examples=20)
 @given(radius=st.floats(300, 3000), seed=st.integers(0, 99))
 def test_second_order_coefficient(name, draw, flattened, radius, seed):
     spec = HYPLORA.with_(manifold=name, norm_scaling="identity")

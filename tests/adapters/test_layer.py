@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifold_lora.adapters.config import HYPLORA
@@ -9,6 +9,7 @@ from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.lorentz import Lorentz
 
 
+@settings(max_examples=20)
 @given(alpha=st.floats(0.1, 64), rank=st.integers(1, 6))
 def test_the_update_is_scaled_by_alpha_over_rank(alpha, rank):
     torch.manual_seed(0)

@@ -21,9 +21,8 @@ def results(drawn, path):
     return [value, *(torch.zeros(1) if gradient is None else gradient for gradient in gradients)]
 
 
-@pytest.mark.parametrize("tokens", [2, 9], ids=["few", "many"])
-@settings(max_examples=3)
-@given(exponent=st.floats(-3, 0.5), seed=st.integers(0, 99))
+@settings(max_examples=4)
+@given(tokens=st.sampled_from([9, 2]), exponent=st.floats(-3, 0.5), seed=st.integers(0, 99))
 def test_paths_agree_in_float64(spec, draw, tokens, exponent, seed):
     drawn = draw(spec, tokens=(tokens,), length=10**exponent, seed=seed)
     clipped = drawn.update.clipped(drawn.x, drawn.A, drawn.B) > 0
