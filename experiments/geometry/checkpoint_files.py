@@ -52,6 +52,9 @@ class CheckpointFiles:
         """
         from safetensors import safe_open
 
+        if not Path(self.name).is_dir() and self.find("config.json") is None:
+            hint = "no such model, or the hub cannot be reached and its cache has no copy"
+            raise ManifoldLoraError("model", self.name, "a folder or a Hugging Face name", hint)
         index = self.find(INDEX)
         if index is not None:
             table: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModel
 
 from manifold_lora.experiments.geometry.checkpoint_files import CheckpointFiles
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.manifolds.errors import ManifoldLoraError, PointError
 
 _BLOCK = 8192  # rows read at a time
 # Names under which nearly all families store the matrix. Where just one tensor matches, it is that one.
@@ -79,10 +79,15 @@ class EmbeddingTable:
 
     @cached_property
     def norms(self) -> NDArray[np.float64]:
-        """Euclidean norm of every row, (vocabulary,)."""
-        return np.concatenate(
+        """Euclidean norm of every row, (vocabulary,). Raises PointError for a row with NaN or infinity."""
+        norms = np.concatenate(
             [np.linalg.norm(block.astype(np.float64), axis=1) for _, block in self.blocks()]
         )
+        bad = np.flatnonzero(~np.isfinite(norms))
+        if len(bad):
+            got = f"NaN or infinity in the rows of tokens {bad[:5].tolist()}"
+            raise PointError(f"embeddings {self.tensor}", got, "finite rows", f"{len(bad)} such rows")
+        return norms
 
     @cached_property
     def sha256(self) -> str:

@@ -44,10 +44,9 @@ class StageCache:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as mappings, tuples as lists, keys as text: what JSON gives back."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    return json.loads(json.dumps(value, default=_one))
+    """Dataclasses as mappings, tuples as lists, keys as text, NaN and infinity as None: what JSON holds."""
+    text = json.dumps(value, default=_one)
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def _one(value: Any) -> Any:

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel
 
 from manifold_lora.experiments.geometry.embeddings import EmbeddingTable
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.errors import ManifoldLoraError, PointError, UnknownNameError
 
 SMALL = {
     "hidden_size": 16,
@@ -113,3 +113,24 @@ def test_a_checkpoint_without_embeddings_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ManifoldLoraError, match="input embeddings"):
         EmbeddingTable.open(str(tmp_path))
+
+
+def test_nan_rows_are_named_by_token(tmp_path):
+    weight = torch.ones(9, 2)
+    weight[4] = torch.nan
+    save_file({"wte.weight": weight}, tmp_path / "model.safetensors")
+    with pytest.raises(PointError, match=r"tokens \[4\]"):
+        _ = EmbeddingTable.open(str(tmp_path)).norms
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    index = {"weight_map": {"wte.weight": "model-00001-of-00002.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ManifoldLoraError, match="model-00001-of-00002"):
+        EmbeddingTable.open(str(tmp_path))
+
+
+def test_a_name_that_cannot_be_reached_is_told(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ManifoldLoraError, match="no such model, or the hub cannot be reached"):
+        EmbeddingTable.open("nobody/none")

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from manifold_lora.experiments.geometry.cli import run_geometry
 from manifold_lora.experiments.geometry.settings import GeometrySettings
-from manifold_lora.experiments.geometry.stage_cache import StageCache
+from manifold_lora.experiments.geometry.stage_cache import StageCache, plain
 from manifold_lora.experiments.settings import validate
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 
@@ -167,6 +167,25 @@ def test_what_is_missing_is_named(ask, changes, error, said):
 def test_bad_settings_are_told_before_anything_is_read(field, value, said):
     with pytest.raises(ManifoldLoraError, match=said):
         validate(GeometrySettings, {field: value}, "test")
+
+
+def test_no_token_or_name_can_break_out_of_the_section():
+    from manifold_lora.experiments.geometry.section import html_section
+
+    hostile = "<script>alert(1)</script>"
+    record = {
+        "settings": {"model": hostile, "base": 0, "distance": hostile},
+        "frequency": {"tokens": 1, "distinct": 1, "fit": None, "note": hostile},
+        "norms": {"reason": hostile},
+        "delta": {"sets": {}, "references": [], "rule": hostile},
+        "vocabulary": {hostile: {"statement": hostile}},
+        "hierarchy": {"name": hostile, "reason": hostile},
+    }
+    assert "<script" not in html_section(record, {})
+
+
+def test_not_a_number_is_written_as_null():
+    assert plain({"a": float("nan"), "b": (1.0, float("inf"))}) == {"a": None, "b": [1.0, None]}
 
 
 def test_settings_and_the_entry_point_load_without_torch():
