@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from peft import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
+from manifold_lora.adapters.parameters import geometry_parameters
 from manifold_lora.manifolds.errors import LinearOnlyError
 from manifold_lora.models.layer_support import check_layer, is_transposed
 from manifold_lora.models.targets import check_default_targets, check_targets
@@ -55,6 +57,17 @@ class ManifoldLoraModel(LoraModel):
     ) -> nn.Module:
         module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
         return check_layer(module, kwargs.get("target_name", type(target).__name__))
+
+    def train(self, mode: bool = True) -> "ManifoldLoraModel":
+        """``nn.Module.train``, with geometry that was rounded behind its back made float32 again.
+
+        TRL assigns ``parameter.data`` in bfloat16 on quantised bases, which no module can refuse; a trainer
+        calls ``train()`` before each step.
+        """
+        for parameter in geometry_parameters(self):
+            if parameter.dtype in (torch.bfloat16, torch.float16):
+                parameter.data = parameter.data.float()
+        return super().train(mode)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Merge linear adapters into the base weights. Raises LinearOnlyError, weights untouched."""

@@ -63,6 +63,21 @@ def test_a_bfloat16_step_trains_a_float32_curvature(base, tokens):
     )
 
 
+def test_a_trainer_that_rounds_every_trainable_does_not_keep_the_geometry_rounded(adapted, tokens):
+    model = adapted(curvature={"mode": "learned", "kappa": -0.7})
+    ours = {
+        name: p for name, p in model.named_parameters() if ".curvature." in name or ".norm_scaling." in name
+    }
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
+    model.train()
+    assert ours
+    assert {p.dtype for p in ours.values()} == {torch.float32}
+    assert all(dict(model.named_parameters())[name] is p for name, p in ours.items())
+    assert torch.isfinite(model(tokens).logits).all()
+
+
 def test_an_adapter_kept_in_bfloat16_still_has_float32_geometry(base, tokens):
     config = ManifoldLoraConfig(r=4, target_modules=["q_proj"])
     model = get_peft_model(base(dtype=torch.bfloat16), config, autocast_adapter_dtype=False)

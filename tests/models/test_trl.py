@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from manifold_lora.models.peft_config import ManifoldLoraConfig
 
@@ -11,7 +11,12 @@ trl = pytest.importorskip("trl")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_sft_trains_every_part_of_the_adapter(base, model_folder, tmp_path, dtype):
+@pytest.mark.parametrize("quantised", [False, True], ids=["plain", "4-bit"])
+def test_sft_trains_every_part_of_the_adapter(base, model_folder, tmp_path, dtype, quantised):
+    options = {}
+    if quantised:
+        pytest.importorskip("bitsandbytes")
+        options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)
     config = ManifoldLoraConfig(
         r=4, target_modules=["q_proj"], curvature={"mode": "learned", "kappa": -0.7}, transform="boost"
     )
@@ -27,7 +32,7 @@ def test_sft_trains_every_part_of_the_adapter(base, model_folder, tmp_path, dtyp
         bf16=dtype == torch.bfloat16,
     )
     trainer = trl.SFTTrainer(
-        base(dtype=dtype),
+        base(dtype=dtype, **options),
         arguments,
         train_dataset=Dataset.from_dict({"text": ["w1 w2 w3 w4 w5"] * 4}),
         processing_class=AutoTokenizer.from_pretrained(model_folder("llama")),
@@ -37,5 +42,6 @@ def test_sft_trains_every_part_of_the_adapter(base, model_folder, tmp_path, dtyp
     start = {name: p.detach().clone() for name, p in adapter.items()}
     trainer.train()
     assert any(".curvature." in name for name in adapter)
-    assert all(p.dtype == torch.float32 for name, p in adapter.items() if ".lora_manifold." in name)
+    geometry = [p for name, p in adapter.items() if ".curvature." in name or ".norm_scaling." in name]
+    assert {p.dtype for p in geometry} == {torch.float32}
     assert all(not torch.equal(p, start[name]) for name, p in adapter.items())
