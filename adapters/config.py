@@ -19,8 +19,12 @@ def check_rank(rank: object) -> int:
 
 def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
     """The transforms that a geometry has: those on the time coordinate need exactly one of it."""
-    has_time = not manifold.parts and MANIFOLDS.facts(manifold.name).get("extra_dims") == 1
-    return tuple(name for name in TRANSFORMS if has_time or not TRANSFORMS.facts(name).get("time"))
+    return tuple(name for name in TRANSFORMS if _has(manifold, name))
+
+
+def _has(manifold: ManifoldSpec, transform: str) -> bool:
+    needs_time = TRANSFORMS.facts(transform).get("time", False)
+    return not needs_time or (not manifold.parts and MANIFOLDS.facts(manifold.name).get("extra_dims") == 1)
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,8 @@ class AdapterSpec:
     def __post_init__(self) -> None:
         TRANSFORMS.check(self.transform)
         NORM_SCALINGS.check(self.norm_scaling)
-        allowed = transforms_of(self.manifold)
-        if self.transform not in allowed:
-            name = self.manifold.name
+        if not _has(self.manifold, self.transform):
+            name, allowed = self.manifold.name, transforms_of(self.manifold)
             hint = f"{self.transform} acts on one time coordinate, which {name} does not have"
             raise ManifoldLoraError(f"transform on {name}", self.transform, allowed, hint)
 
