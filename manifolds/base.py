@@ -24,8 +24,8 @@ class Manifold(nn.Module, ABC):
     Points carry ``n + extra_dims`` coordinates, extra ones first; tangent vectors at a point carry as many
     as the point; *free* vectors, the tangent vectors at the origin in an orthonormal frame, carry ``n``.
     Reductions keep the axis. A subclass writes the abstract primitives; ``arc`` and ``carry`` may be
-    replaced where a closed form is known. Half-precision arguments of every operation are computed in
-    float32 and rounded once.
+    replaced where a closed form is known. Operations are carried one step wider than their arguments
+    (bfloat16 and float16 in float32, float32 in float64) and rounded once.
 
     Args:
         kappa: the sectional curvature, or a ``Curvature`` that is learned or shared.

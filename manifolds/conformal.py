@@ -1,12 +1,9 @@
 """The conformal chart of signed curvature: ball below zero, plane at zero, stereographic sphere above."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds import precision
 from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
 
 # How many eps a stored point stays inside the boundary of the ball.
@@ -17,12 +14,10 @@ class Conformal(Radial):
     """Points x in R^n with metric (2 / (1 + kappa |x|^2))^2; all formulas are analytic in kappa.
 
     Free vectors are in an orthonormal frame at the origin, so |v| is the distance: x = tanhc(|v|/2R) v/2.
-    The difference y - x enters every formula instead of a Möbius sum, and 1 + kappa |x|^2 is accumulated in
-    float64: near the edge of the ball its digits are the geometry. Source: Skopek et al., arXiv 1911.08411
+    The difference y - x enters every formula instead of a Möbius sum, and 1 + kappa |x|^2 is accumulated
+    wide: near the edge of the ball its digits are the geometry. Source: Skopek et al., arXiv 1911.08411
     (signed curvature), Ganea et al., arXiv 1805.09112, eq. 4-13; stable forms derived in docs/accuracy.md.
     """
-
-    wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.EDGE_WIDER
 
     def _k(self, like: Tensor) -> Tensor:
         return -self.curvature.at(like.dtype)

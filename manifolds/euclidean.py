@@ -1,10 +1,12 @@
 """Flat space: the geometry in which every adapter is LoRA."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.manifolds import functions
+from manifold_lora.manifolds import functions, precision
 from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.errors import CurvatureError
@@ -19,6 +21,7 @@ class Euclidean(Radial):
 
     kappa_sign = 0
     extra_dims = 0
+    wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.HALVES  # Sums lose nothing in float32.
 
     def __init__(self, kappa: float | Curvature = 0.0) -> None:
         super().__init__(kappa)

@@ -1,4 +1,4 @@
-"""Where a computation is carried: half precision in float32, rounded once at the end."""
+"""Where a computation is carried: one step wider than its arguments, rounded once at the end."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,9 +7,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-WIDER = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
-# Near the edge of a ball the digits of 1 - |x|^2 are the geometry, so float32 is carried in float64.
-EDGE_WIDER = {**WIDER, torch.float32: torch.float64}
+HALVES = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+# float32 is carried in float64: sinh magnifies the rounding of |v| by |v|/R, and near the edge of a ball
+# the digits of 1 - |x|^2 are the geometry.
+WIDER = {**HALVES, torch.float32: torch.float64}
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
@@ -34,6 +35,11 @@ def _common(arguments: tuple[Any, ...]) -> torch.dtype:
     return kept
 
 
+def _available(dtype: torch.dtype, like: Tensor) -> torch.dtype:
+    """The dtype itself, or float32 on a device that has no float64."""
+    return torch.float32 if dtype == torch.float64 and like.device.type == "mps" else dtype
+
+
 def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
     """Compute an operation in the geometry's wider dtype and round its result once.
 
@@ -50,10 +56,10 @@ def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
         @wraps(operation)
         def carry(self: Carrier, *arguments: Any) -> Tensor:
             kept = _common(arguments)
-            wide = self.wider.get(kept, kept)
+            wide = _available(self.wider.get(kept, kept), arguments[0])
             if wide != kept:
                 arguments = tuple(a.to(wide) if isinstance(a, Tensor) else a for a in arguments)
-            if kept in WIDER:
+            if kept in HALVES:
                 arguments = (*(self.projx(x) for x in arguments[:points]), *arguments[points:])
             result: Tensor = operation(self, *arguments)
             return self.store(result, kept) if gives_point else result.to(kept)

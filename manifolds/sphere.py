@@ -110,5 +110,4 @@ class Sphere(Radial):
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (1 - 4 eps), the equator."""
-        wide = self.wider.get(dtype, dtype)
-        return (1 - 4 * torch.finfo(wide).eps) / self.kappa.detach().sqrt()
+        return (1 - 4 * torch.finfo(dtype).eps) / self.kappa.detach().sqrt()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -54,8 +54,10 @@ def speaks_of(prop: Property, manifold: Manifold) -> bool:
     return prop.applies(Case(manifold, 1.0, torch.float64, 2, prop.radii[0], 0))
 
 
-def try_property(manifold: Manifold, prop: Property, examples: int = 12) -> tuple[Ledger, str]:
-    """Search for a failing case; the ledger and the smallest example's message, empty if none."""
+def try_property(
+    manifold: Manifold, prop: Property, examples: int = 12, shrink: bool = True
+) -> tuple[Ledger, str]:
+    """Search for a failing case; the ledger and the (smallest) example's message, empty if none."""
     ledger = Ledger()
     if not speaks_of(prop, manifold):
         return ledger, ""
@@ -66,6 +68,7 @@ def try_property(manifold: Manifold, prop: Property, examples: int = 12) -> tupl
         database=None,
         derandomize=True,
         report_multiple_bugs=False,
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         suppress_health_check=list(HealthCheck),
     )
     @given(cases(manifold, prop.radii))
