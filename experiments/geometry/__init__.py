@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = "manifold_lora.experiments.geometry"
 _EXPORTS: dict[str, str] = {
+    "DataCurvature": "data_curvature",
     "EmbeddingTable": "embeddings",
     "GeometrySettings": "settings",
     "Hyperbolicity": "gromov",
@@ -22,6 +23,7 @@ _EXPORTS: dict[str, str] = {
 }
 
 __all__ = [
+    "DataCurvature",
     "EmbeddingTable",
     "GeometrySettings",
     "Hyperbolicity",
@@ -41,6 +43,7 @@ __all__ = [
 if TYPE_CHECKING:
     from manifold_lora.experiments.geometry.activations import hidden_states, module_inputs
     from manifold_lora.experiments.geometry.cli import run_geometry
+    from manifold_lora.experiments.geometry.data_curvature import DataCurvature
     from manifold_lora.experiments.geometry.distances import pairwise
     from manifold_lora.experiments.geometry.embeddings import EmbeddingTable
     from manifold_lora.experiments.geometry.frequency import fit_power_law

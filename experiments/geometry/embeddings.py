@@ -1,7 +1,7 @@
 """The input embedding matrix of a checkpoint, read row block by row block without loading the model."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,11 +58,11 @@ class EmbeddingTable:
             raise ManifoldLoraError(f"embeddings {tensor}", tuple(shape), "(vocabulary, width)")
         return cls(path, tensor, *shape)
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(first row, rows) of consecutive blocks, in float32."""
+    def blocks(self, starts: Iterable[int] | None = None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(first row, rows) of blocks in float32: those that begin at ``starts``, or all in order."""
         with safe_open(self.path, "pt") as file:
             matrix = file.get_slice(self.tensor)
-            for start in range(0, self.vocabulary, _BLOCK):
+            for start in range(0, self.vocabulary, _BLOCK) if starts is None else starts:
                 yield start, matrix[start : start + _BLOCK].to(torch.float32).numpy()
 
     def rows(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
@@ -72,7 +72,7 @@ class EmbeddingTable:
             hint = "does the tokenizer belong to this model?"
             raise ManifoldLoraError("token id", int(wanted.max()), f"0 to {self.vocabulary - 1}", hint)
         result = np.empty((len(wanted), self.width))
-        for start, block in self.blocks():
+        for start, block in self.blocks((np.unique(wanted // _BLOCK) * _BLOCK).tolist()):
             here = (wanted >= start) & (wanted < start + len(block))
             result[here] = block[wanted[here] - start]
         return result

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Record = dict[str, Any]
 
@@ -35,13 +36,13 @@ def _png(draw: Callable[[Axes, Record], None], part: Record) -> bytes:
 
 def draw_frequency(axis: Axes, part: Record) -> None:
     """Share of tokens that occur at least so often, log-log, with the fitted tail."""
-    counts = np.sort(np.asarray(part["counts"]))[::-1]
-    share = np.arange(1, len(counts) + 1) / len(counts)
+    counts, tokens = np.unique(part["counts"], return_counts=True)
+    share = tokens[::-1].cumsum()[::-1] / tokens.sum()
     axis.loglog(counts, share, ".", ms=3, color="tab:blue", label="tokens")
     fit = part.get("fit")
     if fit:
         tail = counts[counts >= fit["xmin"]]
-        line = len(tail) / len(counts) * (tail / fit["xmin"]) ** (1.0 - fit["gamma"])
+        line = share[counts >= fit["xmin"]][0] * (tail / fit["xmin"]) ** (1.0 - fit["gamma"])
         axis.loglog(tail, line, color="black", lw=1, label=f"γ = {fit['gamma']:.2f} from {fit['xmin']:.0f}")
     axis.set_xlabel("occurrences")
     axis.set_ylabel("share of tokens with at least as many")
@@ -93,6 +94,7 @@ def draw_layers(axis: Axes, part: Record) -> None:
         if arm == "base":
             null = [one["nulls"]["gaussian"]["mean"] for one in layers.values()]
             axis.plot(numbers, null, ":", color="tab:red", lw=1, label="base, Gaussian null")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer (0: embeddings)")
     axis.set_ylabel("relative delta")
     axis.legend(frameon=False, fontsize=7)

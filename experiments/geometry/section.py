@@ -76,7 +76,7 @@ def _norms(part: Record) -> str:
     return (
         "<h3>Norm against frequency</h3>"
         + _table(("norm", "tokens", "mean count", "most frequent"), bands)
-        + _table(("group", "mean norm [min, max]", "words"), groups)
+        + (_table(("group", "mean norm [min, max]", "words"), groups) if groups else "")
     )
 
 

@@ -1,0 +1,66 @@
+"""``curvature: {mode: data}``: an adapter's curvature, module by module, measured before training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from manifold_lora.experiments.geometry.suggestion import RULES
+from manifold_lora.manifolds.curvature_spec import only_keys
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+MODE = "data"
+_DIVIDED = ("fixed", "learned", "released")  # norm scalings that take x / s, s = sqrt(width) at the start
+
+
+@dataclass(frozen=True)
+class DataCurvature:
+    """What ``{mode: data, rule: khrulkov, prompts: 32}`` asks for; parsing it needs no torch."""
+
+    rule: str = "khrulkov"
+    prompts: int = 32
+
+    @classmethod
+    def parse(cls, given: object) -> "DataCurvature | None":
+        """Read a ``curvature`` entry; None where it states no ``mode: data``.
+
+        Raises ManifoldLoraError for an unknown key or rule, a kappa beside ``mode: data``, or no prompts.
+        """
+        if not isinstance(given, Mapping) or given.get("mode") != MODE:
+            return None
+        only_keys("curvature with mode data", given, ("mode", "rule", "prompts"))
+        rule, prompts = given.get("rule", cls.rule), given.get("prompts", cls.prompts)
+        if rule not in RULES:
+            raise ManifoldLoraError("rule of curvature", rule, tuple(RULES))
+        if isinstance(prompts, bool) or not isinstance(prompts, int) or prompts < 1:
+            raise ManifoldLoraError("prompts of curvature", prompts, "a whole number from 1 up")
+        return cls(rule, prompts)
+
+    def measure(
+        self,
+        model: "nn.Module",
+        tokenizer: "PreTrainedTokenizerBase",
+        texts: Sequence[str],
+        targets: Sequence[str],
+        norm_scaling: str = "learned",
+    ) -> dict[str, float]:
+        """Module name -> kappa < 0 for every module of ``model`` whose last name is in ``targets``.
+
+        Args:
+            model: the base model, before any adapter.
+            texts: training texts, never those of a test set; the first ``prompts`` are used.
+            norm_scaling: the adapter's, which sets the scale that the rule ``log2`` is read on.
+
+        Raises ManifoldLoraError for texts without tokens, no such modules, or ``log2`` with ``unit``, under
+        which every input has the same length and the delta of x is not that of the points.
+        """
+        from manifold_lora.experiments.geometry.layer_curvature import kappa_by_module
+
+        if self.rule == "log2" and norm_scaling == "unit":
+            raise ManifoldLoraError("rule of curvature", "log2 with norm scaling unit", ("khrulkov",))
+        options: dict[str, Any] = {"targets": targets, "rule": self.rule}
+        scaled = norm_scaling in _DIVIDED
+        return kappa_by_module(model, tokenizer, texts[: self.prompts], norm_scaled=scaled, **options)
