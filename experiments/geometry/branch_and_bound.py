@@ -62,6 +62,8 @@ def raise_bar(bar: Bar, distances: Matrix, w: int, products: Matrix) -> None:
     for some in _split(rows, tops):
         bounds = bounds_of(some)
         i, b = np.nonzero(bounds > bar.threshold)
+        once = b > some[i]
+        i, b = i[once], b[once]
         _evaluate(bar, products, w, some[i], b, bounds[i, b])
 
 
