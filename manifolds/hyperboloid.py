@@ -23,14 +23,10 @@ class Chord(NamedTuple):
     Attributes:
         step: y - x in space coordinates.
         half: h = sinh(dist/2R), so that <y - x, y - x>_L = 4 R^2 h^2.
-        rise: difference of the time coordinates over R.
-        stretch: sqrt(1 + |x|^2/R^2), the time coordinate of x over R.
     """
 
     step: Tensor
     half: Tensor
-    rise: Tensor
-    stretch: Tensor
 
     @classmethod
     def between(cls, x: Tensor, y: Tensor, s: Tensor) -> "Chord":
@@ -44,7 +40,7 @@ class Chord(NamedTuple):
         half = torch.where(near, _half_near(step, slope, s, near), 0.0)
         half = torch.where(low, _half_low(x, y, stretch_x * stretch_y, s, low), half)
         polar = _half_far(torch.where(first, x, y), torch.where(first, y, x), s, far)
-        return cls(step, torch.where(far, polar, half), s * fn.dot(step, slope), stretch_x)
+        return cls(step, torch.where(far, polar, half))
 
 
 def stretch(x: Tensor, s: Tensor) -> Tensor:
@@ -95,6 +91,24 @@ def inner(x: Tensor, u: Tensor, v: Tensor, s: Tensor) -> Tensor:
     u_along, v_along, shrink = fn.dot(ray, u), fn.dot(ray, v), stretch(x, s)
     across = fn.dot(u - u_along * ray, v - v_along * ray)
     return torch.where(far, across + (u_along / shrink) * (v_along / shrink), near)
+
+
+def pairing(x: Tensor, y: Tensor, v: Tensor, s: Tensor) -> Tensor:
+    """<y, v>_L for a point y and a vector v tangent at x, from space parts."""
+    x, y, v = torch.broadcast_tensors(x, y, v)
+    n_x, n_y, t_x, t_y = fn.norm(x), fn.norm(y), stretch(x, s), stretch(y, s)
+    near = fn.dot(y, v) - t_y * fn.dot(x / t_x, v)
+    far = (s * n_x > _NEAR) & (s * n_y > _NEAR)
+    x, y = torch.where(far, x, 1.0), torch.where(far, y, 1.0)
+    n_x, n_y, t_x, t_y = fn.norm(x), fn.norm(y), stretch(x, s), stretch(y, s)
+    ray, total = x / n_x, n_x + n_y
+    v_along, climb = fn.dot(ray, v), fn.dot(y - x, (x + y) / total)
+    # y_ray - |x| t_y/t_x, the radial part of y as v sees it: radii apart, less what the angle takes.
+    apart = climb / t_x / (n_y / total * t_x + n_x / total * t_y)
+    low = torch.where(n_x < n_y, ray, y / n_y)
+    turned = fn.norm(y - x - climb * low) / torch.maximum(n_x, n_y)
+    seen = apart - n_y * turned.square() / 2
+    return torch.where(far, fn.dot(y, v - v_along * ray) + v_along * seen, near)
 
 
 def advance(x: Tensor, u: Tensor, s: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
 from manifold_lora.manifolds.curvature import Curvature
-from manifold_lora.manifolds.hyperboloid import Chord, advance, inner, stretch
+from manifold_lora.manifolds.hyperboloid import Chord, advance, inner, pairing, stretch
 
 
 class Lorentz(Radial):
@@ -118,10 +118,9 @@ class Lorentz(Radial):
     def carry(self, x: Point, y: Point, v: Point) -> Point:
         """v + k <y, v>_L / (2 + 2 h^2) (x + y)."""
         k, space, other = self._k(x), self.coords(x), self.coords(y)
-        chord = Chord.between(space, other, k.sqrt())
-        slope = fn.dot(space / chord.stretch, v[..., 1:])
-        pairing = fn.dot(chord.step, v[..., 1:]) - chord.rise * slope
-        shift = k * pairing / (2 + 2 * chord.half.square())
+        half = Chord.between(space, other, k.sqrt()).half
+        flat = fn.hypot(torch.ones_like(half), half)
+        shift = k * (pairing(space, other, v[..., 1:], k.sqrt()) / flat) / (2 * flat)
         return self._tangent(other, v[..., 1:] + shift * (space + other), k)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:

@@ -14,6 +14,8 @@ from manifold_lora.manifolds.curvature import Curvature
 
 # Rows of a batch differ in length, so that a reduction over the wrong axis shows.
 ROWS = (1.0, 0.8, 0.55)
+# So do the vectors of a case: two points equally far from the origin hide half of a formula.
+SHARES = (1.0, 0.73, 0.9, 0.6)
 DTYPES = (torch.float64, torch.float32)
 SIZES = (2, 3, 1, 5, 17)
 FACTORS = (1.0, 0.37, 2.9, 1e-4, 60.0)
@@ -104,7 +106,7 @@ class Case:
         """Free vectors up to the given length (default: the radius), other directions for each index."""
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
         v = torch.randn(len(ROWS), self.n, generator=generator, dtype=torch.float64)
-        longest = self.length if length is None else length
+        longest = (self.length if length is None else length) * SHARES[index % len(SHARES)]
         v = v / v.norm(dim=-1, keepdim=True) * (longest * torch.tensor(ROWS, dtype=torch.float64)[:, None])
         return v.to(self.dtype)
 
