@@ -5,11 +5,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from manifold_lora.experiments.geometry.settings import GeometrySettings
 
 Record = dict[str, Any]
+
+
+def main(argv: list[str]) -> int:
+    """The verb ``geometry [CONFIG.yaml] [--flags]``: run, and print one line for every set; exit 0."""
+    from manifold_lora.experiments.verbs.arguments import parse
+
+    path = run_geometry(parse(GeometrySettings, argv, "geometry"))
+    sets = json.loads(path.read_text(encoding="utf-8"))["delta"]["sets"]
+    for name, one in sets.items():
+        real, null = one["relative"], one["nulls"]["gaussian"]
+        span = f"{real['mean']:.3f} [{real['low']:.3f}, {real['high']:.3f}]"
+        print(f"{name}: relative delta {span}, Gaussian null {null['mean']:.3f}: {one['reading']}")
+    print(path)
+    return 0
 
 
 def run_geometry(settings: GeometrySettings) -> Path:
@@ -79,5 +93,12 @@ def _progress() -> Progress:
 
 
 def _line(bar: Progress, name: str, total: int) -> Callable[[], None]:
-    task = bar.add_task(name, total=total)
-    return lambda: bar.advance(task)
+    """A tick that opens its line at the first call, so that what comes from the cache shows none."""
+    tasks: list[TaskID] = []
+
+    def tick() -> None:
+        if not tasks:
+            tasks.append(bar.add_task(name, total=total))
+        bar.advance(tasks[0])
+
+    return tick

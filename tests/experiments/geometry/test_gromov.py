@@ -88,6 +88,13 @@ def test_pruning_changes_nothing_at_sizes_where_it_works(n, width):
     assert hyperbolicity(distances, 7).delta == pytest.approx(blocked_delta(distances, 7), abs=1e-13)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [3, 384])
+def test_1500_points_equal_the_naive_computation(width):
+    distances = squareform(pdist(np.random.default_rng(width).normal(size=(1500, width))))
+    assert hyperbolicity(distances, 7).delta == pytest.approx(blocked_delta(distances, 7), abs=1e-13)
+
+
 def test_the_tighter_bound_of_dense_cases_changes_nothing(monkeypatch):
     distances = squareform(pdist(np.random.default_rng(1).normal(size=(80, 2))))
     expected = blocked_delta(distances, 0)

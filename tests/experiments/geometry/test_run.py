@@ -7,7 +7,7 @@ import sys
 import pytest
 from transformers import AutoModelForCausalLM
 
-from manifold_lora.experiments.geometry.cli import run_geometry
+from manifold_lora.experiments.geometry.cli import main, run_geometry
 from manifold_lora.experiments.geometry.settings import GeometrySettings
 from manifold_lora.experiments.geometry.stage_cache import StageCache, plain
 from manifold_lora.experiments.settings import validate
@@ -73,6 +73,18 @@ def test_every_set_stands_beside_both_nulls_and_the_references(ask):
     assert one["kappa"] < 0
     names = {space["name"] for space in record["delta"]["references"]}
     assert names == {"tree", "random graph", "S^2 chords", "S^2", "S^1"}
+
+
+def test_the_verb_prints_a_line_for_every_set_and_where_the_report_is(ask, tmp_path, capsys):
+    given = ask()
+    flags = {"model": given.model, "hierarchy": "none", "vocabulary-sample": 8, "quadruples": 50}
+    flags |= {"reference-points": 12, "output": given.output, "cache": given.cache}
+    argv = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+    assert main([*argv, "--data", *given.data]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("corpus: relative delta 0.")
+    assert "Gaussian null" in first
+    assert last == str(tmp_path / "out" / "geometry.json")
 
 
 def test_the_prompt_table_holds_what_the_record_holds(ask, tmp_path):
