@@ -85,19 +85,50 @@ class Conformal(Radial):
         denominator = alpha * beyond + k * fn.square(x + w)
         return x + alpha * (w + k * fn.square(w) * x) / denominator
 
+    def _opening(self, x: Tensor, y: Tensor, k: Tensor) -> Tensor:
+        """alpha beta + k |d|^2 = (1 - k <x, y>)^2 + k^2 |x ^ y|^2, the latter at and above zero curvature."""
+        flat = self._factor(x, k) * self._factor(y, k) + k * fn.square(y - x)
+        across = fn.norm(x) * fn.norm(y - fn.dot(fn.unit(x), y) * fn.unit(x))
+        return fn.either(
+            k > 0, lambda p: p, flat, lambda q: q, (1 - k * fn.dot(x, y)).square() + (k * across).square()
+        )
+
     def logmap(self, x: Point, y: Point) -> Point:
-        """asinhc(h)/(beta sqrt(1 + h)) (alpha d - k |d|^2 x) with d = y - x, h = k |d|^2/(alpha beta)."""
+        """alpha g (alpha d - k |d|^2 x) with d = y - x, D = alpha beta + k |d|^2.
+
+        On the ball g = asinhc(h)/(alpha beta sqrt(1 + h)), h = k |d|^2/(alpha beta), which keeps the edge;
+        elsewhere g = atanhc(k |d|^2/D)/D, which keeps the antipode.
+        """
         k, d = self._k(x), y - x
-        alpha, beta = self._factor(x, k), self._factor(y, k)
-        h = k * fn.square(d) / (alpha * beta)
-        return fn.arcsinhc_over_root(h) / beta * (alpha * d - k * fn.square(d) * x)
+        alpha, opening = self._factor(x, k), self._opening(x, y, k)
+        sq, product = k * fn.square(d), alpha * self._factor(y, k)
+        near_edge = sq / product
+        factor = fn.either(
+            k > 0,
+            lambda h: fn.asinhc(h) / torch.sqrt(1 + h) / product,
+            near_edge,
+            lambda q: fn.atanhc(q) / opening,
+            sq / opening,
+        )
+        return alpha * factor * (alpha * d - sq * x)
 
     def arc(self, x: Point, y: Point) -> Scalar:
-        """2 |d|/sqrt(alpha beta) asinhc(h)."""
-        k, d = self._k(x), y - x
-        reach = torch.sqrt(self._factor(x, k)) * torch.sqrt(self._factor(y, k))
-        chord = fn.norm(d) / reach
-        return 2 * chord * fn.asinhc(fn.antipodal(k * chord.square()))
+        """2 |d|/sqrt(alpha beta) asinhc(h) on the ball, 2 |d|/sqrt(D) atanhc(k |d|^2/D) elsewhere."""
+        k, length = self._k(x), fn.norm(y - x)
+        product = self._factor(x, k) * self._factor(y, k)
+        opening = self._opening(x, y, k)
+        sq = k * length.square()
+        return (
+            2
+            * length
+            * fn.either(
+                k > 0,
+                lambda h: fn.asinhc(h) * product.rsqrt(),
+                sq / product,
+                lambda q: fn.atanhc(q) * opening.rsqrt(),
+                sq / opening,
+            )
+        )
 
     def carry(self, x: Point, y: Point, v: Point) -> Point:
         """(beta/alpha) gyr[y, -x] v, written in d = y - x so that it is the identity at d = 0."""

@@ -200,19 +200,14 @@ def positive(alpha: Scalar) -> Scalar:
     return torch.where(alpha < floor, floor, alpha)
 
 
-def antipodal(h: Scalar) -> Scalar:
-    """h held at -1 or above: asin of a chord that rounding made longer than a diameter."""
-    return torch.where(h < -1, -1.0, h)
-
-
 def sech_square(q: Scalar) -> Scalar:
     """1/cosh(t)^2 at q = t^2, 1/cos(t)^2 at q = -t^2; 0 where cosh overflows."""
     return coshc(q).square().reciprocal()
 
 
-def arcsinhc_over_root(h: Scalar) -> Scalar:
-    """asinhc(h)/sqrt(1 + h), the factor of a logarithm."""
-    return asinhc(antipodal(h)) / torch.sqrt(positive(1 + h))
+def either(first: Tensor, f: Unary, p: Tensor, g: Unary, q: Tensor) -> Tensor:
+    """f(p) where ``first``, else g(q); neither sees, in value or gradient, what the other is for."""
+    return torch.where(first, f(torch.where(first, p, 0.0)), g(torch.where(first, 0.0, q)))
 
 
 def quarter_radius(kappa: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,7 +22,7 @@ class Chord(NamedTuple):
 
     Attributes:
         step: y - x in space coordinates.
-        half: h = sinh(dist/2R), so that <y - x, y - x>_L = 4 R^2 h^2.
+        half: R sinh(dist/2R), half the chord's length: <y - x, y - x>_L = 4 half^2.
     """
 
     step: Tensor
@@ -37,7 +37,7 @@ class Chord(NamedTuple):
         # t_y - t_x as a product with y - x: no digits are lost where the times are close.
         slope = s * (x + y) / (stretch_x + stretch_y)
         near, low, far, first = _regions(s * fn.norm(x), s * fn.norm(y))
-        half = torch.where(near, _half_near(step, slope, s, near), 0.0)
+        half = torch.where(near, _half_near(step, slope, near), 0.0)
         half = torch.where(low, _half_low(x, y, stretch_x * stretch_y, s, low), half)
         polar = _half_far(torch.where(first, x, y), torch.where(first, y, x), s, far)
         return cls(step, torch.where(far, polar, half))
@@ -57,20 +57,20 @@ def _regions(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return near, low, ~(near | low), first
 
 
-def _half_near(step: Tensor, slope: Tensor, s: Tensor, used: Tensor) -> Tensor:
-    """h = (s/2) |d| sqrt(1 - c^2), c the climb per length of the chord: smooth at the origin."""
+def _half_near(step: Tensor, slope: Tensor, used: Tensor) -> Tensor:
+    """|d|/2 sqrt(1 - c^2), c the climb per length of the chord: smooth at the origin and in kappa."""
     climb = fn.dot(fn.unit(step), slope)
-    return s / 2 * fn.norm(step) * torch.sqrt(torch.where(used, (1 - climb) * (1 + climb), 1.0))
+    return fn.norm(step) / 2 * torch.sqrt(torch.where(used, (1 - climb) * (1 + climb), 1.0))
 
 
 def _half_low(x: Tensor, y: Tensor, stretches: Tensor, s: Tensor, used: Tensor) -> Tensor:
-    """h^2 = (t_x t_y - R^2 - <x, y>)/2R^2, which does not cancel when only one point is far."""
+    """half^2 = (t_x t_y - R^2 - <x, y>)/2, which does not cancel when only one point is far."""
     square = (stretches - 1 - fn.dot(s * x, s * y)) / 2
-    return torch.sqrt(torch.where(used, square, 1.0))
+    return torch.sqrt(torch.where(used, square, 1.0)) / s
 
 
 def _half_far(low: Tensor, high: Tensor, s: Tensor, used: Tensor) -> Tensor:
-    """h^2 = sinh^2((r_hi - r_lo)/2R) + (s^2/4) |d_perp|^2 n_lo/n_hi: radii apart, then angle."""
+    """half^2 = R^2 sinh^2((r_hi - r_lo)/2R) + |d_perp|^2 n_lo/4n_hi: radii apart, then angle."""
     low, high = torch.where(used, low, 1.0), torch.where(used, high, 1.0)
     n_low, n_high, step = fn.norm(low), fn.norm(high), high - low
     total = n_low + n_high
@@ -79,7 +79,7 @@ def _half_far(low: Tensor, high: Tensor, s: Tensor, used: Tensor) -> Tensor:
     radial = fn.ratio(s * climb, weight)
     across = fn.norm(step - climb * (low / n_low)) * fn.root(fn.ratio(n_low, n_high))
     sinh_half = radial / torch.sqrt(2 * (1 + fn.hypot(torch.ones_like(radial), radial)))
-    return fn.hypot(sinh_half, s / 2 * across)
+    return fn.hypot(sinh_half / s, across / 2)
 
 
 def inner(x: Tensor, u: Tensor, v: Tensor, s: Tensor) -> Tensor:

@@ -105,20 +105,21 @@ class Lorentz(Radial):
         """asinhc(h^2)/sqrt(1 + h^2) (y - x - 2 h^2 x) with h = sinh(dist/2R)."""
         k, space = self._k(x), self.coords(x)
         chord = Chord.between(space, self.coords(y), k.sqrt())
-        flat = fn.hypot(torch.ones_like(chord.half), chord.half)
-        along = fn.asinhc_of(chord.half)
-        turn = 2 * (along * chord.half) * (chord.half / flat)
+        half = k.sqrt() * chord.half
+        flat, along = fn.hypot(torch.ones_like(half), half), fn.asinhc_of(half)
+        turn = 2 * (along * half) * (half / flat)
         return self._tangent(space, along / flat * chord.step - turn * space, k)
 
     def arc(self, x: Point, y: Point) -> Scalar:
         """2R asinh(h) with h = sinh(dist/2R) from the chord; never acosh of an inner product."""
         s = self._k(x).sqrt()
-        return 2 / s * torch.asinh(Chord.between(self.coords(x), self.coords(y), s).half)
+        half = Chord.between(self.coords(x), self.coords(y), s).half
+        return 2 * fn.asinhc_of(s * half) * half
 
     def carry(self, x: Point, y: Point, v: Point) -> Point:
         """v + k <y, v>_L / (2 + 2 h^2) (x + y)."""
         k, space, other = self._k(x), self.coords(x), self.coords(y)
-        half = Chord.between(space, other, k.sqrt()).half
+        half = k.sqrt() * Chord.between(space, other, k.sqrt()).half
         flat = fn.hypot(torch.ones_like(half), half)
         shift = k * (pairing(space, other, v[..., 1:], k.sqrt()) / flat) / (2 * flat)
         return self._tangent(other, v[..., 1:] + shift * (space + other), k)
