@@ -19,7 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
     "geometry": (
-        "manifold_lora.experiments.verbs.geometry",
+        "manifold_lora.experiments.geometry.cli",
         "token frequency, norms and delta-hyperbolicity of a model",
     ),
 }
