@@ -41,7 +41,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
         record, items = train_and_evaluate(
             model, tokenizer, task, run, lambda step, steps: bar.update(line, completed=step, total=steps)
         )
-    model.save_pretrained(output / ADAPTER)
+    model.save_pretrained(str(output / ADAPTER))
     tokenizer.save_pretrained(output / ADAPTER)
     write_text(output / SETTINGS, dump_yaml(run))
     write_text(output / BASE, json.dumps(ready) + "\n")
