@@ -1,11 +1,15 @@
 """From an adapter's parts to the fused function: its chart, its dtypes and its two-dimensional view."""
 
+import math
+
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifold_lora.adapters import fused_function
 from manifold_lora.adapters.norm_scaling import NormScaling
+from manifold_lora.adapters.numbers import backend
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.profile import RadialProfile
 from manifold_lora.adapters.token_scalars import Chart
@@ -49,17 +53,23 @@ def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
     return wide
 
 
+def _learns(*parts: nn.Module) -> bool:
+    return any(parameter.requires_grad for part in parts for parameter in part.parameters(recurse=False))
+
+
 def _chart(
     profile: RadialProfile, manifold: Manifold, scaling_law: NormScaling, x: Tensor
-) -> tuple[Chart, Tensor | None]:
+) -> tuple[Chart, Tensor | float | None]:
     """The chart with the scaling's constants taken in, and the factor that is left on the way out.
 
     delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta.
     """
-    law = scaling_law.law(torch.float64)
-    radius = profile.stretch * manifold.curvature.at(torch.float64).abs().rsqrt()
-    edge = 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if profile.bounded else float("inf")
+    plain = backend(x) is np and not (torch.is_grad_enabled() and _learns(manifold.curvature, scaling_law))
+    kappa = manifold.curvature.at(torch.float64)
+    size = profile.stretch / (math.sqrt(abs(kappa.item())) if plain else kappa.abs().sqrt())
+    edge = 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if profile.bounded else math.inf
+    law = scaling_law.law(None if plain else torch.float64)
     if law.unit:
-        return Chart(profile, radius, radius.new_ones(1) * law.alpha, edge), None
-    gain = None if isinstance(law.gain, float) and law.gain == 1.0 else radius.new_ones(1) * law.gain
-    return Chart(profile, radius / law.alpha, None, edge), gain
+        return Chart(profile, size, law.alpha, edge), None
+    gain = None if isinstance(law.gain, float) and law.gain == 1.0 else law.gain
+    return Chart(profile, size / law.alpha, None, edge), gain

@@ -10,19 +10,23 @@ The Gram matrix G = B^T B is float64: in float32 the gain of a token along B's w
 by a half.
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from manifold_lora.adapters.numbers import backend, constant, evaluate, numbers, tensor
 from manifold_lora.adapters.precision import geometry_dtype
-from manifold_lora.adapters.profile import RadialProfile
+from manifold_lora.adapters.profile import Numbers, RadialProfile
 from manifold_lora.adapters.row_norm import row_norm
 from manifold_lora.adapters.token_scalars import Chart, Norms, gain_of, slopes_of
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
-# One row of options for the autograd function, whose arguments have to be flat.
+# Radius, length and gain: tensors where they are learned.
+Constant = Tensor | float | None
+# What the autograd function, whose arguments have to be flat, is told beside tensors: profile, edge, scaling.
 Options = tuple[RadialProfile, float, float]
 
 
@@ -32,15 +36,16 @@ def update(
     A: Float[Tensor, "r n"],
     B: Float[Tensor, "m r"],
     chart: Chart,
-    gain: Float[Tensor, "1"] | None,
+    gain: Float[Tensor, "1"] | float | None,
     scaling: float,
 ) -> Float[Tensor, "tokens m"]:
     """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token."""
     options = (chart.profile, chart.edge, scaling)
     inputs = (base, x, A, B, chart.radius, chart.length, gain)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+    if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
         return _Fused.apply(*inputs, options)
-    return _forward(*inputs, options)[0]
+    with torch.no_grad():
+        return _forward(*inputs, options)[0]
 
 
 def _forward(
@@ -48,27 +53,38 @@ def _forward(
     x: Tensor,
     A: Tensor,
     B: Tensor,
-    radius: Tensor,
-    length: Tensor | None,
-    gain: Tensor | None,
+    radius: Constant,
+    length: Constant,
+    gain: Constant,
     options: Options,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """(update, u, n, q, G); G is None where the tokens were so few that B u itself was measured."""
-    profile, edge, scaling = options
-    chart = Chart(profile, radius, length, edge)
-    u = x @ A.T
-    wide = u.double()
-    n = row_norm(x)
-    rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
+    scaling, xp = options[2], backend(x)
+    u, n = x @ A.T, row_norm(x)
     if few(x, B):
-        v = u @ B.T
-        q = torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=torch.float64)
-        delta = v * _factor(gain_of(chart, Norms(n, rank, q)), gain, scaling).to(geometry_dtype(x))
-        return (delta if base is None else base + delta).to(x.dtype), u, n, q, None
-    gram = gram_of(B)
-    q = ((wide @ gram) * wide).sum(-1, keepdim=True).clamp_min(0.0).sqrt()
-    w = narrow(wide * _factor(gain_of(chart, Norms(n, rank, q)), gain, scaling), u.dtype)
-    return (w @ B.T if base is None else torch.addmm(base, w, B.T)), u, n, q, gram
+        v, wide, gram = u @ B.T, u, None
+        square = torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=torch.float64).square_()
+    else:
+        wide, gram = u.double(), gram_of(B)
+        square = ((wide @ gram) * wide).sum(-1, keepdim=True)
+    q = xp.sqrt(numbers(square, xp).clip(min=0.0))
+    chart = _chart(options, radius, length, xp)
+    c = evaluate(gain_of, chart, _norms(options, wide, n, q, xp), xp=xp)
+    k = tensor((c if gain is None else c * constant(gain, xp)) * scaling)
+    if gram is None:
+        delta = v * k.to(geometry_dtype(x))
+        return (delta if base is None else base + delta).to(x.dtype), u, n, tensor(q), None
+    w = narrow(wide * k, u.dtype)
+    return (w @ B.T if base is None else torch.addmm(base, w, B.T)), u, n, tensor(q), gram
+
+
+def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType) -> Chart:
+    return Chart(options[0], constant(radius, xp), constant(length, xp), options[1])
+
+
+def _norms(options: Options, u: Tensor, n: Tensor, q: Numbers, xp: ModuleType) -> Norms:
+    rank = torch.linalg.vector_norm(u, dim=-1, keepdim=True, dtype=torch.float64) if options[0].bounded else n
+    return Norms(numbers(n, xp), numbers(rank, xp), q)
 
 
 def few(x: Tensor, B: Tensor) -> bool:
@@ -89,10 +105,6 @@ def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
     return wide.to(dtype)
 
 
-def _factor(c: Tensor, gain: Tensor | None, scaling: float) -> Tensor:
-    return (c if gain is None else c * gain) * scaling
-
-
 class _Fused(torch.autograd.Function):
     """base + scaling gain c B A x."""
 
@@ -103,13 +115,16 @@ class _Fused(torch.autograd.Function):
         x: Tensor,
         A: Tensor,
         B: Tensor,
-        radius: Tensor,
-        length: Tensor | None,
-        gain: Tensor | None,
+        radius: Constant,
+        length: Constant,
+        gain: Constant,
         options: Options,
     ) -> Tensor:
         update, u, n, q, gram = _forward(base, x, A, B, radius, length, gain, options)
-        ctx.save_for_backward(x, A, B, radius, length, gain, u, n, q, gram)
+        constants = (radius, length, gain)
+        learned = [c if isinstance(c, Tensor) else None for c in constants]
+        ctx.save_for_backward(x, A, B, u, n, q, gram, *learned)
+        ctx.fixed = [None if isinstance(c, Tensor) else c for c in constants]
         ctx.options = options
         return update
 
@@ -125,32 +140,31 @@ class _Fused(torch.autograd.Function):
 
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of the inputs, in the order of ``forward`` (formulas in the module docstring)."""
-    x, A, B, radius, length, gain, u, n, q, gram = ctx.saved_tensors
-    profile, edge, scaling = ctx.options
-    needs_base, needs_x, needs_A, needs_B, needs_radius, needs_length, needs_gain, _ = ctx.needs_input_grad
+    x, A, B, u, n, q, gram, *learned = ctx.saved_tensors
+    xp, needs = backend(x), ctx.needs_input_grad
+    constants = (f if c is None else c for c, f in zip(learned, ctx.fixed, strict=True))
+    radius, length, gain = (constant(c, xp) for c in constants)
     wide = u.double()
-    rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
-    slopes = slopes_of(Chart(profile, radius, length, edge), Norms(n, rank, q))
-    factor = scaling if gain is None else scaling * gain
+    norms = _norms(ctx.options, wide, n, numbers(q, xp), xp)
+    slopes = evaluate(slopes_of, _chart(ctx.options, radius, length, xp), norms, xp=xp)
+    factor = ctx.options[2] if gain is None else ctx.options[2] * gain
     P = (g @ B).double() * factor
-    gamma = (P * wide).sum(-1, keepdim=True)
-    by_out = gamma * slopes.by_out
-    dx = dA = dB = dradius = dlength = dgain = None
-    if needs_x or needs_A:
-        dU = slopes.gain * P + by_out * (wide @ (gram_of(B) if gram is None else gram))
+    gamma = numbers((P * wide).sum(-1, keepdim=True), xp)
+    by_out = tensor(gamma * slopes.by_out)
+    dx = dA = dB = None
+    if needs[1] or needs[2]:
+        dU = tensor(slopes.gain) * P + by_out * (wide @ (gram_of(B) if gram is None else gram))
         if slopes.by_rank is not None:
-            dU = dU + gamma * slopes.by_rank * wide
+            dU += tensor(gamma * slopes.by_rank) * wide
         dU = narrow(dU, u.dtype)
-        dA = dU.T @ x if needs_A else None
-        dx = torch.addmm(x * (gamma * slopes.by_x).to(x.dtype), dU, A) if needs_x else None
-    if needs_B:
-        w = narrow(wide * (slopes.gain * factor), u.dtype)
-        inner = (wide.T @ (by_out * wide)).to(B.dtype)
-        dB = torch.addmm(g.T @ w, B, inner)
-    if needs_radius:
-        dradius = (gamma * slopes.by_radius).sum(0) / radius
-    if needs_length:
-        dlength = (gamma * slopes.by_length).sum(0) / length
-    if needs_gain:
-        dgain = (gamma * slopes.gain).sum(0) / gain
-    return g if needs_base else None, dx, dA, dB, dradius, dlength, dgain, None
+        dA = dU.T @ x if needs[2] else None
+        dx = torch.addmm(x * tensor(gamma * slopes.by_x).to(x.dtype), dU, A) if needs[1] else None
+    if needs[3]:
+        w = narrow(wide * tensor(slopes.gain * factor), u.dtype)
+        dB = torch.addmm(g.T @ w, B, (wide.T @ (by_out * wide)).to(B.dtype))
+    sums = ((slopes.by_radius, radius), (slopes.by_length, length), (slopes.gain, gain))
+    learnt = [
+        tensor((gamma * slope).sum(0) / value) if needed else None
+        for (slope, value), needed in zip(sums, needs[4:7], strict=True)
+    ]
+    return g if needs[0] else None, dx, dA, dB, *learnt, None

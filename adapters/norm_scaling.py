@@ -59,8 +59,8 @@ class NormScaling(nn.Module, ABC):
         self.in_features = in_features
 
     @abstractmethod
-    def law(self, dtype: torch.dtype) -> ScaleLaw:
-        """The factors in effect now, computed in ``dtype``."""
+    def law(self, dtype: torch.dtype | None) -> ScaleLaw:
+        """The factors in effect now: tensors of ``dtype``, differentiable, or floats for None."""
 
     def scale(self, x: Float[Tensor, "*tokens n"]) -> tuple[Float[Tensor, "*tokens n"], ScaleLaw]:
         """v = alpha x (or alpha x / abs(x), 0 at x = 0), and what ``unscale`` needs to know."""
@@ -80,7 +80,7 @@ class NormScaling(nn.Module, ABC):
 class Identity(NormScaling):
     """v = x, delta unchanged."""
 
-    def law(self, dtype: torch.dtype) -> ScaleLaw:
+    def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = beta = 1."""
         return ScaleLaw()
 
@@ -88,7 +88,7 @@ class Identity(NormScaling):
 class Fixed(NormScaling):
     """v = x / s and delta times s, with the constant s = sqrt(n)."""
 
-    def law(self, dtype: torch.dtype) -> ScaleLaw:
+    def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = 1/s, beta = s."""
         return ScaleLaw(alpha=1.0 / math.sqrt(self.in_features))
 
@@ -100,9 +100,9 @@ class Learned(NormScaling):
         super().__init__(in_features)
         self.log_scale = nn.Parameter(torch.zeros(1))
 
-    def law(self, dtype: torch.dtype) -> ScaleLaw:
+    def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = 1/s, beta = s."""
-        return ScaleLaw(alpha=_inverse(self.log_scale.to(dtype), self.in_features))
+        return ScaleLaw(alpha=_exp(self.log_scale, -1, dtype) / math.sqrt(self.in_features))
 
 
 class Released(NormScaling):
@@ -112,9 +112,9 @@ class Released(NormScaling):
         super().__init__(in_features)
         self.log_scale = nn.Parameter(torch.zeros(1))
 
-    def law(self, dtype: torch.dtype) -> ScaleLaw:
+    def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = gain = 1/s."""
-        alpha = _inverse(self.log_scale.to(dtype), self.in_features)
+        alpha = _exp(self.log_scale, -1, dtype) / math.sqrt(self.in_features)
         return ScaleLaw(alpha=alpha, gain=alpha)
 
 
@@ -127,11 +127,11 @@ class Unit(NormScaling):
         super().__init__(in_features)
         self.log_scale = nn.Parameter(torch.zeros(1))
 
-    def law(self, dtype: torch.dtype) -> ScaleLaw:
+    def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = gain = s, on the direction of x."""
-        alpha = torch.exp(self.log_scale.to(dtype))
+        alpha = _exp(self.log_scale, 1, dtype)
         return ScaleLaw(alpha=alpha, gain=alpha, unit=True)
 
 
-def _inverse(log_scale: Tensor, width: int) -> Tensor:
-    return torch.exp(-log_scale) / math.sqrt(width)
+def _exp(log: Tensor, sign: int, dtype: torch.dtype | None) -> Tensor | float:
+    return math.exp(sign * log.item()) if dtype is None else torch.exp(sign * log.to(dtype))

@@ -2,28 +2,23 @@
 
 With n = |x|, q = |B A x|, rho = q/n, a = n/R (alpha/R for tokens of one length) and theta = psi(rho phi(a)):
 c = (R/q) theta. With E = (R/q) phi(theta)/phi'(theta) and D = a dc/da the slopes are q c_q = E - c,
-n c_n = D - E (-E for one length), alpha c_alpha = D, R c_R = c - D. All in float64: N numbers cost nothing.
+n c_n = D - E (-E for one length), alpha c_alpha = D, R c_R = c - D. All in float64: N numbers cost nothing,
+and where c is nearly 1 what E - c has lost to cancellation is far below the gradient's own rounding.
 """
 
 from dataclasses import dataclass
+from types import ModuleType
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from manifold_lora.adapters.profile import Numbers, RadialProfile
 
-from manifold_lora.adapters.profile import RadialProfile
-
-PerToken = Float[Tensor, "tokens 1"]
-
-# Under these, limits take over: no token is shorter, no B A x smaller beside x, no angle less curved.
+# Under these, limits take over: no token is shorter, no B A x smaller beside x.
 SMALLEST_NORM = 1e-15
 SMALLEST_RATIO = 1e-12
-SMALLEST_ANGLE = 1e-4
 
 
 @dataclass(frozen=True)
 class Norms:
-    """The lengths of one batch of tokens.
+    """The lengths of a batch of tokens, each (tokens, 1) in float64.
 
     Args:
         x: n = abs(x).
@@ -31,9 +26,9 @@ class Norms:
         out: q = abs(B A x).
     """
 
-    x: PerToken
-    rank: PerToken
-    out: PerToken
+    x: Numbers
+    rank: Numbers
+    out: Numbers
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,8 @@ class Chart:
     """
 
     profile: RadialProfile
-    radius: Tensor
-    length: Tensor | None
+    radius: Numbers
+    length: Numbers | None
     edge: float
 
 
@@ -57,68 +52,72 @@ class Chart:
 class Slopes:
     """c and its derivatives: dc/du = by_out uG + by_rank u, dc/dx = by_x x, R dc/dR, alpha dc/dalpha."""
 
-    gain: PerToken
-    by_out: PerToken
-    by_rank: PerToken | None
-    by_x: PerToken
-    by_radius: PerToken
-    by_length: PerToken
+    gain: Numbers
+    by_out: Numbers
+    by_rank: Numbers | None
+    by_x: Numbers
+    by_radius: Numbers
+    by_length: Numbers
 
 
-def _angle(chart: Chart, n: Tensor) -> Tensor:
-    return (n if chart.length is None else chart.length.expand_as(n)) / chart.radius
+@dataclass(frozen=True)
+class _Image:
+    """Where a token arrives: n, rho, q, angle a (and capped), z = rho phi(a) brought into the chart."""
+
+    n: Numbers
+    rho: Numbers
+    q: Numbers
+    a: Numbers
+    within: Numbers
+    z: Numbers
+    early: Numbers | None = None
+    late: Numbers | None = None
 
 
-def _image(chart: Chart, norms: Norms) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """(n, q, a, z, clipped before B, clipped after B) with z = rho phi(a) brought into the chart."""
+def _image(chart: Chart, norms: Norms, xp: ModuleType) -> _Image:
     profile = chart.profile
-    n = norms.x.clamp_min(SMALLEST_NORM)
-    rho = (norms.out / n).clamp_min(SMALLEST_RATIO)
-    a = _angle(chart, n)
-    phi = profile.phi(a.clamp_max(profile.cap))
+    n = norms.x.clip(min=SMALLEST_NORM)
+    rho = (norms.out / n).clip(min=SMALLEST_RATIO)
+    a = n / chart.radius if chart.length is None else xp.ones_like(n) * (chart.length / chart.radius)
+    within = a.clip(max=profile.cap)
+    phi = profile.phi(xp, within)
     z = rho * phi
     if not profile.bounded:
-        return n, rho * n, a, z, None, None
-    middle = norms.rank / n * phi
-    early = middle.abs() > chart.edge
-    z = torch.where(early, z * (chart.edge / middle.abs()), z)
-    late = z.abs() > chart.edge
-    return n, rho * n, a, z.clamp(-chart.edge, chart.edge), early, late
+        return _Image(n, rho, rho * n, a, within, z)
+    middle = abs(norms.rank / n * phi)
+    early = middle > chart.edge
+    z = xp.where(early, z * (chart.edge / middle.clip(min=chart.edge)), z)
+    late = abs(z) > chart.edge
+    return _Image(n, rho, rho * n, a, within, z.clip(-chart.edge, chart.edge), early, late)
 
 
-def _theta(chart: Chart, a: Tensor, z: Tensor) -> Tensor:
-    theta = chart.profile.psi(z)
-    beyond = (a - chart.profile.cap).clamp_min(0.0)
-    return theta + beyond
+def _gain(chart: Chart, at: _Image, xp: ModuleType) -> Numbers:
+    theta = chart.profile.psi(xp, at.z)
+    if chart.profile.grows:
+        theta = theta + (at.a - at.within)
+    return theta * (chart.radius / at.q)
 
 
-def gain_of(chart: Chart, norms: Norms) -> PerToken:
+def gain_of(chart: Chart, norms: Norms, xp: ModuleType) -> Numbers:
     """c for each token."""
-    _, q, a, z, _, _ = _image(chart, norms)
-    return chart.radius / q * _theta(chart, a, z)
+    return _gain(chart, _image(chart, norms, xp), xp)
 
 
-def slopes_of(chart: Chart, norms: Norms) -> Slopes:
+def slopes_of(chart: Chart, norms: Norms, xp: ModuleType) -> Slopes:
     """c and its slopes for each token (module docstring)."""
-    profile = chart.profile
-    n, q, a, z, early, late = _image(chart, norms)
-    scale = chart.radius / q
-    theta = _theta(chart, a, z)
-    psi_slope = profile.psi_slope(z)
-    c, e = scale * theta, scale * z * psi_slope
-    d = scale * (norms.out / n).clamp_min(SMALLEST_RATIO) * a * psi_slope
-    d = d * profile.phi_slope(a.clamp_max(profile.cap))
-    small = theta.abs() < SMALLEST_ANGLE
-    by_out = torch.where(small, profile.cubic * c.pow(3) / chart.radius.square(), (e - c) / q.square())
-    flat = a < SMALLEST_ANGLE
-    by_x = (d - e) / n.square() if chart.length is None else -e / n.square()
-    if chart.length is None:
-        by_x = torch.where(flat, -profile.cubic * e / chart.radius.square(), by_x)
-    by_rank = None
-    if early is not None and late is not None:
-        e = torch.where(late, 0.0, e)
-        d = torch.where(late | early, 0.0, d)
-        by_out = torch.where(late, -c / q.square(), by_out)
-        by_x = torch.where(late | early, 0.0, by_x)
-        by_rank = torch.where(early, -e / norms.rank.clamp_min(SMALLEST_NORM).square(), 0.0)
-    return Slopes(c, by_out, by_rank, by_x, by_radius=c - d, by_length=d)
+    at = _image(chart, norms, xp)
+    c = _gain(chart, at, xp)
+    steep = chart.profile.psi_slope(xp, at.z) * (chart.radius / at.q)
+    e = at.z * steep
+    d = at.rho * at.a * steep * chart.profile.phi_slope(xp, at.within)
+    by_rank = turned = None
+    if at.early is not None and at.late is not None:
+        e = xp.where(at.late, 0.0, e)
+        turned = at.late | at.early
+        d = xp.where(turned, 0.0, d)
+        by_rank = xp.where(at.early, -e / xp.square(norms.rank.clip(min=SMALLEST_NORM)), 0.0)
+    along = d - e if chart.length is None else -e
+    if turned is not None:
+        along = xp.where(turned, 0.0, along)
+    by_x = along / (at.n * at.n)
+    return Slopes(c, (e - c) / (at.q * at.q), by_rank, by_x, by_radius=c - d, by_length=d)

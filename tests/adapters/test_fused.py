@@ -2,11 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from manifold_lora.adapters import fused_function
+from manifold_lora.adapters import fused, fused_function
 from manifold_lora.adapters.config import HYPLORA, AdapterSpec
 from manifold_lora.adapters.manifold_lora import ManifoldLoRA
 from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
@@ -47,15 +48,29 @@ def test_gradients_are_those_of_finite_differences(name, norm_scaling, draw):
 @pytest.mark.parametrize("profile", [HYPERBOLIC, BALL, SPHERICAL], ids=["hyperbolic", "ball", "spherical"])
 def test_a_profile_is_consistent_with_itself(profile):
     a = torch.linspace(0.01, 1.5, 50, dtype=torch.float64).requires_grad_()
-    (phi_slope,) = torch.autograd.grad(profile.phi(a).sum(), a)
-    torch.testing.assert_close(profile.phi_slope(a), phi_slope)
-    z = profile.phi(a).detach().requires_grad_()
-    torch.testing.assert_close(profile.psi(z), a)
-    (psi_slope,) = torch.autograd.grad(profile.psi(z).sum(), z)
-    torch.testing.assert_close(profile.psi_slope(z), psi_slope)
-    small = torch.tensor([1e-3], dtype=torch.float64)
-    cubic = (profile.phi(small) / profile.phi_slope(small) - small) / small**3
-    torch.testing.assert_close(cubic, torch.tensor([profile.cubic], dtype=torch.float64), rtol=1e-4, atol=0)
+    (phi_slope,) = torch.autograd.grad(profile.phi(torch, a).sum(), a)
+    torch.testing.assert_close(profile.phi_slope(torch, a), phi_slope)
+    z = profile.phi(torch, a).detach().requires_grad_()
+    torch.testing.assert_close(profile.psi(torch, z), a)
+    (psi_slope,) = torch.autograd.grad(profile.psi(torch, z).sum(), z)
+    torch.testing.assert_close(profile.psi_slope(torch, z), psi_slope)
+    for function in (profile.phi, profile.phi_slope):
+        ours = torch.from_numpy(function(np, a.detach().numpy()))
+        torch.testing.assert_close(ours, function(torch, a.detach()), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("norm_scaling", list(NORM_SCALINGS))
+def test_numpy_and_torch_give_the_same_numbers(name, norm_scaling, draw, monkeypatch):
+    def everything(tokens):
+        drawn = draw(learned_spec(name, norm_scaling), tokens=(tokens,), length=1.5)
+        leaves = [*drawn.requires_grad(), *drawn.update.parameters()]
+        return [drawn().detach(), *torch.autograd.grad(drawn().square().sum(), leaves)]
+
+    ours = [*everything(3), *everything(9)]
+    for module in (fused, fused_function):
+        monkeypatch.setattr(module, "backend", lambda x: torch)
+    torch.testing.assert_close(ours, [*everything(3), *everything(9)], rtol=1e-10, atol=1e-12)
 
 
 def test_few_and_many_tokens_agree(draw):
