@@ -49,7 +49,7 @@ class ManifoldLoraModel(LoraModel):
         )
         layer = getattr(parent, target_name)
         sizes = layer.in_features, layer.out_features, layer.r[adapter_name]
-        attach(layer, adapter_name, ManifoldUpdate.from_spec(peft_config.spec(), *sizes))
+        attach(layer, adapter_name, ManifoldUpdate.from_spec(peft_config.layer_spec(current_key), *sizes))
 
     @staticmethod
     def _create_new_module(

@@ -50,8 +50,8 @@ def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
         reason = unsupported_reason(modules[name])
         if reason:
             raise ManifoldLoraError("target module", name, ", ".join(linear) or SUPPORTED, reason)
-    for where in ("rank_pattern", "alpha_pattern"):
-        _check_pattern(where, getattr(config, where) or {}, matched)
+    for where in ("rank_pattern", "alpha_pattern", "curvature_pattern"):
+        _check_pattern(where, getattr(config, where, None) or {}, matched)
     return matched
 
 
