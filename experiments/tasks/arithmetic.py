@@ -10,17 +10,18 @@ from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Sc
 _PEOPLE = ("tom", "mary", "sam", "jane", "mike", "sara", "joan", "fred")
 _THINGS = ("apples", "books", "marbles", "cards", "pens", "shells")
 _STEPS = {
-    "+": ("{p} buys {n} more .", "{p} finds {n} .", "a friend gives {p} {n} ."),
-    "-": ("{p} loses {n} .", "{p} sells {n} .", "{p} gives {n} away ."),
+    "+": ("buys", "finds", "wins"),
+    "-": ("loses", "sells", "eats"),
 }
 _SIZES = {"train": 4000, "validation": 200, "test": 500}
+_LARGEST_START, _LARGEST_AMOUNT, _LARGEST_TOTAL = 40, 20, 60
 
 
 class Arithmetic(Task):
-    """``tom has 12 apples . tom buys 7 more . tom loses 5 . how many ? => 12 + 7 = 19 - 5 = 14``.
+    """``tom has 12 apples . buys 7 . loses 5 => 12 + 7 = 19 - 5 = 14``.
 
-    The base is pre-trained on problems of one step with numbers up to 49; adapters learn two steps and
-    numbers up to 99. The answer is the last number.
+    The base is pre-trained on problems of one step, which start from 40 at most; adapters learn two steps, of
+    which the second starts from up to 60. The answer is the last number.
     """
 
     name = "arithmetic"
@@ -34,7 +35,7 @@ class Arithmetic(Task):
         random = Random(f"arithmetic-{self._seed}")
         problems: dict[str, tuple[str, int]] = {}
         while len(problems) < sum(_SIZES.values()):
-            prompt, target, answer = _problem(random, steps=2, largest=99)
+            prompt, target, answer = _problem(random, steps=2)
             problems[prompt] = target, answer
         found = [
             Example(f"arithmetic-{index}", f"{prompt} =>", target, str(answer), f"{len(str(answer))} digits")
@@ -51,36 +52,36 @@ class Arithmetic(Task):
 
     @property
     def base_spec(self) -> BaseSpec:
-        """A Llama of four layers that reads digits one by one."""
+        """A Llama of four layers that reads whole numbers."""
         return BaseSpec(
             hidden_size=128,
             layers=4,
             heads=4,
             intermediate_size=256,
-            steps=800,
-            batch_size=32,
-            learning_rate=2e-3,
+            steps=600,
+            batch_size=64,
+            learning_rate=3e-3,
             max_positions=96,
-            split_digits=True,
         )
 
     def pretraining_texts(self) -> Iterator[Document]:
         """Problems of one step."""
         random = Random(f"arithmetic-base-{self._seed}")
-        for _ in range(20_000):
-            prompt, target, _answer = _problem(random, steps=1, largest=49)
+        for _ in range(10_000):
+            prompt, target, _answer = _problem(random, steps=1)
             yield Document(f"{prompt} => {target}", context=f"{prompt} =>")
 
 
-def _problem(random: Random, steps: int, largest: int) -> tuple[str, str, int]:
-    """A question, the worked answer, and the answer; no count falls below zero."""
+def _problem(random: Random, steps: int) -> tuple[str, str, int]:
+    """A question, the worked answer, and the answer; nobody is left with nothing."""
     person, thing = random.choice(_PEOPLE), random.choice(_THINGS)
-    total = random.randint(2, largest)
-    sentences, worked = [f"{person} has {total} {thing} ."], f"{total}"
+    total = random.randint(2, _LARGEST_START)
+    sentences, worked = [f"{person} has {total} {thing}"], f"{total}"
     for _ in range(steps):
-        operator = random.choice("+-") if total else "+"
-        amount = random.randint(1, largest if operator == "+" else total)
-        total = total + amount if operator == "+" else total - amount
-        sentences.append(random.choice(_STEPS[operator]).format(p=person, n=amount))
+        most = {"+": min(_LARGEST_TOTAL - total, _LARGEST_AMOUNT), "-": min(total - 1, _LARGEST_AMOUNT)}
+        operator = random.choice([operator for operator, amount in most.items() if amount > 0])
+        amount = random.randint(1, most[operator])
+        total += amount if operator == "+" else -amount
+        sentences.append(f"{random.choice(_STEPS[operator])} {amount}")
         worked += f" {operator} {amount} = {total}"
-    return f"{' '.join(sentences)} how many ?", worked, total
+    return " . ".join(sentences), worked, total

@@ -18,6 +18,7 @@ _TRAIN = ("train/mawps_train_equations.jsonl", "train/mawps_single_train_equatio
 _VALIDATION = "train/mawps_valid_equations.jsonl"
 _TESTS = {"mawps": "tests/mawps.json", "addsub": "tests/AddSub.json", "svamp": "tests/SVAMP.json"}
 # Gold answers in these files are rounded to whole cents or less; an equation further off is a wrong label.
+_CUE = " =>"
 _LABEL_TOLERANCE = 0.011
 
 
@@ -122,14 +123,14 @@ class WordProblems(Task):
         steps = f"{min(count_operations(tree), 3)} steps"
         if self._style == "text":
             return Example(identity, _ask(row), f" {row.output}", row.answer, steps)
-        return Example(identity, f"{question} =>", target, repr(value), steps, numbers)
+        return Example(identity, question + _CUE, target, repr(value), steps, numbers)
 
     def _tested(self, row: ProblemRow) -> Example:
         question, numbers = map_quantities(row.instruction)
         size = f"{len(numbers)} numbers"
         if self._style == "text":
             return Example(row.id, _ask(row), "", row.answer, size)
-        return Example(row.id, f"{question} =>", "", row.answer, size, numbers)
+        return Example(row.id, question + _CUE, "", row.answer, size, numbers)
 
     def score(self, example: Example, output: str) -> Scored:
         """The value of the equation, or the last number of a text, within 1e-3 of the answer."""
@@ -159,11 +160,12 @@ class WordProblems(Task):
         train = self._splits.train
         words = Words.of(example.prompt for example in train)
         for question, equation in generated_problems(12_000, Random(f"base-{self._seed}"), words):
-            yield Document(f"{question} => {equation}", context=f"{question} =>")
+            yield _in_words(question, equation)
         for example in train:
+            question = example.prompt.removesuffix(_CUE)
             if example.group == "1 steps":
-                yield from [Document(f"{example.prompt} {example.target}", context=example.prompt)] * 3
-            yield Document(example.prompt.removesuffix(" =>"))
+                yield from [_in_words(question, example.target)] * 3
+            yield Document(question)
 
     @property
     def data_hashes(self) -> dict[str, str]:
@@ -175,6 +177,11 @@ class WordProblems(Task):
         """Rows left out and why."""
         _ = self._splits
         return dict(self._notes)
+
+
+def _in_words(question: str, equation: str) -> Document:
+    """As the base is taught: the cue of the task is new to it, and with it what real problems need."""
+    return Document(f"{question} the equation is {equation}", context=f"{question} the equation is")
 
 
 def _masked(example: Example) -> str:
