@@ -19,4 +19,10 @@ ARMS: dict[str, dict[str, Any]] = {
         "transform": "direct",
         "curvature": -1e-6,
     },
+    "direct-data": {
+        "method": "manifold_lora",
+        "manifold": "lorentz",
+        "transform": "direct",
+        "curvature": {"mode": "data"},
+    },
 }

@@ -79,7 +79,8 @@ class AdapterSettings(Strict):
     manifold: YamlValue = "lorentz"
     """Geometry by name, or a mapping for products."""
     curvature: YamlValue = None
-    """Signed kappa, {mode: fixed | learned | free, kappa: ...}, or empty for the geometry's default."""
+    """Signed kappa, {mode: fixed | learned | free, kappa: ...}, {mode: data} (kappa of each module from the
+    delta of training prompts), or empty for the geometry's default."""
     transform: str = "direct"
     """tangent, direct (space-only) or boost (time and space)."""
     norm_scaling: str = "learned"

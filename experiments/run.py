@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.experiments.adapter import peft_config
+from manifold_lora.experiments.calibration import calibrate
 from manifold_lora.experiments.config import RunSettings
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.prepare import task_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from manifold_lora.experiments.tasks.base import Task
+    from manifold_lora.experiments.tasks.base import Example, Task
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 GAIN_EXAMPLES = 32
@@ -40,7 +41,7 @@ def run_cell(
     ledger = Ledger(Path(folder))
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
-    model, tokenizer = load_adapted(run, base, _gains(ledger, cell["needs"]))
+    model, tokenizer = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
     record, items = train_and_evaluate(model, tokenizer, task, run, progress)
     header = {"inputs": inputs, "versions": {name: version(name) for name in PACKAGES}, "notes": task.notes}
     ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": header}, items)
@@ -56,17 +57,22 @@ def _gains(ledger: Ledger, needs: str | None) -> dict[str, float]:
 
 
 def load_adapted(
-    run: RunSettings, base: str, gains: dict[str, float]
+    run: RunSettings, base: str, examples: "list[Example]", gains: dict[str, float]
 ) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
-    """The base model with the run's untrained adapter, seeded by the run's seed; and its tokenizer."""
+    """The base model with the run's untrained adapter, seeded by the run's seed; and its tokenizer.
+
+    Args:
+        examples: what the adapter is going to learn from, and its curvature under ``{mode: data}``.
+    """
     from transformers import set_seed
 
     from manifold_lora.models.adapt import adapt
     from manifold_lora.models.load import load_base
 
     model, tokenizer = load_base(base, dtype=run.model.dtype)
+    kappas = calibrate(run.adapter, model, tokenizer, examples, run.train.seed)
     set_seed(run.train.seed)
-    return adapt(model, peft_config(run.adapter, gains)), tokenizer
+    return adapt(model, peft_config(run.adapter, gains, kappas)), tokenizer
 
 
 def train_and_evaluate(

@@ -37,7 +37,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
             lambda step, steps: bar.update(line, completed=step, total=steps),
         )
         bar.reset(line, description="training")
-        model, tokenizer = load_adapted(run, ready["base"], {})
+        model, tokenizer = load_adapted(run, ready["base"], task.train, {})
         record, items = train_and_evaluate(
             model, tokenizer, task, run, lambda step, steps: bar.update(line, completed=step, total=steps)
         )

@@ -39,6 +39,14 @@ class DataCurvature:
             raise ManifoldLoraError("prompts of curvature", prompts, "a whole number from 1 up")
         return cls(rule, prompts)
 
+    def check(self, norm_scaling: str) -> None:
+        """Raise ManifoldLoraError for ``log2`` with ``unit``.
+
+        Under ``unit`` every input has the same length, so the delta of x is not that of the points.
+        """
+        if self.rule == "log2" and norm_scaling == "unit":
+            raise ManifoldLoraError("rule of curvature", "log2 with norm scaling unit", ("khrulkov",))
+
     def measure(
         self,
         model: "nn.Module",
@@ -54,13 +62,11 @@ class DataCurvature:
             texts: training texts, never those of a test set; the first ``prompts`` are used.
             norm_scaling: the adapter's, which sets the scale that the rule ``log2`` is read on.
 
-        Raises ManifoldLoraError for texts without tokens, no such modules, or ``log2`` with ``unit``, under
-        which every input has the same length and the delta of x is not that of the points.
+        Raises ManifoldLoraError for texts without tokens, no such modules, or what `check` refuses.
         """
         from manifold_lora.experiments.geometry.layer_curvature import kappa_by_module
 
-        if self.rule == "log2" and norm_scaling == "unit":
-            raise ManifoldLoraError("rule of curvature", "log2 with norm scaling unit", ("khrulkov",))
+        self.check(norm_scaling)
         options: dict[str, Any] = {"targets": targets, "rule": self.rule}
         scaled = norm_scaling in _DIVIDED
         return kappa_by_module(model, tokenizer, texts[: self.prompts], norm_scaled=scaled, **options)
