@@ -158,10 +158,11 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
             dU += tensor(gamma * slopes.by_rank) * wide
         dU = narrow(dU, u.dtype)
         dA = dU.T @ x if needs[2] else None
-        dx = torch.addmm(x * tensor(gamma * slopes.by_x).to(x.dtype), dU, A) if needs[1] else None
+        # In place: a fresh (tokens, n) tensor costs more than the arithmetic on it.
+        dx = (x * tensor(gamma * slopes.by_x).to(x.dtype)).addmm_(dU, A) if needs[1] else None
     if needs[3]:
         w = narrow(wide * tensor(slopes.gain * factor), u.dtype)
-        dB = torch.addmm(g.T @ w, B, (wide.T @ (by_out * wide)).to(B.dtype))
+        dB = (g.T @ w).addmm_(B, (wide.T @ (by_out * wide)).to(B.dtype))
     sums = ((slopes.by_radius, radius), (slopes.by_length, length), (slopes.gain, gain))
     learnt = [
         tensor((gamma * slope).sum(0) / value) if needed else None
