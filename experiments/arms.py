@@ -2,8 +2,9 @@
 
 from typing import Any
 
-# Each arm states only what differs from the adapter block of the config.
+# Each arm states only what differs from the adapter block of the config; custom is that block itself.
 ARMS: dict[str, dict[str, Any]] = {
+    "custom": {},
     "lora": {"method": "lora"},
     "dora": {"method": "dora"},
     "gain-matched-lora": {"method": "gain_matched_lora", "gain_from": "direct"},

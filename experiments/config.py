@@ -113,8 +113,8 @@ class EvaluationSettings(Strict):
 class RunSettings(Strict):
     """One cell: one adapter trained and evaluated once."""
 
-    arm: str = "direct"
-    """Name of the arm; its fields override the adapter block."""
+    arm: str = "custom"
+    """Name of the arm; its fields override the adapter block (custom: none)."""
     task: TaskSettings = TaskSettings()
     model: ModelSettings = ModelSettings()
     adapter: AdapterSettings = AdapterSettings()

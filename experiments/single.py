@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from manifold_lora.experiments.adapter import check_adapter
 from manifold_lora.experiments.atomic import write_text
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.prepare import prepare, task_of
@@ -22,7 +21,6 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     """Train one adapter, save it under ``output/adapter`` with its settings, and print its scores."""
     from manifold_lora.experiments.run import load_adapted, train_and_evaluate
 
-    check_adapter(run.adapter)
     if run.adapter.method == "gain_matched_lora":
         raise ManifoldLoraError(
             "adapter.method", "gain_matched_lora", "an arm that stands alone", "use ablate"

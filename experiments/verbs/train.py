@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from manifold_lora.experiments.config import RunSettings
-from manifold_lora.experiments.single import train
+from manifold_lora.experiments.cells import expand
+from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.verbs.arguments import parse
 
 
@@ -21,5 +21,9 @@ class TrainCommand(RunSettings):
 def main(argv: list[str]) -> int:
     """Train one adapter; exit 0, or 2 for bad input."""
     command = parse(TrainCommand, argv, "train")
-    run = RunSettings.model_validate({name: getattr(command, name) for name in RunSettings.model_fields})
-    return train(run, command.output, command.cache, Console())
+    fields = {name: getattr(command, name) for name in RunSettings.model_fields}
+    (cell,) = expand(AblationSettings(**fields), {})
+    # Imported late: a typo is told before torch is loaded.
+    from manifold_lora.experiments.single import train
+
+    return train(cell.run, command.output, command.cache, Console())

@@ -151,7 +151,8 @@ def test_a_saved_adapter_is_evaluated_in_another_run_to_the_same_answers(base, t
     out = tmp_path / "one run"
     flags = ["--model", str(base), "--task", "taxonomy", "--task.style", "equation", "--task.limit", "24"]
     flags += ["--adapter.rank", "2", "--train.steps", "3", "--output", str(out), "--cache", str(tmp_path)]
-    assert main(["train", *flags]) == 0
+    assert main(["train", "--arm", "boost", *flags]) == 0
+    assert json.loads((out / "adapter" / "adapter_config.json").read_text())["transform"] == "boost"
     assert main(["evaluate", str(out)]) == 0
     trained = json.loads((out / "result.json").read_text())
     evaluated = json.loads((out / "evaluation.json").read_text())
