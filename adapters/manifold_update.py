@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lora.adapters import fused, gains, rank_space
+from manifold_lora.adapters import fused, gains, hyperbolic_boost, rank_space
 from manifold_lora.adapters.config import AdapterSpec, check_rank
 from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
-from manifold_lora.adapters.profile import profile_of
+from manifold_lora.adapters.profile import HYPERBOLIC, profile_of
 from manifold_lora.adapters.recorder import Recorder
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_flat
@@ -86,7 +86,8 @@ class ManifoldUpdate(nn.Module):
         """The ways that these parts can be computed, the cheapest first."""
         able = {
             "linear": self._cancels(),
-            "fused": type(self.transform) is Direct and self._profile is not None,
+            "fused": (type(self.transform) is Direct and self._profile is not None)
+            or (type(self.transform) is Boost and self._profile is HYPERBOLIC),
             "rank_space": isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost),
             "general": True,
         }
@@ -107,7 +108,7 @@ class ManifoldUpdate(nn.Module):
         Under autocast the products with A and B are in autocast's dtype, as LoRA's are; the geometry is in
         float32, or float64 where x is.
         """
-        if self.path == "fused" and self._profile is not None:
+        if self.path == "fused" and self._profile is not None and not isinstance(self.transform, Boost):
             return fused.update(self._profile, self.manifold, self.norm_scaling, x, A, B, base, scaling)
         if self.path == "linear":
             delta = self._linear(x, A, B)
@@ -170,5 +171,7 @@ class ManifoldUpdate(nn.Module):
             point = self.transform(self.manifold, self.manifold.expmap0(v), A, B)
             return self.norm_scaling.unscale(self.manifold.logmap0(point), law)
         if isinstance(self.transform, Boost):
+            if self.path == "fused":
+                return hyperbolic_boost.update(self.manifold, law, self.transform, x, A, B)
             return rank_space.boost_update(self.manifold, law, self.transform, x, A, B)
         return rank_space.direct_update(self.manifold, law, x, A, B)
