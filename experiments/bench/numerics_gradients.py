@@ -118,7 +118,7 @@ class Gradients:
             want = self._lowered(exact(x.double().tolist()), exact(y.double().tolist()))
             ours = _pull(lambda p, y=y: self._dist(p, y).square() / 2, x)  # type: ignore[misc]
             theirs = _pull(lambda p, y=y: self.rival["dist"](p, y).square() / 2, x)  # type: ignore[misc]
-            yield self.row("dist^2/2", place, *(self._tangential(x, g) for g in (ours, theirs)), want)
+            yield self.row("dist^2/2", place, self._tangential(x, ours), self._tangential(x, theirs), want)
 
     def _tangential(self, x: Tensor, g: list[float]) -> list[float]:
         if self.name != "sphere":

@@ -7,6 +7,7 @@ both signs. Source: Ganea et al., arXiv 1805.09112 (ball); Chami et al., arXiv 1
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mpmath import mp, mpc, mpf
 
@@ -206,7 +207,12 @@ class Round:
         return mix(mpf(1), v, -2 * dot(m, v) / dot(m, m), m)
 
 
-ORACLES = {"lorentz": Hyperboloid, "poincare": Ball, "stereographic": Ball, "sphere": Round}
+ORACLES: dict[str, Callable[[float], Any]] = {
+    "lorentz": Hyperboloid,
+    "poincare": Ball,
+    "stereographic": Ball,
+    "sphere": Round,
+}
 
 
 def relative_error(got: Numbers, want: Exact) -> float:

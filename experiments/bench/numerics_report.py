@@ -104,7 +104,7 @@ def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
     for axis, dtype in zip(axes[0], dtypes, strict=True):
         chosen = [r for r in rows if r.geometry == geometry and r.dtype == dtype]
         for color, operation in zip(
-            plt.cm.tab10.colors, dict.fromkeys(r.operation for r in chosen), strict=False
+            plt.get_cmap("tab10").colors, dict.fromkeys(r.operation for r in chosen), strict=False
         ):  # type: ignore[attr-defined]
             for who, style in (("ours", "-"), ("geoopt", "--")):
                 worst: dict[float, float] = {}

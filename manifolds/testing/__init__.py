@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from manifold_lora.manifolds.testing.agreement import Check, PropertyFailure
     from manifold_lora.manifolds.testing.case import Case, cases, with_curvature
     from manifold_lora.manifolds.testing.contract import (
-        PROPERTIES,
         ContractError,
         Outcome,
         check_manifold,
         manifold_contract,
     )
+    from manifold_lora.manifolds.testing.properties import PROPERTIES
 
 
 def __getattr__(name: str) -> Any:

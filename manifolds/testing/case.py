@@ -99,8 +99,14 @@ class Case:
 
     @cached_property
     def condition(self) -> float:
-        """How much a chart of negative curvature magnifies rounding at this distance: exp(|v|/R)."""
-        return math.exp(min(self.length / self.unit, 80.0)) if bool((self.kappa < 0).any()) else 1.0
+        """How much negative curvature magnifies rounding at this distance: exp(|v|/R).
+
+        A chart that runs out of digits sooner, at max_radius, magnifies accordingly faster.
+        """
+        if not bool((self.kappa < 0).any()):
+            return 1.0
+        rate = max(1.0, -math.log(self.eps) * self.unit / self.manifold.max_radius(self.dtype).min().item())
+        return math.exp(min(rate * self.length / self.unit, 80.0))
 
     def free(self, index: int, length: float | None = None) -> Tensor:
         """Free vectors up to the given length (default: the radius), other directions for each index."""

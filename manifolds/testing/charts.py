@@ -1,5 +1,7 @@
 """Properties of the charts at the origin: expmap0, logmap0, lift, coords, projx."""
 
+from typing import cast
+
 import torch
 
 from manifold_lora.manifolds.base import Radial
@@ -85,7 +87,7 @@ def projx_lands(check: Check) -> None:
 @of_every_geometry(applies=_radial)
 def charts_are_the_maps(check: Check) -> None:
     """chart_exp and chart_log are expmap0 and logmap0 seen in coordinates."""
-    case, m, v = check.case, check.case.manifold, check.case.free(0)
+    case, m, v = check.case, cast(Radial, check.case.manifold), check.case.free(0)
     sq = v.square().sum(-1, keepdim=True)
     check.agree(m.coords(m.expmap0(v)), m.chart_exp(sq) * v, v.abs().amax(-1, keepdim=True) * case.condition)
     z = 0.5 * v

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.testing.agreement import SLACK, Check
 from manifold_lora.manifolds.testing.case import FACTORS, Case, with_curvature
 from manifold_lora.manifolds.testing.properties import of_every_geometry
@@ -126,9 +127,8 @@ def stated_curvature(check: Check) -> None:
     case = check.case
     for factor in FACTORS:
         for module in with_curvature(case.given, factor).to(case.dtype).modules():
-            stated = getattr(module, "stated", None)
-            if stated is not None and hasattr(module, "kappa"):
-                check.agree(module.kappa, stated, abs(stated) / 64)
+            if isinstance(module, Curvature):
+                check.agree(module.kappa, module.stated, abs(module.stated) / 64)
 
 
 @of_every_geometry(applies=_constant)

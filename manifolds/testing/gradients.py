@@ -56,7 +56,7 @@ def _operations(m: Manifold) -> dict[str, Operation]:
         "expmap": lambda a, b, c: m.expmap(m.expmap0(a), m.proju(*points(a, b))),
         "logmap": lambda a, b, c: m.logmap(*points(a, b)),
         "dist": lambda a, b, c: m.dist(*points(a, b)),
-        "transp": lambda a, b, c: m.transp(*points(a, b), m.proju(*points(a, c))),
+        "transp": lambda a, b, c: m.transp(m.expmap0(a), m.expmap0(b), m.proju(*points(a, c))),
     }
 
 
@@ -150,7 +150,8 @@ def _scaled(case: Case, log_factor: float) -> Manifold:
 
 def _learned(case: Case) -> tuple[Manifold, list[Tensor]]:
     """A copy with every non-zero curvature learned, where d/d raw = d/d log kappa; and its parameters."""
-    manifold, raws = _scaled(case, 0.0), []
+    raws: list[Tensor] = []
+    manifold = _scaled(case, 0.0)
     for module in manifold.modules():
         for name, child in list(module.named_children()):
             if isinstance(child, Curvature) and child.stated != 0:
