@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -26,7 +27,7 @@ class ItemResult:
 
 
 def evaluate(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     examples: Sequence[Example],
@@ -59,7 +60,9 @@ def evaluate(
 
 
 @torch.inference_mode()
-def _generate(model: PreTrainedModel, prompts: list[list[int]], config: GenerationConfig) -> Tensor:
+def _generate(
+    model: PreTrainedModel | PeftModel, prompts: list[list[int]], config: GenerationConfig
+) -> Tensor:
     batch = {name: ids.to(model.device) for name, ids in pad_left(prompts, config.pad_token_id).items()}
     generate: Any = model.generate  # a mixin whose type checkers lose sight of
     return generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]

@@ -21,6 +21,7 @@ PRELOAD = (
     "manifold_lora.experiments.evaluate",
     "manifold_lora.experiments.gain_probe",
     "manifold_lora.experiments.run",
+    "manifold_lora.experiments.tasks.arithmetic",
     "manifold_lora.experiments.tasks.taxonomy",
     "manifold_lora.experiments.tasks.word_problems",
     "manifold_lora.experiments.train",

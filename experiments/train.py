@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
@@ -19,6 +20,7 @@ from manifold_lora.experiments.encoding import Encoded, encode_pairs, pad_id, pa
 from manifold_lora.experiments.sampler import LengthPools
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.optim import parameter_groups
 
 OnStep = Callable[[int, float], None]
 
@@ -63,7 +65,7 @@ class TrainReport:
 
 
 def fit(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     settings: TrainSettings,
@@ -93,7 +95,7 @@ def fit(
 
 
 def fit_encoded(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: Sequence[Encoded],
     settings: TrainSettings,
@@ -132,7 +134,7 @@ def fit_encoded(
 
 
 def _arguments(
-    model: PreTrainedModel, settings: TrainSettings, output_dir: str | Path, examples: int
+    model: PreTrainedModel | PeftModel, settings: TrainSettings, output_dir: str | Path, examples: int
 ) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(output_dir),
@@ -159,17 +161,12 @@ def _arguments(
 
 
 def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    matrices: list[nn.Parameter] = []
-    geometry: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (geometry if "lora_manifold" in name else matrices).append(parameter)
-    if not matrices and not geometry:
-        raise ManifoldLoraError("trainable parameters", 0, "at least one that requires a gradient")
-    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": settings.weight_decay}]
-    if geometry:
-        rate = settings.learning_rate * settings.geometry_lr_factor
-        groups.append({"params": geometry, "weight_decay": 0.0, "lr": rate})
+    groups = parameter_groups(
+        model,
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        geometry_lr_factor=settings.geometry_lr_factor,
+    )
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
@@ -239,7 +236,7 @@ def _first_not_finite(parameters: Iterable[tuple[str, nn.Parameter]]) -> str:
     return in_gradient or "a loss that is not finite while all weights and gradients are"
 
 
-def _peak_memory_mb(model: PreTrainedModel) -> float:
+def _peak_memory_mb(model: PreTrainedModel | PeftModel) -> float:
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

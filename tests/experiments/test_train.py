@@ -17,6 +17,7 @@ from manifold_lora.experiments.encoding import IGNORED, encode_pairs, pad_left, 
 from manifold_lora.experiments.sampler import LengthPools
 from manifold_lora.experiments.tasks import Task, build_task
 from manifold_lora.experiments.train import DivergedError, TrainReport, TrainSettings, fit
+from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
@@ -166,13 +167,12 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 
 
 def test_geometry_has_its_own_rate_and_no_decay(run: Run, model: PreTrainedModel) -> None:
-    model.lora_manifold = torch.nn.Module()
-    model.lora_manifold.raw = torch.nn.Parameter(torch.ones(1))
+    model.curvature = Curvature(1.0, "free")
     plain = model.forward
 
     def curved(*args: object, **kwargs: object) -> object:
         output = plain(*args, **kwargs)
-        output["loss"] = output["loss"] + 1e-3 * model.lora_manifold.raw.sum()
+        output["loss"] = output["loss"] + 1e-3 * model.curvature.raw.sum()
         return output
 
     model.forward = curved
@@ -188,7 +188,7 @@ def test_geometry_has_its_own_rate_and_no_decay(run: Run, model: PreTrainedModel
             warmup_ratio=0.0,
         ),
     )
-    assert model.lora_manifold.raw.item() == pytest.approx(1 - 5e-3, rel=1e-4)
+    assert model.curvature.raw.item() == pytest.approx(1 - 5e-3, rel=1e-4)
 
 
 def test_too_long_is_left_out_and_counted(
