@@ -47,7 +47,7 @@ def _build(target: str, kappa: float | None) -> "object":
         parts = [{"share": 0.5, "name": "lorentz"}, {"share": 0.5, "name": "sphere"}]
         return build_manifold({"name": "product", "parts": parts})
     if inspect.isabstract(made):
-        missing = ", ".join(sorted(made.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(made, "__abstractmethods__", ())))
         raise ManifoldLoraError(
             "geometry to check", target, "a class with every primitive", f"missing: {missing}"
         )

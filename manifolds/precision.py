@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ WIDER = {**HALVES, torch.float32: torch.float64}
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
+@runtime_checkable
 class Carrier(Protocol):
     """What a geometry says about the precision of its own computations."""
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -158,14 +159,14 @@ def _costs(shape: Shape, dtype: str, rounds: int, tasks: Sequence[str]) -> list[
     return costs
 
 
-def main() -> None:
-    """``python -m manifold_lora.experiments.bench.adapters [--rounds 30] [--shape 512,768,768,8]``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """``manifold-lora bench adapters [--rounds 30] [--shape 512,768,768,8]``."""
+    parser = argparse.ArgumentParser(prog="manifold-lora bench adapters", description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--shape", action="append", help="tokens,in,out,rank; may be repeated")
     parser.add_argument("--dtype", action="append", choices=list(DTYPES))
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     shapes = [tuple(int(size) for size in text.split(",")) for text in options.shape or ()] or SHAPES
     for cost in run_adapter_bench(shapes, options.dtype or tuple(DTYPES), options.rounds):  # type: ignore[arg-type]
         if options.json:
@@ -174,7 +175,8 @@ def main() -> None:
         where = "x".join(str(size) for size in cost.shape)
         figure = f"{cost.ratio:6.3f}  [{cost.low:.3f}, {cost.high:.3f}]  {cost.milliseconds:10.3f} ms"
         print(f"{where:20} {cost.dtype:9} {cost.what:14} {cost.contestant:17} {figure}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from mpmath import mp, mpf
@@ -18,7 +19,7 @@ from manifold_lora.experiments.bench.numerics_oracle import (
     relative_error,
     times,
 )
-from manifold_lora.experiments.bench.numerics_rivals import RIVALS
+from manifold_lora.experiments.bench.numerics_rivals import RIVALS, Operation
 from manifold_lora.manifolds import Curvature, Manifold, build_manifold
 from manifold_lora.manifolds.registry import MANIFOLDS
 
@@ -88,6 +89,10 @@ class Gradients:
             theirs = _pull(lambda t: self.rival["logmap0"](self.rival["expmap0"](t)), v, weight)
             yield self.row("logmap0 of expmap0", f"{size:g} R", ours, theirs, exact(weight.double().tolist()))
 
+    @staticmethod
+    def _zeroed(log: Operation, lift: Operation, h: Tensor, b: Tensor) -> Tensor:
+        return log(lift(b @ h))
+
     def zero_initialised(self) -> Iterator[GradientRow]:
         """The gradient of B in logmap0(lift(B h)) at B = 0 is g h^T, h as small as an adapter's."""
         for size in (1.0, 1e-6):
@@ -95,9 +100,11 @@ class Gradients:
             slope = 2.0 if self.name in ("poincare", "stereographic") else 1.0
             want = [slope * mpf(p) * mpf(q) for p in g.double().tolist() for q in h.double().tolist()]
             zero = torch.zeros(N, N, dtype=self.dtype)
-            ours = _pull(lambda b, h=h: self.m.logmap0(self.m.lift(b @ h)), zero, g)
+            ours = _pull(partial(self._zeroed, self.m.logmap0, self.m.lift, h), zero, g)
             theirs = (
-                None if self.name == "sphere" else _pull(lambda b, h=h: self.rival["logmap0"](b @ h), zero, g)
+                None
+                if self.name == "sphere"
+                else _pull(partial(self._zeroed, self.rival["logmap0"], lambda z: z, h), zero, g)
             )
             yield self.row("B at B = 0", f"|h| = {size:g}", ours, theirs, want)
 
@@ -116,8 +123,8 @@ class Gradients:
             if place == "to the far end":
                 x, y = self._coords(torch.zeros_like(v)), x
             want = self._lowered(exact(x.double().tolist()), exact(y.double().tolist()))
-            ours = _pull(lambda p, y=y: self._dist(p, y).square() / 2, x)  # type: ignore[misc]
-            theirs = _pull(lambda p, y=y: self.rival["dist"](p, y).square() / 2, x)  # type: ignore[misc]
+            ours = _pull(lambda p, y=y: self._dist(p, y).square() / 2, x)
+            theirs = _pull(lambda p, y=y: self.rival["dist"](p, y).square() / 2, x)
             yield self.row("dist^2/2", place, self._tangential(x, ours), self._tangential(x, theirs), want)
 
     def _tangential(self, x: Tensor, g: list[float]) -> list[float]:
@@ -144,7 +151,7 @@ class Gradients:
             x, y = self._coords(v), self._coords(w)
             learned = MANIFOLDS[self.name](Curvature(self.kappa, "learned")).to(self.dtype)
             make, points = type(self.oracle), [exact(t.double().tolist()) for t in (x, y)]
-            slope = mp.diff(lambda k, make=make, points=points: make(k).dist(*points)[0], mpf(self.kappa))  # type: ignore[misc]
+            slope = mp.diff(lambda k, make=make, points=points: make(k).dist(*points)[0], mpf(self.kappa))
             lift = learned.lift
             value = learned.dist(lift(x), lift(y))
             (grad,) = torch.autograd.grad(value.sum(), learned.curvature.raw)

@@ -104,8 +104,8 @@ def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
     for axis, dtype in zip(axes[0], dtypes, strict=True):
         chosen = [r for r in rows if r.geometry == geometry and r.dtype == dtype]
         for color, operation in zip(
-            plt.get_cmap("tab10").colors, dict.fromkeys(r.operation for r in chosen), strict=False
-        ):  # type: ignore[attr-defined]
+            matplotlib.color_sequences["tab10"], dict.fromkeys(r.operation for r in chosen), strict=False
+        ):
             for who, style in (("ours", "-"), ("geoopt", "--")):
                 worst: dict[float, float] = {}
                 for r in chosen:

@@ -40,8 +40,8 @@ def batch_equals_loop(check: Check) -> None:
     size = case.length * case.condition
     check.agree(m.dist(x, y), torch.stack([m.dist(a, b) for a, b in rows]), size)
     u = m.logmap(x, y)
-    size = u.abs().amax(-1, keepdim=True) * case.condition
-    check.agree(u, torch.stack([m.logmap(a, b) for a, b in rows]), size)
+    longest = u.abs().amax(-1, keepdim=True) * case.condition
+    check.agree(u, torch.stack([m.logmap(a, b) for a, b in rows]), longest)
 
 
 @of_every_geometry()
