@@ -64,8 +64,10 @@ class Sphere(Radial):
         return x[..., 1:]
 
     def projx(self, x: Point) -> Point:
-        """R x/|x|."""
-        return x * fn.ratio(self._k(x).rsqrt(), fn.norm(x))
+        """R x/|x|; the centre, equally far from every point, goes to the origin."""
+        centre = (fn.norm(x) == 0).to(x.dtype)
+        x = torch.cat([x[..., :1] + centre, x[..., 1:]], -1)
+        return x * (self._k(x).rsqrt() / fn.norm(x))
 
     def proju(self, x: Point, u: Point) -> Point:
         """u - kappa <x, u> x."""

@@ -30,7 +30,7 @@ class Grid:
     dims: tuple[int, ...] = (2, 64, 4096)
 
 
-QUICK = Grid(kappas=(1e-6, 0.7, 10.0), norms=(1e-8, 1e-4, 0.3, 1.0, 5.0, 14.0, 80.0), dims=(2, 64))
+QUICK = Grid(kappas=(1e-6, 0.7, 10.0), norms=(0.0, 1e-8, 1e-4, 0.3, 1.0, 5.0, 14.0, 80.0), dims=(2, 64))
 
 
 @dataclass(frozen=True)

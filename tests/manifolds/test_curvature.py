@@ -45,7 +45,7 @@ def test_learned_keeps_its_sign_and_free_crosses_zero() -> None:
 @pytest.mark.parametrize("mode", ["fixed", "learned", "free"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_stays_float32_when_the_model_is_cast(mode: str, dtype: torch.dtype) -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Lorentz(Curvature(-0.3, mode))).to(dtype)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Stereographic(Curvature(-0.3, mode))).to(dtype)
     assert model[0].weight.dtype == dtype
     assert model[1].kappa.dtype == torch.float32
     assert model[1].kappa.item() == pytest.approx(-0.3, rel=1e-7)
