@@ -222,4 +222,4 @@ def relative_error(got: Numbers, want: Exact) -> float:
     off = [mpf(g) - w for g, w in zip(got, want, strict=True)]
     size = mp.sqrt(dot(want, want))
     error = mp.sqrt(dot(off, off))
-    return float(error / size) if size > mpf(10) ** -60 else float(error)
+    return float(error / size) if size > mpf(10) ** -35 else float(error)
