@@ -54,6 +54,10 @@ def _pull(act: Callable[[Tensor], Tensor], start: Tensor, weight: Tensor | None 
     return [float(g) for g in grad.double().flatten()]
 
 
+def _half_square(dist: Operation, y: Tensor, x: Tensor) -> Tensor:
+    return dist(x, y).square() / 2
+
+
 class Gradients:
     """All gradient checks of one geometry at one dtype."""
 
@@ -123,8 +127,8 @@ class Gradients:
             if place == "to the far end":
                 x, y = self._coords(torch.zeros_like(v)), x
             want = self._lowered(exact(x.double().tolist()), exact(y.double().tolist()))
-            ours = _pull(lambda p, y=y: self._dist(p, y).square() / 2, x)
-            theirs = _pull(lambda p, y=y: self.rival["dist"](p, y).square() / 2, x)
+            ours = _pull(partial(_half_square, self._dist, y), x)
+            theirs = _pull(partial(_half_square, self.rival["dist"], y), x)
             yield self.row("dist^2/2", place, self._tangential(x, ours), self._tangential(x, theirs), want)
 
     def _tangential(self, x: Tensor, g: list[float]) -> list[float]:

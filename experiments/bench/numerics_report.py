@@ -152,9 +152,9 @@ tangent vector, and `transp` carries a rounded tangent vector inward. In these c
 at distance r is up to exp(r/R) longer than its length, so its last digit, once rounded, is worth
 exp(2r/R) times as much in the result. These lines are marked "limited" when over the figure: the error is
 that of the float64 input, and float32 inputs are unaffected. `expmap` takes a tangent vector of length |v|,
-so its point lies up to 2|v| out, where the rounding of a length is magnified tenfold: a few 1e-15. Beyond 5 R in float64 the same holds for
-`expmap0` (the rounding of |v|/R is magnified by |v|/R) and, on the ball, for everything: 1 - |x|^2/R^2 is
-4 exp(-r/R), of which float64 keeps 16 - r/2.3R digits."""
+so its point lies up to 2|v| out, where the rounding of a length is magnified tenfold: a few 1e-15.
+Beyond 5 R in float64 the same holds for `expmap0` (the rounding of |v|/R is magnified by |v|/R) and, on the
+ball, for everything: 1 - |x|^2/R^2 is 4 exp(-r/R), of which float64 keeps 16 - r/2.3R digits."""
 
 
 def write(rows: Sequence["Row"], gradients: Sequence["GradientRow"], out: Path, grid: str) -> int:
