@@ -18,6 +18,8 @@ VERBS: dict[str, tuple[str, str]] = {
         "answer a task's test sets with a saved adapter",
     ),
     "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
+    "check": ("manifold_lora.experiments.check", "the property contract on your own geometry (module:Class)"),
+    "bench": ("manifold_lora.experiments.verbs.bench", "accuracy of the geometry, cost of the layer"),
     "geometry": (
         "manifold_lora.experiments.geometry.cli",
         "token frequency, norms and delta-hyperbolicity of a model",

@@ -1,0 +1,1 @@
+"""Benchmarks: accuracy of the geometry against an oracle, cost of the layer against LoRA."""
