@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -99,20 +99,16 @@ def check_class(
     return int(bool(failed))
 
 
-def main() -> None:
-    """``python -m manifold_lora.experiments.check my_pkg.klein:Klein [--kappa -1] [--examples 12]``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """``manifold-lora check my_pkg.klein:Klein [--kappa -1] [--examples 12]``."""
+    parser = argparse.ArgumentParser(prog="manifold-lora check", description=__doc__)
     parser.add_argument("target", help="module:Class, or a registered name")
     parser.add_argument("--kappa", type=float)
     parser.add_argument("--examples", type=int, default=12)
     parser.add_argument("--only", nargs="*", default=(), help="names of properties")
-    given = parser.parse_args()
-    try:
-        raise SystemExit(check_class(given.target, given.kappa, given.examples, given.only))
-    except ManifoldLoraError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from error
+    given = parser.parse_args(argv)
+    return check_class(given.target, given.kappa, given.examples, given.only)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,7 +3,8 @@
 import argparse
 import itertools
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,14 +181,14 @@ def run_numerics(out: Path, full: bool = False) -> int:
     return numerics_report.write(rows, gradients, Path(out), f"Grid: {grid}.")
 
 
-def main() -> None:
-    """``python -m manifold_lora.experiments.bench.numerics [--out docs] [--full]``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """``manifold-lora bench numerics [--out docs] [--full]``."""
+    parser = argparse.ArgumentParser(prog="manifold-lora bench numerics", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--full", action="store_true", help="norms 0..80, dimensions 2, 64, 4096")
-    given = parser.parse_args()
-    raise SystemExit(run_numerics(given.out, given.full))
+    given = parser.parse_args(argv)
+    return run_numerics(given.out, given.full)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
