@@ -104,9 +104,9 @@ def pairing(x: Tensor, y: Tensor, v: Tensor, s: Tensor) -> Tensor:
     ray, total = x / n_x, n_x + n_y
     v_along, climb = fn.dot(ray, v), fn.dot(y - x, (x + y) / total)
     # y_ray - |x| t_y/t_x, the radial part of y as v sees it: radii apart, less what the angle takes.
-    apart = climb / t_x / (n_y / total * t_x + n_x / total * t_y)
+    apart = fn.ratio(climb / t_x, fn.ratio(n_y, total) * t_x + fn.ratio(n_x, total) * t_y)
     low = torch.where(n_x < n_y, ray, y / n_y)
-    turned = fn.norm(y - x - climb * low) / torch.maximum(n_x, n_y)
+    turned = fn.ratio(fn.norm(y - x - climb * low), torch.maximum(n_x, n_y))
     seen = apart - n_y * turned.square() / 2
     return torch.where(far, fn.dot(y, v - v_along * ray) + v_along * seen, near)
 
