@@ -11,7 +11,7 @@ ablation: .venv/installed
 	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --timeout 3000 $(ARGS)

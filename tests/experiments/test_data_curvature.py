@@ -122,7 +122,7 @@ def test_the_prompts_are_drawn_by_the_seed(base, task):
         (["self_attn.q_proj", "up_proj"], {"q_proj", "up_proj"}, 4),
         (r".*layers\.1\.mlp\.down_proj", {"down_proj"}, 1),
     ],
-    ids=str,
+    ids=["all", "names", "pattern"],
 )
 def test_exactly_the_adapted_modules_are_measured(base, task, targets, leaves, count):
     model, tokenizer = load_base(base)
