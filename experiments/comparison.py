@@ -123,7 +123,7 @@ def _row(
                 for name in tests
             }
     costs = {key: median(record["cost"][key] for record in best.records.values()) for key in COSTS}
-    at_edge = len(rates) > 1 and best.value in (rates[0].value, rates[-1].value)
+    at_edge = len(rates) > 2 and best.value in (rates[0].value, rates[-1].value)
     return Row(
         label, best, rates, scores, differences, {}, costs, _mean(best, "gain"), _mean(best, "kappa"), at_edge
     )
