@@ -19,7 +19,19 @@ _EXPORTS: dict[str, str] = {
     "MANIFOLDS": "manifold_lora.manifolds.registry",
 }
 
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    "BOOST",
+    "HYPLORA",
+    "LORA",
+    "MANIFOLDS",
+    "TANGENT",
+    "AdapterSpec",
+    "ManifoldLoRA",
+    "ManifoldLoraConfig",
+    "ManifoldLoraError",
+    "ManifoldLoraModel",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from manifold_lora.adapters.config import BOOST, HYPLORA, LORA, TANGENT, AdapterSpec
