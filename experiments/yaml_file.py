@@ -17,7 +17,7 @@ class StrictLoader(yaml.SafeLoader):
         """Build a mapping; raises ManifoldLoraError where a key stands twice."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
                 where = f"{key_node.start_mark.name}:{key_node.start_mark.line + 1}"
                 raise ManifoldLoraError(f"key at {where}", key, "each plain key once in a mapping")

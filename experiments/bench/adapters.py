@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -57,14 +58,14 @@ class _OneLayer(nn.Module):
 def contestants(shape: Shape, dtype: torch.dtype) -> dict[str, nn.Module]:
     """The same layer with each adapter; ``textbook`` goes through the geometry's maps one by one."""
     _, n, m, rank = shape
-    common = {"r": rank, "lora_alpha": 2 * rank, "target_modules": ["layer"]}
+    common: dict[str, Any] = {"r": rank, "lora_alpha": 2 * rank, "target_modules": ["layer"]}
     configs: dict[str, LoraConfig] = {
         BASELINE: LoraConfig(**common),
         "dora": LoraConfig(use_dora=True, **common),
         "textbook hyplora": ManifoldLoraConfig.from_spec(HYPLORA, **common),
         "hyplora": ManifoldLoraConfig.from_spec(HYPLORA, **common),
     }
-    built = {}
+    built: dict[str, nn.Module] = {}
     for name, config in configs.items():
         torch.manual_seed(0)
         model = adapt(_OneLayer(n, m).to(dtype), config).to(dtype)
