@@ -12,6 +12,7 @@ from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.settings import field_names, field_paths, validate
 from manifold_lora.experiments.tasks.registry import TASKS
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.plugins import check_installed
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def expand(settings: AblationSettings, inputs: Mapping[str, str]) -> list[Cell]:
 
     Raises ManifoldLoraError for unknown grid keys, arms or values, before anything runs.
     """
+    check_installed(settings.plugins)
     check_adapter(settings.adapter)
     cells: dict[str, Cell] = {}
     points = [(dict(point), _resolve(settings, dict(point))) for point in _points(settings.grid)]
@@ -119,6 +121,7 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     """Hash of the canonical settings and of the content they read; places on disk do not count."""
     data = run.model_dump(mode="json")
     data["task"].pop("data")
+    data.pop("plugins")
     if "base" in inputs:
         data["model"].pop("name")
     text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))

@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.plugins import load_plugins
 
 # verb -> module with a main(argv) -> exit code, and its line in --help.
 VERBS: dict[str, tuple[str, str]] = {
@@ -32,7 +34,7 @@ def usage() -> str:
     lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
     return "\n".join(
         [
-            "usage: manifold-lora VERB [CONFIG.yaml] [--flags]",
+            "usage: manifold-lora VERB [CONFIG.yaml] [--flags] [--plugin MODULE]",
             "",
             *lines,
             "",
@@ -48,13 +50,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     try:
-        return _verb(arguments[0])(arguments[1:])
+        verb, *flags = load_named_plugins(arguments) or [""]
+        return _verb(verb)(flags)
     except ManifoldLoraError as error:
         print(f"manifold-lora {arguments[0]}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def load_named_plugins(arguments: list[str]) -> list[str]:
+    """Load the modules of ``--plugin MODULE`` and return the other arguments.
+
+    A module is trusted because it is named on the command line, the working directory's modules included; a
+    config file names installed plugins only.
+    """
+    rest, modules = [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "--plugin":
+            modules.append(next(waiting, ""))
+        else:
+            rest.append(argument)
+    if modules:
+        sys.path.insert(0, str(Path.cwd()))
+        load_plugins(modules)
+    return rest
 
 
 def _verb(name: str) -> Callable[[list[str]], int]:

@@ -120,6 +120,8 @@ class RunSettings(Strict):
     adapter: AdapterSettings = AdapterSettings()
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    plugins: tuple[str, ...] = ()
+    """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
 
 class AblationSettings(RunSettings):

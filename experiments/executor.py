@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.manifolds.plugins import loaded_modules
 
 # A fresh interpreter imports torch, transformers and peft for seconds; the fork server does it once.
 PRELOAD = (
@@ -106,7 +107,7 @@ class LocalExecutor:
         self.jobs, self.timeout, self.logs = jobs, timeout, logs
         self._threads = max(1, (os.cpu_count() or 1) // jobs)
         self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(list(PRELOAD))
+        self._context.set_forkserver_preload([*PRELOAD, *loaded_modules()])
         self._running: list[_Running] = []
         self._ended: dict[str, Outcome] = {}
 

@@ -7,6 +7,13 @@ from importlib.metadata import entry_points
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
 
+_MODULES: list[str] = []
+
+
+def loaded_modules() -> tuple[str, ...]:
+    """The modules loaded so far, for child processes to load too."""
+    return tuple(_MODULES)
+
 
 def load_plugins(names: Iterable[str]) -> None:
     """Import what adds parts to the registries: installed entry points by name, or modules by dotted path.
@@ -28,6 +35,7 @@ def load_plugins(names: Iterable[str]) -> None:
             continue
         try:
             import_module(name)
+            _MODULES.append(name)
         except ModuleNotFoundError as error:
             if error.name != name and not name.startswith(f"{error.name}."):
                 raise ManifoldLoraError(
