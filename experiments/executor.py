@@ -119,7 +119,7 @@ class LocalExecutor:
         names = {job.id for job in jobs}
         try:
             while waiting or self._running:
-                yield from self._refuse(waiting, names)
+                yield from self._refuse(waiting)
                 self._start(waiting, names)
                 yield from self._collect(on_progress)
         finally:
@@ -128,7 +128,7 @@ class LocalExecutor:
                 running.process.join()
             self._running.clear()
 
-    def _refuse(self, waiting: list[Job], names: set[str]) -> Iterator[Outcome]:
+    def _refuse(self, waiting: list[Job]) -> Iterator[Outcome]:
         for job in list(waiting):
             need = self._ended.get(job.needs or "")
             if need is not None and need.status != "ok":

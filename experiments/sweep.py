@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,11 @@ def _prepare(settings: AblationSettings, drafts: Sequence[Cell], progress: CellP
     return dict(outcome.value)
 
 
-def _only_driver(output: Path) -> FileLock:
+def _only_driver(output: Path) -> AbstractContextManager[object]:
     output.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output / ".driver.lock", timeout=0)
     try:
-        lock.acquire()
+        return lock.acquire()
     except Timeout:
         raise ManifoldLoraError(
             "output folder",
@@ -81,7 +82,6 @@ def _only_driver(output: Path) -> FileLock:
             "a folder no other driver works in",
             "wait for it or give another --output",
         ) from None
-    return lock
 
 
 def _run(
