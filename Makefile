@@ -5,7 +5,7 @@ TASK ?= taxonomy
 CONFIG ?= experiments/configs/$(if $(DATA),word_problems,$(TASK)).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation test test-slow check lint types arrows wheel clean
+.PHONY: ablation test test-slow test-faults check lint types arrows wheel clean
 
 ablation: .venv/installed
 	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
@@ -15,6 +15,11 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --timeout 3000 $(ARGS)
+
+# Every fault check of tests/faults, the long ones included; the counts become docs/reliability.md.
+test-faults: .venv/installed
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3000 \
+		--fault-report docs/reliability.md $(ARGS)
 
 check: lint types arrows wheel
 

@@ -14,6 +14,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "boost"},
     "direct-poincare": {"method": "manifold_lora", "manifold": "poincare", "transform": "direct"},
     "direct-sphere": {"method": "manifold_lora", "manifold": "sphere", "transform": "direct"},
+    "direct-product": {
+        "method": "manifold_lora",
+        "manifold": {
+            "name": "product",
+            "parts": [
+                {"share": 0.5, "name": "lorentz"},
+                {"share": 0.25, "name": "sphere"},
+                {"share": 0.25, "name": "euclidean"},
+            ],
+        },
+        "transform": "direct",
+    },
     "direct-flat": {
         "method": "manifold_lora",
         "manifold": "lorentz",

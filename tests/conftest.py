@@ -1,0 +1,40 @@
+"""Counts of the fault checks R1 to R25: printed after the run, and written by `--fault-report FILE`."""
+
+import sys
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAD = "| id | check | passed | of | s |\n|---|---|---:|---:|---:|\n"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-report", metavar="FILE", help="write the counts of the fault checks as Markdown")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    rows = sorted(
+        (row for report in reports for name, row in report.user_properties if name == "fault"),
+        key=lambda row: (int(row[0][1:]), row[1]),
+    )
+    if not rows:
+        return
+    terminalreporter.section("fault checks")
+    for check, what, passed, of, seconds in rows:
+        terminalreporter.write_line(f"{check:<4}{passed:>4} of {of:<4} {what} ({seconds:.1f} s)")
+    if path := config.getoption("--fault-report"):
+        Path(path).write_text(_page(rows), encoding="utf-8")
+
+
+def _page(rows: list[list[Any]]) -> str:
+    lines = "".join(f"| {a} | {what} | {ok} | {of} | {s:.1f} |\n" for a, what, ok, of, s in rows)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    return (
+        "# Fault checks as run\n\n"
+        f"Written by `make test-faults` on {date.today()}, Python {sys.version.split()[0]}, {versions}.\n"
+        "What each check does is the docstring of its test in `tests/faults/`.\n\n" + HEAD + lines
+    )

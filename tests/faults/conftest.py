@@ -1,0 +1,38 @@
+"""Fault checks R1 to R25: each counts what it tried, on the eight arms where an arm matters."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+EIGHT_ARMS = (
+    "lora",
+    "tangent",
+    "direct",
+    "boost",
+    "direct-poincare",
+    "direct-sphere",
+    "direct-product",
+    "dora",
+)
+
+Tally = Callable[[str, str, int, int], None]
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """``tally(id, what, passed, of)``: count a check, and fail unless all passed."""
+    start = time.monotonic()
+
+    def count(check: str, what: str, passed: int, of: int) -> None:
+        row = [check, what, passed, of, time.monotonic() - start]
+        request.node.user_properties.append(("fault", row))
+        assert passed == of, f"{check} {what}: {passed} of {of}"
+
+    return count
+
+
+@pytest.fixture(params=EIGHT_ARMS)
+def arm(request: pytest.FixtureRequest) -> str:
+    """Each of the eight arms."""
+    return str(request.param)
