@@ -12,7 +12,7 @@ HEAD = "| id | check | passed | of | s |\n|---|---|---:|---:|---:|\n"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-report", metavar="FILE", help="write the counts of the fault checks as Markdown")
+    parser.addoption("--fault-report", metavar="FILE", help="write the counts of R1 to R25 as Markdown")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
