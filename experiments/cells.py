@@ -118,10 +118,12 @@ def _cell(
 
 
 def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
-    """Hash of the canonical settings and of the content they read; places on disk do not count."""
+    """Hash of the canonical settings and of the content they read; neither places on disk nor how often
+    a checkpoint is written count."""
     data = run.model_dump(mode="json")
     data["task"].pop("data")
     data.pop("plugins")
+    data["train"].pop("checkpoint_every")
     if "base" in inputs:
         data["model"].pop("name")
     text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))

@@ -94,13 +94,17 @@ class TrainSettings(Strict):
     steps: Annotated[int, Field(ge=1)] = 200
     batch_size: Annotated[int, Field(ge=1)] = 32
     seed: int = 0
-    """Seed of initialisation, data order and dropout."""
+    """Seed of initialisation, data order and dropout; generation is greedy and draws nothing."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_length: Annotated[int, Field(ge=8)] = 512
     """Longest tokenised example; longer ones are refused, not cut."""
     geometry_lr_factor: Annotated[float, Field(gt=0)] = 1.0
-    """Learning-rate factor of curvature and norm-scale parameters."""
+    """Learning-rate factor of curvature and norm-scale parameters, which never decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longest gradient; longer ones are scaled down to it."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 0
+    """Write a resumable checkpoint every so many steps, and at the last one; 0 writes none."""
 
 
 class EvaluationSettings(Strict):
