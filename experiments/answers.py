@@ -2,10 +2,19 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 from manifold_lora.experiments.equations import evaluate_equation
 
-__all__ = ["equal_numbers", "evaluate_equation", "extract_letter", "extract_number", "number_value"]
+__all__ = [
+    "equal_numbers",
+    "evaluate_equation",
+    "extract_choice",
+    "extract_letter",
+    "extract_number",
+    "number_value",
+    "strip_marks",
+]
 
 # An answer stands at the end; a bound on the text bounds the time.
 _TAIL = 20_000
@@ -14,9 +23,11 @@ _NUMBER = re.compile(
     r"(?<![\w.^])[-−]?(?:\d[\d,]*(?:\.\d+)?(?:/\d+(?:\.\d+)?|e[+-]?\d{1,3})?|\.\d+)(?![\d^_]|\.\d)",
     re.ASCII | re.IGNORECASE,
 )
+_LATEX_COMMA = re.compile(r"\{,\}|\\,(?=\d{3})")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.,]{1,40})\s*\}\s*\{\s*([\d.,]{1,40})\s*\}")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]{1,200})\}")
 _STATED = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*[:=])\s*:?", re.IGNORECASE)
+_BRACKETED = re.compile(r"\(([A-Z])\)")
 _LETTER = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)?(?![A-Za-z0-9'’])")
 
 
@@ -26,7 +37,7 @@ def extract_number(text: str) -> str | None:
     Looks in the last ``\\boxed{}``, else behind the last "answer is" or "####", else takes the last number.
     """
     tail = _ascii_digits(text[-_TAIL:])
-    tail = _FRACTION.sub(r" \1/\2 ", tail)
+    tail = _FRACTION.sub(r" \1/\2 ", _LATEX_COMMA.sub(",", tail))
     for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
         if place and (found := _finite_numbers(place)):
             return found[which]
@@ -78,3 +89,26 @@ def extract_letter(text: str, letters: str = "ABCDE") -> str | None:
         if found:
             return found[which]
     return None
+
+
+def extract_choice(text: str, choices: Sequence[str]) -> str | None:
+    """The label (``answer2``, ``true``) an answer text names, or the letter where choices are letters."""
+    if all(len(choice) == 1 for choice in choices):
+        return extract_letter(text, "".join(choices))
+    tail = text[-_TAIL:].lower()
+    names = "|".join(re.escape(choice.lower()) for choice in choices)
+    label = re.compile(rf"(?<![a-z0-9])(?:{names})(?![a-z0-9])")
+    given = {choice.lower(): choice for choice in choices}
+    for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
+        if found := label.findall(place):
+            return given[found[which]]
+    return None
+
+
+def strip_marks(text: str, choices: Sequence[str] = ()) -> str:
+    """The end of a text as math-verify is to read it: ASCII digits and minus, letters without brackets.
+
+    Percent signs go: an answer of 50 % is written 50 in these tasks, and math-verify would read one half.
+    """
+    tail = _ascii_digits(text[-_TAIL:])
+    return _BRACKETED.sub(r" \1 ", tail) if choices else tail.replace("\\%", "").replace("%", "")

@@ -1,0 +1,112 @@
+"""math-verify behind a time limit that holds in any thread or process."""
+
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from manifold_lora.manifolds.errors import ManifoldLoraError
+
+# The grammar's time grows faster than the text, and an answer stands at its end.
+_TAIL = 400
+_START_SECONDS = 60.0
+
+
+class MathReader:
+    """Reads numbers and choices out of texts by math-verify, in a child process kept for the next text.
+
+    A text that takes longer than ``limit`` seconds is answered by None: the child is interrupted at half of
+    it, and killed and replaced at 0.9 of it. Safe to call from several threads; a forked process gets a child
+    of its own.
+    """
+
+    def __init__(self, limit: float = 0.1) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._owner = os.getpid()
+        atexit.register(self.close)
+
+    def start(self) -> None:
+        """Have the child ready, so that the next reading does not wait a second for it.
+
+        Raises ManifoldLoraError if it does not start.
+        """
+        with self._lock:
+            self._running()
+
+    def read(self, text: str, choices: Sequence[str] = ()) -> str | None:
+        """The number (as digits) or the choice that math-verify finds at the end of ``text``, or None."""
+        tail = text[-_TAIL:].encode("utf-8", "replace").decode("utf-8")
+        request = json.dumps([tail, list(choices), self._limit / 2]).encode() + b"\n"
+        with self._lock:
+            child = self._running()
+            deadline = time.monotonic() + 0.9 * self._limit
+            try:
+                child.stdin.write(request)  # type: ignore[union-attr]
+                child.stdin.flush()  # type: ignore[union-attr]
+                line = _line(child, deadline)
+            except OSError:
+                line = None
+            if line is None:
+                self._stop()
+                self._spawn()  # by the time the next text comes it may be ready
+                return None
+        reading = json.loads(line)
+        return None if reading is None else str(reading)
+
+    def close(self) -> None:
+        """End the child."""
+        if os.getpid() == self._owner:
+            self._stop()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        child = self._child
+        if child is None or os.getpid() != self._owner:
+            self._owner = os.getpid()
+            child = self._spawn()
+        if not self._ready and _line(child, time.monotonic() + _START_SECONDS) != b"ready\n":
+            self._stop()
+            raise ManifoldLoraError("math-verify", "no answer", "a child process that starts", _HINT)
+        self._ready = True
+        return child
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # -P: a file math_verify.py of the working directory is not ours to run.
+        command = [sys.executable, "-P", "-m", "manifold_lora.experiments.math_worker"]
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        self._child, self._ready = child, False
+        return child
+
+    def _stop(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                with suppress(OSError):  # what was not yet written has no reader
+                    stream.close()  # type: ignore[union-attr]
+
+
+_HINT = "python -m manifold_lora.experiments.math_worker tells why"
+
+
+def _line(child: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+    """The next line of a child's answer, or None at the deadline or at its end."""
+    source, line = child.stdout.fileno(), b""  # type: ignore[union-attr]
+    while not line.endswith(b"\n"):
+        if not select.select([source], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return None
+        part = os.read(source, 65536)
+        if not part:
+            return None
+        line += part
+    return line
