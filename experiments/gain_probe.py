@@ -1,6 +1,8 @@
 """The mean gain of an adapter over the course of its training."""
 
+from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
@@ -39,6 +41,14 @@ class GainProbe:
             return
         for layer, gain in measure_gain(self.model, [self.batch]).items():
             self.measured.setdefault(layer, []).append(gain)
+
+    def state(self) -> dict[str, Any]:
+        """What was measured so far, for a checkpoint."""
+        return {"measured": self.measured}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; what was measured since is forgotten."""
+        self.measured = {layer: list(gains) for layer, gains in state["measured"].items()}
 
     def mean(self) -> dict[str, float]:
         """Layer -> mean gain over the measured steps."""

@@ -12,9 +12,11 @@ from pathlib import Path
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
+from manifold_lora.experiments.config import TrainSettings
 from manifold_lora.experiments.encoding import Encoded, encode_pairs
 from manifold_lora.experiments.tasks.base import Document, Task
-from manifold_lora.experiments.train import OnStep, TrainSettings, fit_encoded
+from manifold_lora.experiments.train import fit_encoded
+from manifold_lora.experiments.trainer import OnStep
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
 # Part of the cache key: raise it when a change here or in models/tiny.py gives other weights.
@@ -85,7 +87,7 @@ def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:
         max_length=spec.max_positions,
     )
     encoded = _encode(tokenizer, documents)
-    fit_encoded(model, tokenizer, encoded, settings, folder, progress)
+    fit_encoded(model, tokenizer, encoded, settings, progress)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

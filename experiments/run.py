@@ -5,7 +5,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.experiments.adapter import peft_config
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+    from manifold_lora.experiments.checkpoints import Checkpoints
     from manifold_lora.experiments.tasks.base import Example, Task
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
@@ -30,6 +30,9 @@ def run_cell(
     cell: dict[str, Any], folder: str, base: str, inputs: dict[str, str], progress: Callable[[int, int], None]
 ) -> None:
     """Train and evaluate one cell and write its result to the ledger of ``folder``.
+
+    A cell that was interrupted goes on from its newest checkpoint that verifies, if it wrote any; they are
+    removed when the result is written.
 
     Args:
         cell: ``{"id", "run", "point", "needs"}`` of a Cell, as plain data.
@@ -42,9 +45,18 @@ def run_cell(
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
     model, tokenizer = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
-    record, items = train_and_evaluate(model, tokenizer, task, run, progress)
+    checkpoints = checkpoints_of(Path(folder), cell["id"])
+    record, items = train_and_evaluate(model, tokenizer, task, run, progress, checkpoints)
     header = {"inputs": inputs, "versions": {name: version(name) for name in PACKAGES}, "notes": task.notes}
     ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": header}, items)
+    checkpoints.clear()
+
+
+def checkpoints_of(folder: Path, cell: str) -> "Checkpoints":
+    """The checkpoints of one cell under an output folder."""
+    from manifold_lora.experiments.checkpoints import Checkpoints
+
+    return Checkpoints(folder / "checkpoints" / cell)
 
 
 def _gains(ledger: Ledger, needs: str | None) -> dict[str, float]:
@@ -81,22 +93,21 @@ def train_and_evaluate(
     task: "Task",
     run: RunSettings,
     progress: Callable[[int, int], None],
+    checkpoints: "Checkpoints | None" = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, then answer validation and every test set; returns the result's record and per-item outputs."""
     from manifold_lora.experiments.gain_probe import GainProbe
-    from manifold_lora.experiments.train import TrainSettings, fit
+    from manifold_lora.experiments.train import fit
     from manifold_lora.models.effective_kappa import effective_kappa
 
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
-    settings = TrainSettings(**run.train.model_dump())
 
     def on_step(step: int, _: float) -> None:
         probe(step)
         progress(step, run.train.steps)
 
     probe(0)
-    with TemporaryDirectory() as unused:  # Trainer wants a folder even where it saves nothing
-        report = fit(model, tokenizer, task.train, settings, unused, on_step)
+    report = fit(model, tokenizer, task.train, run.train, on_step, checkpoints, probe)
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
@@ -107,12 +118,26 @@ def train_and_evaluate(
         **adapter_size(model),
     }
     record = {
-        "train": {"losses": report.losses, "tokens": report.tokens, "left_out": report.left_out},
+        "train": {
+            "losses": report.losses,
+            "tokens": report.tokens,
+            "left_out": report.left_out,
+            "resumed_from": report.resumed_from,
+            "set_aside": list(report.set_aside),
+        },
+        "seeds": seeds(run),
         "evaluation": evaluation,
         "cost": cost,
         "geometry": {"gain": probe.mean(), "kappa": effective_kappa(model)},
     }
     return record, items
+
+
+def seeds(run: RunSettings) -> dict[str, Any]:
+    """What each random choice of a run was drawn by."""
+    seed = run.train.seed
+    names = ("adapter_init", "calibration", "data_order", "dropout")
+    return {"task": run.task.seed, **dict.fromkeys(names, seed), "generation": "greedy, nothing is drawn"}
 
 
 def evaluate_sets(

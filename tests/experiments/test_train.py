@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from manifold_lora.experiments.checkpoints import Checkpoints
+from manifold_lora.experiments.config import TrainSettings
+from manifold_lora.experiments.divergence import DivergedError
 from manifold_lora.experiments.encoding import IGNORED, encode_pairs, pad_left, pad_right
 from manifold_lora.experiments.sampler import LengthPools
 from manifold_lora.experiments.tasks import Task, build_task
-from manifold_lora.experiments.train import DivergedError, TrainReport, TrainSettings, fit
+from manifold_lora.experiments.train import TrainReport, fit
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
@@ -47,9 +50,9 @@ Run = Callable[..., TrainReport]
 
 
 @pytest.fixture
-def run(tokenizer: PreTrainedTokenizerFast, task: Task, tmp_path: Path) -> Run:
+def run(tokenizer: PreTrainedTokenizerFast, task: Task) -> Run:
     def run(model: PreTrainedModel, settings: TrainSettings = SETTINGS, **arguments: object) -> TrainReport:
-        return fit(model, tokenizer, task.train, settings, tmp_path / "out", **arguments)
+        return fit(model, tokenizer, task.train, settings, **arguments)
 
     return run
 
@@ -121,9 +124,9 @@ def poison_loss(model: PreTrainedModel) -> None:
     ("poison", "named"),
     [
         (poison_weight, "mlp.up_proj.weight not finite"),
-        (poison_activation, "not finite"),
+        (poison_activation, "output of model.layers.0.mlp not finite"),
         (poison_gradient, "gradient of model.layers.0.mlp.up_proj.weight not finite"),
-        (poison_loss, "not finite"),
+        (poison_loss, "output of lm_head not finite"),
     ],
 )
 def test_what_is_not_finite_stops_at_once_and_is_named(
@@ -147,23 +150,86 @@ def test_a_run_that_blows_up_is_stopped(run: Run, model: PreTrainedModel) -> Non
         run(model, TrainSettings(learning_rate=1e30, steps=12, batch_size=8, warmup_ratio=0.0))
 
 
+class Stop(Exception):
+    """An interruption."""
+
+
+def interrupt(at: int) -> Callable[[int, float], None]:
+    def on_step(step: int, loss: float) -> None:
+        if step == at:
+            raise Stop
+
+    return on_step
+
+
+class Seen:
+    """Something carried along: the steps it was told of."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.steps: list[int] = []
+        self.stop_at = stop_at
+
+    def __call__(self, step: int, loss: float) -> None:
+        self.steps.append(step)
+        if step == self.stop_at:
+            raise Stop
+
+    def state(self) -> dict[str, object]:
+        return {"steps": self.steps}
+
+    def restore(self, state: dict[str, list[int]]) -> None:
+        self.steps = list(state["steps"])
+
+
+@pytest.mark.parametrize("stopped_at", [9, 14, 17, 20], ids=lambda step: f"step {step}")
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    stopped_at: int, run: Run, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Dropout and an epoch of eight batches: random states and data order have to be where they were."""
+
+    def fresh() -> PreTrainedModel:
+        model = small(tokenizer)
+        model.model.layers[0].mlp.register_forward_hook(
+            lambda module, inputs, output: torch.nn.functional.dropout(output, 0.3, module.training)
+        )
+        return model
+
+    whole, killed, resumed = fresh(), fresh(), fresh()
+    settings = TrainSettings(learning_rate=1e-2, steps=20, batch_size=8, checkpoint_every=8)
+    expected = run(whole, settings)
+    seen = Seen(stopped_at)
+    with pytest.raises(Stop):
+        run(killed, settings, on_step=seen, checkpoints=Checkpoints(tmp_path), carried=seen)
+    torch.rand(5)  # another process has another random state
+    seen = Seen()
+    report = run(resumed, settings, on_step=seen, checkpoints=Checkpoints(tmp_path), carried=seen)
+    assert report.resumed_from == (8 if stopped_at < 17 else 16)
+    assert seen.steps == list(range(1, 21))
+    assert (report.losses, report.tokens) == (expected.losses, expected.tokens)
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["checkpoint-000016", "checkpoint-000020"]
+
+
+def test_a_run_that_was_finished_is_not_trained_again(
     run: Run, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    whole, killed, resumed = (small(tokenizer) for _ in range(3))
-    # Eight batches an epoch: the checkpoint lies in the second one.
-    settings = TrainSettings(learning_rate=1e-2, steps=20, batch_size=8, checkpoint_every=10)
-    losses = run(whole, settings).losses
+    settings = TrainSettings(learning_rate=1e-2, steps=5, batch_size=8, checkpoint_every=4)
+    first, again = small(tokenizer), small(tokenizer)
+    report = run(first, settings, checkpoints=Checkpoints(tmp_path))
+    second = run(again, settings, checkpoints=Checkpoints(tmp_path), on_step=interrupt(6))
+    assert (second.resumed_from, second.losses) == (5, report.losses)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
 
-    def kill(step: int, loss: float) -> None:
-        if step == 14:
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(killed, settings, on_step=kill)
-    report = run(resumed, settings, resume_from=tmp_path / "out" / "checkpoint-10")
-    assert report.losses == losses[10:]
-    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+def test_a_checkpoint_of_another_model_is_refused(
+    run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    settings = TrainSettings(learning_rate=1e-2, steps=5, batch_size=8, checkpoint_every=2)
+    with pytest.raises(Stop):
+        run(model, settings, on_step=interrupt(3), checkpoints=Checkpoints(tmp_path))
+    other = tiny_model(len(tokenizer), hidden_size=32, layers=1, heads=2, intermediate_size=16)
+    with pytest.raises(ManifoldLoraError, match="the trainable parameters of this model"):
+        run(other, settings, checkpoints=Checkpoints(tmp_path))
 
 
 def test_geometry_has_its_own_rate_and_no_decay(run: Run, model: PreTrainedModel) -> None:
@@ -192,13 +258,13 @@ def test_geometry_has_its_own_rate_and_no_decay(run: Run, model: PreTrainedModel
 
 
 def test_too_long_is_left_out_and_counted(
-    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, task: Task, tmp_path: Path
+    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, task: Task
 ) -> None:
-    long = replace(task.train[0], prompt=f"lca {task.train[0].prompt}")
-    settings = TrainSettings(learning_rate=1e-3, steps=1, batch_size=8, max_length=7)
-    assert fit(model, tokenizer, [*task.train, long], settings, tmp_path).left_out == 1
-    with pytest.raises(ManifoldLoraError, match="at most 7 tokens"):
-        fit(model, tokenizer, [long], settings, tmp_path)
+    long = replace(task.train[0], prompt=f"lca lca {task.train[0].prompt}")
+    settings = TrainSettings(learning_rate=1e-3, steps=1, batch_size=8, max_length=8)
+    assert fit(model, tokenizer, [*task.train, long], settings).left_out == 1
+    with pytest.raises(ManifoldLoraError, match="at most 8 tokens"):
+        fit(model, tokenizer, [long], settings)
 
 
 def test_nothing_to_train_is_refused(run: Run, model: PreTrainedModel) -> None:
