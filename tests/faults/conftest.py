@@ -1,9 +1,13 @@
 """Fault checks R1 to R25: each counts what it tried, on the eight arms where an arm matters."""
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not make fault_runs.py importable
 
 EIGHT_ARMS = (
     "lora",
