@@ -1,9 +1,10 @@
 """What an adapter is made of, as plain data: importing this module does not import torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from manifold_lora.adapters.curvature_scope import TOKEN_NORMS, Scope, check_scope, join_scope, split_scope
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
@@ -35,17 +36,26 @@ class AdapterSpec:
         manifold: the geometry (``parse`` and ``with_`` also read names and mappings).
         transform: a name in ``TRANSFORMS``.
         norm_scaling: a name in ``NORM_SCALINGS``.
+        curvature_scope: over what kappa is one number: ``"layer"``; ``"model"``, which ``parse`` reads from
+            ``curvature: {mode: learned, shared: true}``; or ``"token"``, from ``curvature: {mode: token}``.
+        token_norms: ``"own"``, or ``"shuffled"`` for the control that gives a token another one's norm.
 
     Raises:
         UnknownNameError: a name that no registry knows.
+        CurvatureError: a scope that this curvature cannot have.
         ManifoldLoraError: a transform that this geometry does not have.
     """
 
     manifold: ManifoldSpec
     transform: str = "direct"
     norm_scaling: str = "learned"
+    curvature_scope: Scope = "layer"
+    token_norms: str = "own"
 
     def __post_init__(self) -> None:
+        check_scope(self.manifold, self.curvature_scope)
+        if self.token_norms not in TOKEN_NORMS:
+            raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
         TRANSFORMS.check(self.transform)
         NORM_SCALINGS.check(self.norm_scaling)
         if not _has(self.manifold, self.transform):
@@ -55,7 +65,7 @@ class AdapterSpec:
 
     @classmethod
     def parse(cls, value: "AdapterSpec | str | Mapping[str, Any]") -> "AdapterSpec":
-        """Read a preset's name or a mapping of the fields; ``curvature`` beside them goes to the manifold."""
+        """Read a preset's name or a mapping of the parts; ``curvature`` beside them goes to the manifold."""
         if isinstance(value, AdapterSpec):
             return value
         if isinstance(value, str):
@@ -64,27 +74,30 @@ class AdapterSpec:
             return PRESETS[value]
         if not isinstance(value, Mapping):
             raise ManifoldLoraError("adapter", value, "a preset's name or a mapping")
-        keys = [field.name for field in fields(cls)]
         for key in value:
-            if key not in (*keys, "curvature"):
-                raise UnknownNameError("key of an adapter", key, (*keys, "curvature"))
-        given = {key: value[key] for key in keys if key in value}
+            if key not in _KEYS:
+                raise UnknownNameError("key of an adapter", key, _KEYS)
         manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
-        given["manifold"] = ManifoldSpec.parse(manifold)
-        return cls(**given)
+        spec, scope = parse_scoped(manifold)
+        given = {key: value[key] for key in ("transform", "norm_scaling", "token_norms") if key in value}
+        return cls(spec, curvature_scope=scope, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``parse`` reads back to an equal spec."""
+        manifold = self.manifold.to_dict()
+        if self.curvature_scope != "layer":
+            manifold["curvature"] = join_scope(manifold.get("curvature"), self.curvature_scope)
         return {
-            "manifold": self.manifold.to_dict(),
+            "manifold": manifold,
             "transform": self.transform,
             "norm_scaling": self.norm_scaling,
+            "token_norms": self.token_norms,
         }
 
     def with_(self, **changes: Any) -> "AdapterSpec":
         """The same spec with some fields changed, validated anew."""
-        if "manifold" in changes:
-            changes["manifold"] = ManifoldSpec.parse(changes["manifold"])
+        if isinstance(changes.get("manifold"), str | Mapping):
+            changes["manifold"], changes["curvature_scope"] = parse_scoped(changes["manifold"])
         return replace(self, **changes)
 
     @property
@@ -97,6 +110,19 @@ class AdapterSpec:
         linear = TRANSFORMS.facts(self.transform).get("linear", "never")
         flat = linear == "always" or (linear == "flat" and _is_flat(self.manifold))
         return flat and bool(NORM_SCALINGS.facts(self.norm_scaling).get("linear", False))
+
+
+def parse_scoped(manifold: Any) -> tuple[ManifoldSpec, Scope]:
+    """A geometry and the scope of its curvature, from a name, a mapping or a ManifoldSpec.
+
+    Raises ManifoldLoraError as ManifoldSpec.parse does.
+    """
+    if not isinstance(manifold, Mapping):
+        return ManifoldSpec.parse(manifold), "layer"
+    curvature, scope = split_scope(manifold.get("curvature"))
+    stated = {} if curvature is None else {"curvature": curvature}
+    rest = {key: value for key, value in manifold.items() if key != "curvature"}
+    return ManifoldSpec.parse(rest | stated), scope
 
 
 def _is_flat(manifold: ManifoldSpec) -> bool:
@@ -118,6 +144,8 @@ def _with_curvature(manifold: Any, curvature: Any) -> Any:
         )
     return {**named, "curvature": curvature}
 
+
+_KEYS = ("manifold", "curvature", "transform", "norm_scaling", "token_norms")
 
 LORA = AdapterSpec(ManifoldSpec.parse("euclidean"), "direct", "identity")
 TANGENT = AdapterSpec(ManifoldSpec.parse("lorentz"), "tangent", "learned")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
+from manifold_lora.adapters.norm_scaling import ScaleLaw
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 
@@ -27,10 +27,9 @@ def measured_gain(delta: Tensor, x: Tensor, A: Tensor, B: Tensor, limit: Callabl
     return torch.where(plain == 0, limit(), measured) if bool((plain == 0).any()) else measured
 
 
-def small_gain(manifold: Manifold, scaling: NormScaling, x: Tensor) -> Tensor:
+def small_gain(manifold: Manifold, law: ScaleLaw, x: Tensor) -> Tensor:
     """The limit of c under ``direct`` as B A x goes to 0: what the geometry makes of a small step along x."""
-    v, law = scaling.scale(x)
-    image = manifold.coords(manifold.expmap0(v))
+    image = manifold.coords(manifold.expmap0(law.scale(x)))
     step = functions.unit(image) * _SMALL
     stretch = functions.norm(manifold.logmap0(manifold.lift(step))) / _SMALL
     limit = functions.ratio(functions.norm(image) * stretch * law.beta, functions.norm(x))

@@ -10,9 +10,7 @@ from torch.nn import functional
 
 from manifold_lora.adapters.config import HYPLORA, AdapterSpec, check_rank
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
-from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.manifolds.base import Manifold
-from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import ManifoldSpec
 
@@ -29,6 +27,7 @@ class ManifoldLoRA(nn.Module):
         alpha: LoRA's alpha, by default equal to the rank.
         manifold: a name, mapping or ManifoldSpec, or a ``Manifold`` to share one curvature among layers.
         transform, norm_scaling: names in ``TRANSFORMS`` and ``NORM_SCALINGS``.
+        token_norms: ``"own"`` or ``"shuffled"``.
         bias: does the base layer have one?
         base: the layer to adapt instead of a new one.
 
@@ -47,6 +46,7 @@ class ManifoldLoRA(nn.Module):
         manifold: Manifold | ManifoldSpec | str | dict[str, Any] = HYPLORA.manifold,
         transform: str = HYPLORA.transform,
         norm_scaling: str = HYPLORA.norm_scaling,
+        token_norms: str = HYPLORA.token_norms,
         bias: bool = True,
         base: nn.Linear | None = None,
     ) -> None:
@@ -61,9 +61,11 @@ class ManifoldLoRA(nn.Module):
         self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=weight.dtype, device=weight.device))
         self.lora_B = nn.Parameter(torch.zeros(out_features, rank, dtype=weight.dtype, device=weight.device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-        transform_part = TRANSFORMS[transform](in_features, out_features, rank)
-        geometry = _geometry(manifold, transform, norm_scaling)
-        self.update = ManifoldUpdate(geometry, transform_part, NORM_SCALINGS[norm_scaling](in_features))
+        shared = manifold if isinstance(manifold, Manifold) else None
+        parts = {"transform": transform, "norm_scaling": norm_scaling, "token_norms": token_norms}
+        # A geometry that is given stands for itself: the spec then only says what is around it.
+        spec = {"manifold": HYPLORA.manifold if shared is not None else manifold, **parts}
+        self.update = ManifoldUpdate.from_spec(spec, in_features, out_features, rank, manifold=shared)
         self.update.to(weight.device)
 
     @classmethod
@@ -71,16 +73,7 @@ class ManifoldLoRA(nn.Module):
         cls, spec: AdapterSpec | str, in_features: int, out_features: int, rank: int, **others: Any
     ) -> "ManifoldLoRA":
         """The layer of a preset or spec, e.g. ``ManifoldLoRA.from_spec(HYPLORA, 768, 768, 8)``."""
-        spec = AdapterSpec.parse(spec)
-        return cls(
-            in_features,
-            out_features,
-            rank,
-            manifold=spec.manifold,
-            transform=spec.transform,
-            norm_scaling=spec.norm_scaling,
-            **others,
-        )
+        return cls(in_features, out_features, rank, **AdapterSpec.parse(spec).to_dict(), **others)
 
     def forward(self, x: Float[Tensor, "*tokens n"]) -> Float[Tensor, "*tokens m"]:
         """The adapted layer's output, in the dtype of the base layer's."""
@@ -96,12 +89,6 @@ class ManifoldLoRA(nn.Module):
     def extra_repr(self) -> str:
         """Rank and scaling, for ``print(model)``."""
         return f"rank={self.lora_A.shape[0]}, scaling={self.scaling:g}"
-
-
-def _geometry(manifold: Any, transform: str, norm_scaling: str) -> Manifold:
-    if isinstance(manifold, Manifold):
-        return manifold
-    return build_manifold(AdapterSpec(ManifoldSpec.parse(manifold), transform, norm_scaling).manifold)
 
 
 def _scaling(alpha: float | int | None, rank: int) -> float:

@@ -9,12 +9,14 @@ from torch.nn import functional
 
 from manifold_lora.adapters import fused, gains, hyperbolic_boost, rank_space
 from manifold_lora.adapters.config import AdapterSpec, check_rank
-from manifold_lora.adapters.norm_scaling import NormScaling
+from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.profile import HYPERBOLIC, profile_of
 from manifold_lora.adapters.recorder import Recorder
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.adapters.token_scale import TokenScale, token_scale
 from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_flat
+from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold, Radial
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -33,23 +35,32 @@ class ManifoldUpdate(nn.Module):
 
     There are four ways to compute it, equal up to rounding; ``path`` is the cheapest that the parts allow:
     ``linear`` (B A x and a factor), ``fused`` (own backward), ``rank_space`` (any radial geometry) and
-    ``general`` (the formula above, through the geometry's primitives, which defines the others).
+    ``general`` (the formula above, through the geometry's primitives, which defines the others). Tokens that
+    differ in curvature take ``rank_space`` where one curvature takes ``fused``.
 
     Args:
         manifold: the geometry; give one to several updates to share its curvature.
         transform: the map around A and B.
         norm_scaling: the lengths on the way in and out.
+        token_scale: a curvature of its own for each token, or other tokens' norms; None for neither.
 
     Raises:
         ManifoldLoraError: a transform that the geometry does not have.
     """
 
-    def __init__(self, manifold: Manifold, transform: Transform, norm_scaling: NormScaling) -> None:
+    def __init__(
+        self,
+        manifold: Manifold,
+        transform: Transform,
+        norm_scaling: NormScaling,
+        token_scale: TokenScale | None = None,
+    ) -> None:
         super().__init__()
         if transform.time and not has_time(manifold):
             hint = f"{type(manifold).__name__} has no single time coordinate"
             raise ManifoldLoraError("transform", type(transform).__name__, "one without time", hint)
         self.manifold, self.transform, self.norm_scaling = manifold, transform, norm_scaling
+        self.token_scale = token_scale
         self._profile = profile_of(manifold)
         self.path: Path = self.paths()[0]
 
@@ -71,7 +82,9 @@ class ManifoldUpdate(nn.Module):
         spec = AdapterSpec.parse(spec)
         transform = TRANSFORMS[spec.transform](in_features, out_features, check_rank(rank))
         norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features)
-        return cls(build_manifold(spec.manifold) if manifold is None else manifold, transform, norm_scaling)
+        scale = token_scale(in_features, spec.curvature_scope == "token", spec.token_norms)
+        geometry = build_manifold(spec.manifold) if manifold is None else manifold
+        return cls(geometry, transform, norm_scaling, scale)
 
     @property
     def is_linear(self) -> bool:
@@ -84,10 +97,11 @@ class ManifoldUpdate(nn.Module):
 
     def paths(self) -> tuple[Path, ...]:
         """The ways that these parts can be computed, the cheapest first."""
+        profiled = self._profile is not None and self.token_scale is None
         able = {
             "linear": self._cancels(),
-            "fused": (type(self.transform) is Direct and self._profile is not None)
-            or (type(self.transform) is Boost and self._profile is HYPERBOLIC),
+            "fused": (type(self.transform) is Direct and profiled)
+            or (type(self.transform) is Boost and profiled and self._profile is HYPERBOLIC),
             "rank_space": isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost),
             "general": True,
         }
@@ -135,7 +149,7 @@ class ManifoldUpdate(nn.Module):
                     wide_x,
                     wide_A,
                     wide_B,
-                    lambda: gains.small_gain(self.manifold, self.norm_scaling, wide_x),
+                    lambda: gains.small_gain(self.manifold, self.law(wide_x), wide_x),
                 )
         return gain.to(geometry_dtype(x))
 
@@ -144,9 +158,14 @@ class ManifoldUpdate(nn.Module):
         """The share of tokens that were brought back to the edge of a bounded chart, before or after B."""
         recorder, wide = Recorder(self.manifold), geometry_dtype(x)
         with autocast_off(x):
-            v, _ = self.norm_scaling.scale(x.to(wide))
+            v = self.law(x.to(wide)).scale(x.to(wide))
             self.transform(recorder, recorder.expmap0(v), A.to(wide), B.to(wide))
         return recorder.share()
+
+    def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
+        """The lengths in effect for the tokens x: the norm scaling's, times lambda token by token."""
+        law = self.norm_scaling.law(dtype)
+        return law if self.token_scale is None else law.times(self.token_scale(functions.norm(x).to(dtype)))
 
     def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """gain * B A x: logmap0 and expmap0 have cancelled."""
@@ -165,11 +184,11 @@ class ManifoldUpdate(nn.Module):
         return 1.0 + 0.0 * torch.cat([p.flatten() for p in learned]).sum() if learned else 1.0
 
     def _curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        law = self.norm_scaling.law(torch.float64)
         if self.path == "general" or not isinstance(self.manifold, Radial):
-            v, law = self.norm_scaling.scale(x)
-            point = self.transform(self.manifold, self.manifold.expmap0(v), A, B)
+            law = self.law(x, x.dtype)
+            point = self.transform(self.manifold, self.manifold.expmap0(law.scale(x)), A, B)
             return self.norm_scaling.unscale(self.manifold.logmap0(point), law)
+        law = self.law(x)
         if isinstance(self.transform, Boost):
             if self.path == "fused":
                 return hyperbolic_boost.update(self.manifold, law, self.transform, x, A, B)

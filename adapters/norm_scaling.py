@@ -19,7 +19,7 @@ is the one of curvature kappa/s^2 without scaling. Source: arXiv 2410.04010, sec
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -32,11 +32,23 @@ from manifold_lora.manifolds import functions
 
 @dataclass(frozen=True)
 class ScaleLaw:
-    """The numbers of a norm scaling: v = alpha x, or alpha x / abs(x) if ``unit``; gain = alpha beta."""
+    """The numbers of a norm scaling: v = alpha x, or alpha x / abs(x) if ``unit``; gain = alpha beta.
+
+    A tensor alpha has the shape (1,), or (*tokens, 1) where it differs from token to token.
+    """
 
     alpha: Tensor | float = 1.0
     gain: Tensor | float = 1.0
     unit: bool = False
+
+    def times(self, factor: Float[Tensor, "*tokens 1"]) -> "ScaleLaw":
+        """The law that enters ``factor`` times longer and leaves as much shorter."""
+        return replace(self, alpha=self.alpha * factor)
+
+    def scale(self, x: Float[Tensor, "*tokens n"]) -> Float[Tensor, "*tokens n"]:
+        """v = alpha x (or alpha x / abs(x), 0 at x = 0), in the dtype of x."""
+        direction = functions.unit(x) if self.unit else x
+        return (direction * self.alpha).to(x.dtype)
 
     @property
     def beta(self) -> Tensor | float:
@@ -65,9 +77,7 @@ class NormScaling(nn.Module, ABC):
     def scale(self, x: Float[Tensor, "*tokens n"]) -> tuple[Float[Tensor, "*tokens n"], ScaleLaw]:
         """v = alpha x (or alpha x / abs(x), 0 at x = 0), and what ``unscale`` needs to know."""
         law = self.law(x.dtype)
-        if law.unit:
-            return functions.unit(x) * law.alpha, law
-        return x * law.alpha, law
+        return law.scale(x), law
 
     def unscale(self, delta: Float[Tensor, "*tokens m"], law: ScaleLaw) -> Float[Tensor, "*tokens m"]:
         """Beta delta."""
