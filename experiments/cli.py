@@ -19,6 +19,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "manifold_lora.experiments.verbs.evaluate",
         "answer a task's test sets with a saved adapter",
     ),
+    "data": (
+        "manifold_lora.experiments.verbs.data",
+        "rebuild Math-10K, look for test questions in training files",
+    ),
     "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
     "check": ("manifold_lora.experiments.check", "the property contract on your own geometry (module:Class)"),
     "bench": ("manifold_lora.experiments.verbs.bench", "accuracy of the geometry, cost of the layer"),

@@ -2,83 +2,21 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
-from manifold_lora.experiments.answers import number_value
 from manifold_lora.manifolds.errors import ManifoldLoraError
-
-# Above this a float no longer holds every whole number, and no word problem has such an answer.
-_LARGEST_ANSWER = 1e15
 
 
 class DataError(ManifoldLoraError):
     """A data file that cannot be used; the message starts with ``path:line:``."""
 
 
-def _printable(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty")
-    for mark in text:
-        if (ord(mark) < 32 and mark not in "\t\n\r") or 0xD800 <= ord(mark) <= 0xDFFF:
-            raise ValueError(f"holds the control character {mark!r}")
-    return text
-
-
-def _numeric(text: str) -> str:
-    value = number_value(text)
-    if value is None or not math.isfinite(value) or abs(value) > _LARGEST_ANSWER:
-        raise ValueError("is not a finite number up to 1e15")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_printable)]
-Number = Annotated[str, AfterValidator(_printable), AfterValidator(_numeric)]
-Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
-
-
-class Row(BaseModel):
-    """A row of the schema in data/README.md: no unknown field, no field of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    instruction: Text
-
-
-class ProblemRow(Row):
-    """A row of ``tests/*.json`` whose answer is a number."""
-
-    id: Text
-    answer: Number
-
-
-class ChoiceRow(Row):
-    """A row of ``tests/AQuA.json``: the answer is one of the letters that the instruction offers."""
-
-    id: Text
-    answer: Letter
-
-    @model_validator(mode="after")
-    def _offered(self) -> Self:
-        if f"({self.answer})" not in self.instruction:
-            raise ValueError(f"the answer ({self.answer}) is not among the choices")
-        return self
-
-
-class EquationRow(Row):
-    """A row of ``train/mawps*_equations.jsonl``."""
-
-    source: Text
-    output: Text
-    answer: Number
-    equation: Text
-
-
-AnyRow = TypeVar("AnyRow", bound=Row)
+AnyRow = TypeVar("AnyRow", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -221,7 +159,7 @@ def _short(value: object) -> object:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _check_new(path: Path, line: int, row: Row, seen: dict[str, int]) -> None:
+def _check_new(path: Path, line: int, row: BaseModel, seen: dict[str, int]) -> None:
     identity = getattr(row, "id", None)
     if identity is None:
         return

@@ -1,6 +1,5 @@
 """Real word problems: the model writes the equation over N0, N1, ..., the value is judged."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,8 +7,10 @@ from pathlib import Path
 from random import Random
 
 from manifold_lora.experiments.answers import equal_numbers, extract_number
-from manifold_lora.experiments.data import DataError, DataFile, EquationRow, ProblemRow, Row, read_rows
+from manifold_lora.experiments.data import DataError, DataFile, read_rows
 from manifold_lora.experiments.equations import count_operations, evaluate_equation, parse_equation
+from manifold_lora.experiments.leaks import normalise
+from manifold_lora.experiments.rows import EquationRow, ProblemRow, Row
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
 from manifold_lora.experiments.tasks.problems import Words, generated_problems
 from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
@@ -20,11 +21,6 @@ _TESTS = {"mawps": "tests/mawps.json", "addsub": "tests/AddSub.json", "svamp": "
 # Gold answers in these files are rounded to whole cents or less; an equation further off is a wrong label.
 _CUE = " =>"
 _LABEL_TOLERANCE = 0.011
-
-
-def normalise(question: str) -> str:
-    """Letters and digits alone, lower-case: two questions equal in this are the same question."""
-    return re.sub(r"[^a-z0-9]", "", question.lower())
 
 
 @dataclass(frozen=True)

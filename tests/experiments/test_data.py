@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from manifold_lora.experiments.data import ChoiceRow, DataError, EquationRow, ProblemRow, Row, read_rows
+from manifold_lora.experiments.data import DataError, read_rows
+from manifold_lora.experiments.rows import ChoiceRow, EquationRow, ProblemRow, Row
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

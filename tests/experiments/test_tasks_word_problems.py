@@ -9,10 +9,10 @@ import pytest
 
 from manifold_lora.experiments.data import DataError
 from manifold_lora.experiments.equations import parse_equation, quantities
+from manifold_lora.experiments.leaks import normalise
 from manifold_lora.experiments.tasks import Task, build_task
 from manifold_lora.experiments.tasks.problems import Words, generated_problems
 from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
-from manifold_lora.experiments.tasks.word_problems import normalise
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not here")
