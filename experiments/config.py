@@ -128,6 +128,34 @@ class RunSettings(Strict):
     """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
 
+class ExecutionSettings(Strict):
+    """Where cells run, and what each may use."""
+
+    executor: Annotated[Literal["local", "ray", "slurm"], arg(aliases=("--executor",))] = "local"
+    """local: child processes of this machine; ray, slurm: a cluster (extras), by a shared output folder."""
+    memory_mb: Annotated[int, Field(ge=1)] | None = None
+    """Resident memory above which a cell is ended and counted as oom."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """How often a cell whose process or machine died is started again; one that raised an error is not."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of each cell; empty: an equal share of the cores (one on a cluster)."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of each cell; a fraction shares one (local: 0 or whole numbers)."""
+    stale: Annotated[float, Field(ge=1)] = 120.0
+    """Seconds of silence after which another machine's driver counts as dead and its cells are taken over."""
+    address: str | None = None
+    """Ray cluster to join: auto or host:port; empty: a local one on 127.0.0.1."""
+    slurm: YamlValue = {}
+    """sbatch parameters by submitit's names without slurm_, e.g. {partition: gpu, account: me}."""
+
+    @field_validator("slurm")
+    @classmethod
+    def _mapping(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("a mapping")
+        return value
+
+
 class AblationSettings(RunSettings):
     """Arms x learning rates x seeds on one task: a run with a grid over its fields."""
 
@@ -144,7 +172,8 @@ class AblationSettings(RunSettings):
     jobs: Annotated[int, Field(ge=1)] = 2
     """Cells at a time, one process and one thread each."""
     timeout: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds after which a cell is ended and counted as failed."""
+    """Seconds after which a cell is ended and counted as timeout."""
+    execution: ExecutionSettings = ExecutionSettings()
 
     @field_validator("grid", "arms")
     @classmethod

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
+from manifold_lora.experiments.atomic import sync_tree
 from manifold_lora.experiments.config import TrainSettings
 from manifold_lora.experiments.encoding import Encoded, encode_pairs
 from manifold_lora.experiments.tasks.base import Document, Task
@@ -51,13 +52,26 @@ def ensure_base(task: Task, cache_dir: str | Path, progress: OnStep | None = Non
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
+            for left in cache.glob(f".{folder.name}-*"):  # by one that was killed: the lock is ours now
+                shutil.rmtree(left, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
             try:
                 _pretrain(task, partial, progress)
-                os.replace(partial, folder)
+                sync_tree(partial)
+                _put(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _put(partial: Path, folder: Path) -> None:
+    try:
+        os.replace(partial, folder)
+    except (
+        OSError
+    ):  # on a file system whose locks do not reach other machines, one of them may have been first
+        if not folder.is_dir():
+            raise
 
 
 def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:

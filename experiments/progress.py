@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from manifold_lora.experiments.executor import Outcome
+from manifold_lora.experiments.executors.base import Outcome
 
 
 class CellProgress:
@@ -44,11 +44,18 @@ class CellProgress:
             self._bar.remove_task(line)
         self._bar.stop()
 
-    def begin(self, names: dict[str, str], done: int = 0, total: int | None = None) -> None:
-        """Announce jobs by id and name; ``total`` opens the bar of cells, ``done`` of them finished."""
+    def name(self, names: dict[str, str]) -> None:
+        """Announce jobs by id and name."""
         self._names |= names
-        if total is not None:
-            self._cells = self._bar.add_task("[bold]cells", total=total, completed=done)
+
+    def begin(self, names: dict[str, str], done: int, total: int) -> None:
+        """Announce the cells to do and open the bar of all, ``done`` of them finished before."""
+        self.name(names)
+        self._cells = self._bar.add_task("[bold]cells", total=total, completed=done)
+
+    def wait(self, jobs: int) -> None:
+        """Say that what is left is under way elsewhere."""
+        self.console.print(f"the last {jobs} cells are under way in other drivers; waiting for them")
 
     def step(self, job: str, step: int, steps: int) -> None:
         """Move the line of a job; the first call opens it."""

@@ -1,123 +1,166 @@
-"""The driver of an ablation: check everything, prepare the base, run the cells that are not done, report."""
+"""A sweep: the jobs of a folder that have no result yet are run, beside other drivers of the same folder."""
 
-import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-from rich.console import Console
-
-from manifold_lora.experiments.atomic import write_text
-from manifold_lora.experiments.cells import Cell, expand
-from manifold_lora.experiments.config import AblationSettings
-from manifold_lora.experiments.executor import Job, LocalExecutor, Outcome
+from manifold_lora.experiments.atomic import sweep_temporaries
+from manifold_lora.experiments.claims import Claims
+from manifold_lora.experiments.executors.base import Executor, Job, Outcome
 from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.manifest import Manifest
-from manifold_lora.experiments.prepare import prepare, task_of
-from manifold_lora.experiments.progress import CellProgress
-from manifold_lora.experiments.report import write_report
-from manifold_lora.experiments.run import run_cell
-from manifold_lora.experiments.settings import dump_yaml
-from manifold_lora.manifolds.errors import ManifoldLoraError
-
-PREPARE = "base"
+from manifold_lora.experiments.presence import Presence
 
 
-def ablate(settings: AblationSettings, console: Console) -> int:
-    """Run an ablation to its table; returns the exit code: 0, or 1 if a cell has no result.
+class Watch(Protocol):
+    """Whoever is told how a sweep goes."""
 
-    Everything that can be refused is refused before anything is written: settings, arms, geometries, data
-    files, the model, target modules. Cells whose verified result stands in the output folder are not run.
+    def begin(self, names: dict[str, str], done: int, total: int) -> None:
+        """The jobs to do by id and name; how many were done before, of how many."""
 
-    Raises ManifoldLoraError for bad input.
+    def step(self, job: str, step: int, steps: int) -> None:
+        """A job under way here has come to a step."""
+
+    def wait(self, jobs: int) -> None:
+        """Nothing is left to do here but to wait for that many jobs of other drivers."""
+
+    def end(self, outcome: Outcome) -> None:
+        """A job has ended, here or in another driver."""
+
+
+class Sweep:
+    """Jobs that each leave a result in the ledger of a folder.
+
+    A job's work writes its own result, with status ``ok``; for one that ends otherwise the sweep writes a
+    record with status, reason, traceback and the job's settings. Jobs with a verified ``ok`` result are not
+    run. Several drivers may run the same sweep: each job is claimed before it starts, and a driver that finds
+    all that is left claimed waits for the others' results.
+
+    Args:
+        folder: where results and claims lie.
+        jobs: the whole sweep, each job after the one it needs.
+        executor: what runs them.
+        driver: this driver's presence in the folder, entered.
+        watch: told of every step and end.
     """
-    drafts = expand(settings, {})
-    task = task_of(settings.task, settings.model.name)
-    console.print(
-        f"{task.name}: {len(task.train)} training, {len(task.validation)} validation, "
-        + ", ".join(f"{len(items)} {name}" for name, items in task.tests.items())
-        + " items"
-        + "".join(f"; {name}: {count}" for name, count in task.notes.items())
-    )
-    with CellProgress(console) as progress:
-        ready = _prepare(settings, drafts, progress)
-        inputs = {**task.data_hashes, "base": ready["fingerprint"]}
-        cells = expand(settings, inputs)
-        with _only_driver(settings.output):
-            manifest = Manifest(task.name, settings.baseline, tuple(cell.id for cell in cells))
-            write_text(settings.output / "ablation.yaml", dump_yaml(settings))
-            manifest.write(settings.output)
-            _run(cells, settings, ready["base"], inputs, progress)
-    return write_report(settings.output, console)
+
+    def __init__(
+        self, folder: Path, jobs: Sequence[Job], executor: Executor, driver: Presence, watch: Watch
+    ) -> None:
+        self.ledger, self.claims = Ledger(folder), Claims(folder, driver)
+        self.jobs, self.executor, self.driver, self.watch = jobs, executor, driver, watch
+        self._open = {job.id: job for job in jobs}
+        self._known = frozenset(self._open)
+        self._under_way: dict[str, Job] = {}
+        self._status: dict[str, str] = {}
+        self._old: dict[str, str] = {}
+        self._looked: dict[str, tuple[object, Outcome | None]] = {}
+
+    def run(self) -> dict[str, str]:
+        """Run what is not done until every job has ended somewhere; returns their statuses by id."""
+        folder = self.ledger.folder
+        sweep_temporaries(folder, self.ledger.results, self.driver.folder, *folder.glob(".claims/*"))
+        self._look_back()
+        names = {job.id: job.name or job.id for job in self._open.values()}
+        self.watch.begin(names, len(self._status), len(self.jobs))
+        with closing(self.executor.run(self._offers(), self.watch.step)) as outcomes:
+            for outcome in outcomes:
+                self._end(outcome)
+        return dict(self._status)
+
+    def _look_back(self) -> None:
+        """Close what is done; what failed before is open again, unless in a driver that is still at work."""
+        for name in list(self._open):
+            record = self.ledger.read(name)
+            if record is None:
+                continue
+            if record["status"] == "ok":
+                self._status[name] = "ok"
+                del self._open[name]
+            elif record.get("driver") not in self.driver.others():
+                self._old[name] = record["sha256"]
+
+    def _offers(self) -> Iterator[Job | None]:
+        """Jobs that this driver has claimed, one by one; None while there is none to claim."""
+        told = False
+        while self._open or self._under_way:
+            offered = False
+            for job in list(self._open.values()):
+                if self._claim(job):
+                    offered = True
+                    yield job
+            if not (offered or self._under_way or told) and self._open:
+                self.watch.wait(len(self._open))
+                told = True
+            if not offered:
+                yield None
+
+    def _claim(self, job: Job) -> bool:
+        if self._ended_elsewhere(job):
+            return False
+        if job.needs in self._known and job.needs not in self._status:
+            return False
+        if not self.claims.take(job.id):
+            return False
+        # Looked at once more: between look and claim its driver may have finished it.
+        if self._ended_elsewhere(job):
+            self.claims.release(job.id)
+            return False
+        self._under_way[job.id] = self._open.pop(job.id)
+        need = self._status.get(job.needs or "", "ok")
+        if need != "ok":
+            self._end(Outcome(job.id, "failed", f"the cell it needs ({job.needs}) ended as {need}"))
+            return False
+        return True
+
+    def _ended_elsewhere(self, job: Job) -> bool:
+        """Whether another driver has put a result there; closes the job."""
+        outcome = self._look(job)
+        if outcome is None:
+            return False
+        del self._open[job.id]
+        self._close(outcome)
+        return True
+
+    def _look(self, job: Job) -> Outcome | None:
+        """The result that another driver left, read when its file has changed."""
+        try:
+            stat = self.ledger.path(job.id).stat()
+            sign = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            return None
+        if self._looked.get(job.id, (None, None))[0] != sign:
+            record = self.ledger.read(job.id)
+            new = record is not None and self._old.get(job.id) != record["sha256"]
+            outcome = Outcome(job.id, record["status"], record.get("reason", "")) if record and new else None
+            self._looked[job.id] = (sign, outcome)
+        return self._looked[job.id][1]
+
+    def _end(self, outcome: Outcome) -> None:
+        """Record how a job of this driver ended."""
+        job = self._under_way.pop(outcome.id)
+        if outcome.status != "ok" or not self.ledger.done(job.id):
+            if not self.claims.holds(job.id):
+                # This driver was taken for dead while it slept; the one that took over has the say.
+                self._open[job.id] = job
+                return
+            if outcome.status == "ok":
+                reason = "the process ended well but left no valid result"
+                outcome = Outcome(job.id, "failed", reason, outcome.seconds)
+            self.ledger.write(job.id, self._record(job, outcome))
+        self.claims.release(job.id)
+        self._close(outcome)
+
+    def _record(self, job: Job, outcome: Outcome) -> dict[str, Any]:
+        told = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
+        return {**told, "seconds": outcome.seconds, "driver": self.driver.token, **job.settings}
+
+    def _close(self, outcome: Outcome) -> None:
+        self._status[outcome.id] = outcome.status
+        self.watch.end(outcome)
 
 
-def _prepare(settings: AblationSettings, drafts: Sequence[Cell], progress: CellProgress) -> dict[str, str]:
-    # The base belongs to the cache: a refused model must leave nothing in the output folder.
-    executor = LocalExecutor(1, settings.timeout, settings.cache / "logs")
-    targets = {json.dumps(draft.run.adapter.target_modules) for draft in drafts}
-    data = settings.model_dump(mode="json")
-    job = Job(PREPARE, prepare, (data, [json.loads(target) for target in sorted(targets)]))
-    progress.begin({PREPARE: "base model"})
-    outcome = next(executor.run([job], progress.step))
-    progress.end(outcome)
-    if outcome.status == "refused":
-        raise outcome.value
-    if outcome.status != "ok":
-        raise SystemExit(f"the base model could not be prepared: see {executor.logs / PREPARE}.log")
-    return dict(outcome.value)
-
-
-def _only_driver(output: Path) -> AbstractContextManager[object]:
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".driver.lock", timeout=0)
-    try:
-        return lock.acquire()
-    except Timeout:
-        raise ManifoldLoraError(
-            "output folder",
-            str(output),
-            "a folder no other driver works in",
-            "wait for it or give another --output",
-        ) from None
-
-
-def _run(
-    cells: Sequence[Cell],
-    settings: AblationSettings,
-    base: str,
-    inputs: dict[str, str],
-    progress: CellProgress,
-) -> None:
-    executor = LocalExecutor(settings.jobs, settings.timeout, settings.output / "logs")
-    ledger = Ledger(settings.output)
-    todo = [cell for cell in cells if not ledger.done(cell.id)]
-    by_id = {cell.id: cell for cell in todo}
-    jobs = [
-        Job(cell.id, run_cell, (plain(cell), str(settings.output), base, inputs), cell.needs) for cell in todo
-    ]
-    progress.begin({cell.id: _name(cell) for cell in todo}, done=len(cells) - len(todo), total=len(cells))
-    for outcome in executor.run(jobs, progress.step):
-        _record(ledger, by_id[outcome.id], outcome)
-        progress.end(outcome)
-
-
-def _record(ledger: Ledger, cell: Cell, outcome: Outcome) -> None:
-    if outcome.status == "ok" and ledger.done(cell.id):
-        return
-    reason = outcome.reason or "the process ended well but left no valid result"
-    status = "failed" if outcome.status == "ok" else outcome.status
-    ledger.write(cell.id, {"status": status, "reason": reason, "seconds": outcome.seconds, **plain(cell)})
-
-
-def plain(cell: Cell) -> dict[str, Any]:
-    """A cell as JSON data."""
-    data = asdict(cell)
-    return data | {"run": cell.run.model_dump(mode="json")}
-
-
-def _name(cell: Cell) -> str:
-    train = cell.run.train
-    return f"{cell.run.arm} lr {train.learning_rate:g} seed {train.seed}"
+def work_of(jobs: Sequence[Job]) -> str:
+    """What a driver of these jobs does, as one hash: drivers of the same sweep have the same."""
+    return hashlib.sha256("\n".join(sorted(job.id for job in jobs)).encode()).hexdigest()

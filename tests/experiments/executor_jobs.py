@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -22,6 +24,26 @@ def refuse(progress):
 
 def die(progress):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(mark, progress):
+    if not Path(mark).exists():
+        Path(mark).touch()
+        die(progress)
+
+
+def ask_for_too_much(progress):
+    import torch
+
+    torch.empty(2**50)
+
+
+def answer_with_a_lock(progress):
+    return threading.Lock()
+
+
+def visible_gpus(progress):
+    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 def hang(progress):

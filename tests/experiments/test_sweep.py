@@ -6,12 +6,12 @@ import shutil
 import pytest
 from rich.console import Console
 
+from manifold_lora.experiments.ablation import ablate
 from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.config import AblationSettings
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.manifest import Manifest
 from manifold_lora.experiments.settings import validate
-from manifold_lora.experiments.sweep import ablate
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 

@@ -1,0 +1,35 @@
+"""The fork server that children are forked from: it imports what they need once."""
+
+import signal
+from collections.abc import Sequence
+from multiprocessing import forkserver, get_context
+
+from manifold_lora.manifolds.plugins import loaded_modules
+
+# A fresh interpreter imports torch, transformers and peft for seconds; the fork server does it once.
+PRELOAD = (
+    "datasets",
+    "manifold_lora.experiments.evaluate",
+    "manifold_lora.experiments.gain_probe",
+    "manifold_lora.experiments.run",
+    "manifold_lora.experiments.tasks.arithmetic",
+    "manifold_lora.experiments.tasks.taxonomy",
+    "manifold_lora.experiments.tasks.word_problems",
+    "manifold_lora.experiments.train",
+    "manifold_lora.models.effective_kappa",
+    "manifold_lora.models.load",
+    "transformers.models.llama.modeling_llama",
+)
+
+
+def fork_server(preload: Sequence[str]) -> None:
+    """See that this process's fork server runs; a new one imports ``preload`` and the loaded plugins.
+
+    It never hears Ctrl-C, which a terminal sends to all processes: the driver ends what has to end.
+    """
+    get_context("forkserver").set_forkserver_preload([*preload, *loaded_modules()])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
