@@ -2,12 +2,17 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manifold_lora.experiments.atomic import temporary_beside, told_with_path, write_through
+from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.presence import Presence
+from manifold_lora.manifolds.errors import ManifoldLoraError
 
+PLACE = ".claims"
 RELEASED = ".released"
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -21,7 +26,7 @@ class Claims:
     """
 
     def __init__(self, folder: Path, driver: Presence) -> None:
-        self.folder, self.driver = folder / ".claims", driver
+        self.folder, self.driver = folder / PLACE, driver
 
     def take(self, cell: str) -> bool:
         """Claim a cell; False where a living driver holds it, this one too."""
@@ -35,7 +40,7 @@ class Claims:
             # Somebody went further while this driver slept between looking and claiming.
             self._path(cell, mine).unlink(missing_ok=True)
             return False
-        for number, path in self._all(cell):
+        for number, path in _claims(self.folder / cell):
             if number < mine:
                 path.unlink(missing_ok=True)
         return True
@@ -85,21 +90,42 @@ class Claims:
                 temporary.unlink(missing_ok=True)
 
     def _last(self, cell: str) -> int:
-        return max((number for number, _ in self._all(cell)), default=0)
-
-    def _all(self, cell: str) -> Iterator[tuple[int, Path]]:
-        folder = self.folder / cell
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            return
-        for name in names:
-            number = name.removesuffix(RELEASED)
-            if number.isdecimal():
-                yield int(number), folder / name
+        return max((number for number, _ in _claims(self.folder / cell)), default=0)
 
     def _path(self, cell: str, number: int) -> Path:
         return self.folder / cell / str(number)
+
+
+def _claims(folder: Path) -> Iterator[tuple[int, Path]]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        number = name.removesuffix(RELEASED)
+        if number.isdecimal():
+            yield int(number), folder / name
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A cell's work, done only if that still has to be: a queue may start it late, or a second time."""
+
+    work: Callable[..., Any]
+    folder: Path
+    cell: str
+    driver: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Do the work; raises ManifoldLoraError if another driver has taken the cell over."""
+        if Ledger(self.folder).done(self.cell):
+            return None
+        last = max(_claims(self.folder / PLACE / self.cell), default=None)
+        holder = last[1].read_text(encoding="utf-8") if last else self.driver
+        if holder != self.driver:
+            hint = "this driver was taken for dead"
+            raise ManifoldLoraError(f"cell {self.cell}", holder, f"held by {self.driver}", hint)
+        return self.work(*arguments)
 
 
 def _create_in_steps(path: Path, token: bytes) -> bool:

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from manifold_lora.experiments.atomic import sweep_temporaries
-from manifold_lora.experiments.claims import Claims
+from manifold_lora.experiments.claims import PLACE, Claimed, Claims
 from manifold_lora.experiments.executors.base import Executor, Job, Outcome
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.presence import Presence
@@ -60,7 +61,7 @@ class Sweep:
     def run(self) -> dict[str, str]:
         """Run what is not done until every job has ended somewhere; returns their statuses by id."""
         folder = self.ledger.folder
-        sweep_temporaries(folder, self.ledger.results, self.driver.folder, *folder.glob(".claims/*"))
+        sweep_temporaries(folder, self.ledger.results, self.driver.folder, *folder.glob(f"{PLACE}/*"))
         self._look_back()
         names = {job.id: job.name or job.id for job in self._open.values()}
         self.watch.begin(names, len(self._status), len(self.jobs))
@@ -89,7 +90,8 @@ class Sweep:
             for job in list(self._open.values()):
                 if self._claim(job):
                     offered = True
-                    yield job
+                    work = Claimed(job.work, self.ledger.folder.absolute(), job.id, self.driver.token)
+                    yield replace(job, work=work)
             if not (offered or self._under_way or told) and self._open:
                 self.watch.wait(len(self._open))
                 told = True
