@@ -61,7 +61,9 @@ class Checkpoints:
             last = max(self._folders(), default=None)
             kept = f"; the checkpoint of step {last} stays" if last is not None else ""
             hint = f"{error.strerror or error}{kept}; make room, then run the same command again"
-            raise CheckpointError(f"checkpoint of step {step}", str(path), "a disk with room", hint) from error
+            raise CheckpointError(
+                f"checkpoint of step {step}", str(path), "a disk with room", hint
+            ) from error
         for old in sorted(self._folders())[: -self.keep]:
             shutil.rmtree(self._folders()[old], ignore_errors=True)
         return path

@@ -12,6 +12,7 @@ from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.variant import CONTAINER, Layer
 
 HINT = "lower the learning rate"
+_UNSEEN = "norm: of the weights or gradients, each of which is finite"
 
 
 class DivergedError(ManifoldLoraError):
@@ -20,20 +21,21 @@ class DivergedError(ManifoldLoraError):
     status = "diverged"
 
 
-def diverged(model: nn.Module, step: int, inputs: Mapping[str, Any] | None = None) -> DivergedError:
+def diverged(
+    model: nn.Module, step: int, inputs: Mapping[str, Any] | None = None, loss: Tensor | None = None
+) -> DivergedError:
     """The error that names what is not finite in ``model`` and whether its geometry has to do with it.
 
     Looks, in this order, at the weights; at the output of every module, in a second forward pass on
-    ``inputs``; and at the gradients. A loss alone is what is left.
+    ``inputs``; at the loss; and at the gradients.
     """
     clips: dict[str, float] = {}
-    found = _weight(model)
-    if inputs is not None:
-        first = _first_output(model, inputs, clips)
-        found = found or first
-    found = found or _gradient(model) or "loss: NaN or Inf while all weights, outputs and gradients are finite"
+    first = _first_output(model, inputs, clips) if inputs is not None else ""
+    found = _weight(model) or first or _loss(loss) or _gradient(model) or _UNSEEN
     kind, _, where = found.partition(": ")
-    return DivergedError(f"{kind} at step {step}", where, "finite values", f"{_geometry(model, clips)}; {HINT}")
+    return DivergedError(
+        f"{kind} at step {step}", where, "finite values", f"{_geometry(model, clips)}; {HINT}"
+    )
 
 
 def check_finite(model: nn.Module, step: int) -> None:
@@ -47,6 +49,12 @@ def _weight(model: nn.Module) -> str:
         if parameter.is_floating_point() and not parameter.isfinite().all():
             return f"weight: {name} not finite"
     return ""
+
+
+def _loss(loss: Tensor | None) -> str:
+    if loss is None or loss.isfinite().all():
+        return ""
+    return f"loss: {loss.item()}, with finite weights and module outputs"
 
 
 def _gradient(model: nn.Module) -> str:
@@ -71,7 +79,9 @@ def _first_output(model: nn.Module, inputs: Mapping[str, Any], clips: dict[str, 
     def measure(name: str, layer: Layer) -> Callable[..., None]:
         def look(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             if args and args[0].isfinite().all():
-                clips[name] = max((_clipped(layer, adapter, args[0]) for adapter in _active(layer)), default=0.0)
+                clips[name] = max(
+                    (_clipped(layer, adapter, args[0]) for adapter in _active(layer)), default=0.0
+                )
 
         return look
 

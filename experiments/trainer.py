@@ -48,13 +48,17 @@ class GuardedTrainer(Trainer):
     ) -> None:
         super().__init__(**arguments)
         if checkpoints is not None and self.args.world_size > 1:
-            hint = "one process writes what it alone trains; under torchrun use transformers.Trainer and its own"
+            hint = (
+                "one process writes what it alone trains; under torchrun use transformers.Trainer and its own"
+            )
             raise ManifoldLoraError("train.checkpoint_every", self.args.save_steps, "0 here", hint)
         self.losses: list[float] = []
         self.tokens, self.seconds = 0, 0.0
         self._on_step, self._checkpoints, self._carried = on_step, checkpoints, carried
         self._examples: list[Encoded] = arguments["train_dataset"]
-        self._trained = [parameter for parameter in arguments["model"].parameters() if parameter.requires_grad]
+        self._trained = [
+            parameter for parameter in arguments["model"].parameters() if parameter.requires_grad
+        ]
         self._norm = torch.zeros(())
         self._resumed: Snapshot | None = None
         self._started = time.perf_counter()
@@ -83,7 +87,7 @@ class GuardedTrainer(Trainer):
         gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
         self._norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(loss + self._norm + torch.nn.utils.get_total_norm(self._trained)):
-            raise diverged(model, self.state.global_step + 1, self._prepare_inputs(inputs))
+            raise diverged(model, self.state.global_step + 1, self._prepare_inputs(inputs), loss)
         torch.nn.utils.clip_grads_with_norm_(self._trained, self.args.max_grad_norm, self._norm)
         self.losses.append(loss.item())
         self._on_step(self.state.global_step + 1, self.losses[-1])

@@ -31,7 +31,7 @@ def quiet_peft() -> Iterator[None]:
 def strict_peft() -> Iterator[None]:
     """``quiet_peft`` for loading: an unknown key of a config is an error, not a warning.
 
-    peft's warning about missing tensors is left to ``check_loaded``, which refuses them.
+    peft's warning about missing tensors is left to ``AdapterFiles``, which refuses them.
     """
     with quiet_peft():
         warnings.filterwarnings("error", message="Unexpected keyword arguments", category=UserWarning)

@@ -1,40 +1,50 @@
-"""Adapters on disk: written whole or not at all, and checked against the model they are loaded on."""
+"""Adapters on disk: written whole, finite and described, or not at all."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
-import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.adapter_manifest import CONFIG, write_manifest
+from manifold_lora.models.weights_file import check_finite
+from manifold_lora.models.whole_folder import sweep, whole_folder
 
-WEIGHTS = "adapter_model.safetensors"
 
-
-def save_adapter(model: PeftModel, path: str | Path) -> Path:
+def save_adapter(
+    model: PeftModel, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None
+) -> Path:
     """Write the adapters of ``model`` with their configs to the folder ``path``, replacing what was there.
 
-    The folder appears under its name only when it is complete.
+    The folder appears under its name only when it is complete and on the disk. ``manifold_lora.json`` in it
+    holds the hashes, shapes and dtypes, the base model and the versions that ``load_adapter`` checks.
+
+    Args:
+        model: the adapted model.
+        path: the folder; of several adapters, those not called ``default`` lie in folders within it.
+        tokenizer: saved beside the adapter, if given.
+
+    Raises ManifoldLoraError for a weight that is NaN or infinite, and for a folder that cannot be written.
     """
     folder = Path(path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    for name in model.peft_config:
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        check_finite(f"adapter {name!r} to be saved", state)
     try:
-        model.save_pretrained(str(work / "new"), safe_serialization=True)
-        if folder.exists():
-            os.replace(folder, work / "old")
-        try:
-            os.replace(work / "new", folder)
-        except OSError:
-            if (work / "old").exists():
-                os.replace(work / "old", folder)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with whole_folder(folder) as work:
+            model.save_pretrained(str(work), safe_serialization=True)
+            for config in work.rglob(CONFIG):
+                write_manifest(config.parent, model.get_base_model())
+            if tokenizer is not None:
+                tokenizer.save_pretrained(work)
+    except (OSError, SafetensorError) as error:
+        hint = f"{error}; what was there before is unchanged"
+        raise ManifoldLoraError(
+            "adapter folder", str(folder), "a folder that can be written", hint
+        ) from error
+    sweep(folder.parent)
     return folder
 
 
@@ -42,20 +52,3 @@ def adapter_bytes(model: PeftModel, adapter_name: str = "default") -> int:
     """The size of an adapter's tensors as saved, geometry included."""
     state = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-
-
-def check_loaded(model: PeftModel, folder: Path, adapter_name: str = "default") -> None:
-    """Raise ManifoldLoraError unless ``folder`` holds exactly the adapter's tensors, all finite."""
-    expected = set(get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False))
-    saved = load_file(folder / WEIGHTS)
-    embeddings = {key for key in saved if "lora_" not in key} - expected
-    missing, extra = sorted(expected - set(saved)), sorted(set(saved) - expected - embeddings)
-    if missing or extra:
-        word, keys = ("missing", missing) if missing else ("unknown", extra)
-        hint = f"{len(keys)} {word}, the first {keys[0]}"
-        raise ManifoldLoraError("tensors of adapter", str(folder), "exactly the adapter's", hint)
-    broken = [key for key, tensor in saved.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ManifoldLoraError(
-            "tensors of adapter", str(folder), "finite numbers", f"NaN or Inf in {broken[0]}"
-        )

@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "manifold_lora.json")
 
 
 def is_folder_name(name: str) -> bool:
@@ -30,6 +34,29 @@ def existing_folder(what: str, name: str) -> Path:
     raise UnknownNameError(what, str(folder), nearby_folders(str(folder), beside) or f"a folder in {parent}")
 
 
+def adapter_folder(name: str, revision: str | None = None) -> Path:
+    """The folder of an adapter by its path, or of ``owner/adapter`` fetched from the Hugging Face hub.
+
+    Raises ManifoldLoraError for a missing folder, with the nearest name, or a hub name that cannot be had.
+    """
+    if is_folder_name(name) or not _HUB_NAME.fullmatch(name) or Path(name).parent.is_dir():
+        return existing_folder("adapter folder", name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Nothing else is fetched: neither pickles nor code.
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_ADAPTER_FILES)))
+    except (OSError, ValueError) as error:
+        told = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]
+        raise ManifoldLoraError(
+            "adapter", name, "a folder, or a name on the Hugging Face hub", told
+        ) from error
+    if not (folder / _ADAPTER_FILES[1]).is_file():
+        hint = "pickled weights (adapter_model.bin) can run code: they are neither fetched nor opened"
+        raise ManifoldLoraError("adapter", name, f"a repository with {_ADAPTER_FILES[1]}", hint)
+    return folder
+
+
 def nearby_folders(name: str, candidates: list[str]) -> list[str]:
     """The candidates that look most like ``name``, nearest first, so that messages stay short."""
     return get_close_matches(name, candidates, n=5, cutoff=0.6)
@@ -45,8 +72,9 @@ def check_model_folder(folder: Path) -> None:
 
 def check_adapter_folder(folder: Path) -> None:
     """Raise ManifoldLoraError unless the folder holds an adapter's config and safetensors weights."""
-    _require(folder, "adapter folder", "adapter_config.json")
-    _require_safetensors(folder, "adapter folder", ("adapter_model.safetensors",), "adapter_model.bin")
+    config, weights, _ = _ADAPTER_FILES
+    _require(folder, "adapter folder", config)
+    _require_safetensors(folder, "adapter folder", (weights,), "adapter_model.bin")
 
 
 def has_whole_tokenizer(folder: Path) -> bool:

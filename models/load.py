@@ -20,9 +20,9 @@ from transformers import (
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models import peft_config  # noqa: F401  (registers MANIFOLD_LORA, so its checkpoints load)
 from manifold_lora.models.adapt import strict_peft
-from manifold_lora.models.checkpoint import check_loaded
+from manifold_lora.models.adapter_files import AdapterFiles
 from manifold_lora.models.folders import (
-    check_adapter_folder,
+    adapter_folder,
     check_model_folder,
     existing_folder,
     has_whole_tokenizer,
@@ -91,31 +91,45 @@ def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
 
 
 def load_adapter(
-    path: str | Path, model: PreTrainedModel | None = None, *, is_trainable: bool = False, **options: Any
+    path: str | Path,
+    model: PreTrainedModel | None = None,
+    *,
+    is_trainable: bool = False,
+    check_base: bool = True,
+    require_manifest: bool = False,
+    revision: str | None = None,
+    **options: Any,
 ) -> PeftModel:
     """A saved adapter, ours or peft's own, on its base model.
 
     Args:
-        path: the folder that ``save_pretrained`` or ``save_adapter`` wrote.
+        path: the folder that ``save_adapter`` or ``save_pretrained`` wrote, or ``owner/adapter`` on the hub.
         model: the base model; by default the one named in the adapter's config, by ``load_base``.
         is_trainable: whether to go on training it.
+        check_base: refuse a base that is not the one the adapter's manifest describes.
+        require_manifest: refuse an adapter without a manifest, whose hashes, base and versions nobody knows.
+            By default it loads, all other checks made, with a warning.
+        revision: of the adapter, on the hub.
         options: passed to ``load_base``.
 
-    Raises ManifoldLoraError for a missing folder, pickled weights, a config with an unknown key or value, or
-    tensors that are missing, unknown, not finite or of another shape than the model's.
+    Raises ManifoldLoraError, with neither a weight nor a module of the model touched, for a missing folder,
+    pickled weights, a config with an unknown key or value, hashes or versions that do not hold, another base,
+    or tensors that are missing, unknown, not finite or of another shape than the model's.
     """
-    folder = existing_folder("adapter folder", str(path))
-    check_adapter_folder(folder)
+    folder = adapter_folder(str(path), revision)
+    files = AdapterFiles(folder, require_manifest)
     with _told("adapter config", str(folder), "a config that save_pretrained wrote"), strict_peft():
         config = PeftConfig.from_pretrained(str(folder))
     if model is None:
         if not config.base_model_name_or_path:
             raise ManifoldLoraError("base model of adapter", None, "a name in its config", "pass model=")
+        options = {"revision": config.revision, **options}
         model, _ = load_base(config.base_model_name_or_path, **options)
+    if check_base:
+        files.check_base(model)
     with _told("adapter", str(folder), "weights that fit the model"), strict_peft():
-        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable, config=config)
-    check_loaded(adapted, folder)
-    return adapted
+        files.check_fit(model, config)
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable, config=config)
 
 
 @contextmanager
