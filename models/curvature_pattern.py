@@ -8,6 +8,7 @@ from typing import Any
 from peft.utils.other import get_pattern_key
 
 from manifold_lora.adapters.config import AdapterSpec
+from manifold_lora.adapters.layer_map import check_pattern_key
 from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import PRODUCT, CurvatureSpec, ManifoldSpec
@@ -29,6 +30,9 @@ def check_curvature_pattern(pattern: Any, spec: AdapterSpec) -> None:
     if pattern and not _has_kappa(name):
         curved = [known for known in MANIFOLDS if _has_kappa(known)]
         raise ManifoldLoraError(f"curvature_pattern of {name}", dict(pattern), curved)
+    if pattern and spec.curvature_scope == "model":
+        hint = "a shared curvature is one number for all layers"
+        raise ManifoldLoraError("curvature_pattern", dict(pattern), "no pattern", hint)
     for key, kappa in pattern.items():
         _check_entry(key, kappa, spec)
 
@@ -45,11 +49,7 @@ def _has_kappa(name: str) -> bool:
 
 def _check_entry(key: Any, kappa: Any, spec: AdapterSpec) -> None:
     where = f"curvature_pattern[{key!r}]"
-    try:
-        re.compile(key)
-    except (re.error, TypeError) as error:
-        allowed = "module names or regular expressions"
-        raise ManifoldLoraError("curvature_pattern", key, allowed, str(error)) from error
+    check_pattern_key("curvature_pattern", key)
     if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
         raise CurvatureError(where, kappa, "a finite number")
     try:

@@ -2,6 +2,7 @@
 
 from peft import PeftModel
 
+from manifold_lora.adapters.token_scale import TokenCurvature
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.models.variant import CONTAINER
 
@@ -9,10 +10,27 @@ from manifold_lora.models.variant import CONTAINER
 def effective_kappa(model: PeftModel) -> dict[str, float]:
     """Module path -> kappa of every curvature of the model's manifold adapters; empty if it has none.
 
-    A product geometry has one entry for each of its parts.
+    A product geometry has one entry for each of its parts, a shared curvature one for each layer. Under
+    ``curvature: {mode: token}`` it is the kappa that the tokens' own lie around: see ``token_gates``.
     """
     return {
-        name.replace(f".{CONTAINER}", ""): float(module.kappa.detach())
-        for name, module in model.get_base_model().named_modules()
-        if isinstance(module, Curvature) and f".{CONTAINER}." in name
+        name: float(module.kappa.detach())
+        for name, module in _geometry(model)
+        if isinstance(module, Curvature)
     }
+
+
+def token_gates(model: PeftModel) -> dict[str, float]:
+    """Module path -> gate of every curvature of tokens: kappa_t = kappa exp(gate h_t) with abs(h_t) < 1."""
+    return {
+        name: float(module.gate.detach())
+        for name, module in _geometry(model)
+        if isinstance(module, TokenCurvature)
+    }
+
+
+def _geometry(model: PeftModel) -> list[tuple[str, object]]:
+    base = model.get_base_model()
+    # Duplicates too: a shared curvature belongs to every layer that has it.
+    modules = base.named_modules(remove_duplicate=False)
+    return [(name.replace(f".{CONTAINER}", ""), part) for name, part in modules if f".{CONTAINER}." in name]

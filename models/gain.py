@@ -1,17 +1,13 @@
 """The mean gain c of each adapted layer, and the control arm that gives LoRA the same gain."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-import torch
 from peft import LoraConfig, PeftModel
-from peft.tuners.lora.layer import LoraLayer
 from peft.utils.other import get_pattern_key
 from torch import Tensor
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.variant import CONTAINER, Layer
+from manifold_lora.models.token_inputs import active_update, visit_inputs
+from manifold_lora.models.variant import Layer
 
 # What a plain LoRA takes over from a manifold adapter.
 _SHARED = (
@@ -31,7 +27,6 @@ _SHARED = (
 )
 
 
-@torch.no_grad()
 def measure_gain(model: PeftModel, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     """The mean over tokens of c, where update(x) = c B A x, for each adapted layer of the active adapter.
 
@@ -43,20 +38,16 @@ def measure_gain(model: PeftModel, batches: Iterable[Mapping[str, Tensor]]) -> d
     ManifoldLoraError if the model has no manifold adapter or the batches are empty.
     Source: MATH.md section 4 (c also acts as a learning-rate gain).
     """
-    layers = dict(_manifold_layers(model))
-    if not layers:
-        raise ManifoldLoraError("gain", type(model).__name__, "a model with an active manifold adapter")
-    sums = {name: [0.0, 0] for name in layers}
-    mask: list[Tensor | None] = [None]
-    with _evaluating(model), ExitStack() as hooks:
-        for name, layer in layers.items():
-            hooks.callback(layer.register_forward_pre_hook(_recorder(layer, sums[name], mask)).remove)
-        for batch in batches:
-            inputs = {key: value.to(model.device) for key, value in batch.items()}
-            mask[0] = inputs.get("attention_mask")
-            model(**inputs)
-    if not all(count for _, count in sums.values()):
-        raise ManifoldLoraError("gain", "no tokens", "at least one batch with one unmasked token")
+    sums: dict[str, list[float]] = {}
+
+    def see(name: str, layer: Layer, x: Tensor) -> None:
+        _, update, lora_A, lora_B = active_update(layer)
+        gain = update.gain(x, lora_A, lora_B).double()
+        total = sums.setdefault(name, [0.0, 0])
+        total[0] += float(gain.sum())
+        total[1] += gain.numel()
+
+    visit_inputs(model, batches, see)
     return {name: total / count for name, (total, count) in sums.items()}
 
 
@@ -74,39 +65,3 @@ def gain_matched_lora(config: LoraConfig, gains: Mapping[str, float]) -> LoraCon
     """A plain ``peft.LoraConfig`` with the ranks and targets of ``config`` and gain-matched alphas."""
     shared = {name: getattr(config, name) for name in _SHARED}
     return LoraConfig(**shared, alpha_pattern=gain_matched_alpha(config, gains))
-
-
-def _manifold_layers(model: PeftModel) -> Iterator[tuple[str, Layer]]:
-    for name, module in model.get_base_model().named_modules():
-        if isinstance(module, LoraLayer) and set(module.active_adapters) & set(
-            getattr(module, CONTAINER, {})
-        ):
-            yield name, module
-
-
-def _recorder(layer: Layer, total: list[Any], mask: list[Tensor | None]) -> Callable[..., None]:
-    def record(_: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        gain = _gain(layer, inputs[0])
-        if mask[0] is not None and mask[0].shape == gain.shape:
-            gain = gain[mask[0].bool()]
-        total[0] += float(gain.double().sum())
-        total[1] += gain.numel()
-
-    return record
-
-
-def _gain(layer: Layer, x: Tensor) -> Tensor:
-    """c per token, shape (...) for x (..., n)."""
-    name = next(name for name in layer.active_adapters if name in getattr(layer, CONTAINER))
-    update = getattr(layer, CONTAINER)[name]
-    return update.gain(x, layer.lora_A[name].weight, layer.lora_B[name].weight).squeeze(-1)
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

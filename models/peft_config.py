@@ -4,11 +4,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peft import LoraConfig
+from peft.utils.other import get_pattern_key
 
 from manifold_lora.adapters.config import AdapterSpec
+from manifold_lora.adapters.layer_map import layer_map
+from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import ManifoldSpec
 from manifold_lora.models.curvature_pattern import check_curvature_pattern, layer_spec
 from manifold_lora.models.lora_options import check_numbers, refuse_linear_only
+from manifold_lora.models.ordered_patterns import PATTERNS, from_file, to_file
 from manifold_lora.models.peft_tuner import ManifoldLoraModel
 from manifold_lora.models.peft_type import MANIFOLD_LORA
 from manifold_lora.models.registration import register_method
@@ -23,11 +27,15 @@ class ManifoldLoraConfig(LoraConfig):
 
     Args:
         manifold: a name (``"lorentz"``) or a mapping that a ``ManifoldSpec`` parses.
-        curvature: kappa of a manifold given by name, or ``{"mode": "learned", "kappa": -1.0}``.
+        curvature: kappa of a manifold given by name; or ``{"mode": "learned", "kappa": -1.0}``, with
+            ``"shared": True`` for one in all layers; or ``{"mode": "token"}`` for one of each token.
         transform: ``"tangent"``, ``"direct"`` or ``"boost"``.
         norm_scaling: ``"identity"``, ``"fixed"``, ``"learned"``, ``"released"`` or ``"unit"``.
         curvature_pattern: module pattern -> kappa that replaces ``curvature``'s there, matched like peft's
             ``alpha_pattern``; for one geometry that has a curvature, not for products.
+        manifold_pattern: module pattern -> geometry (a name or a mapping) that replaces ``manifold`` there;
+            the first pattern that matches counts.
+        token_norms: ``"own"``, or ``"shuffled"`` for the control where each token has another one's norm.
 
     Raises ManifoldLoraError (asked, got, allowed) for a bad value or an option only plain LoRA can honour.
     Source: HypLoRA, arXiv 2410.04010, section 4.
@@ -42,8 +50,15 @@ class ManifoldLoraConfig(LoraConfig):
     curvature_pattern: dict[str, float] = field(
         default_factory=dict, metadata={"help": "Module name or pattern -> kappa of the layers it matches."}
     )
+    manifold_pattern: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Module name or pattern -> geometry of the layers it matches."},
+    )
+    token_norms: str = field(default="own", metadata={"help": "Whose norm a token has: own or shuffled."})
 
     def __post_init__(self) -> None:
+        for name in PATTERNS:
+            setattr(self, name, from_file(name, getattr(self, name)))
         refuse_linear_only(self)
         check_numbers(self)
         super().__post_init__()
@@ -51,6 +66,15 @@ class ManifoldLoraConfig(LoraConfig):
         if isinstance(self.manifold, ManifoldSpec):
             self.manifold = self.manifold.to_dict()
         check_curvature_pattern(self.curvature_pattern, self.spec())
+        layer_map(self.spec(), self.manifold_pattern)
+        if self.manifold_pattern and self.curvature_pattern:
+            hint = "state each geometry's curvature in manifold_pattern"
+            raise ManifoldLoraError("curvature_pattern", self.curvature_pattern, "one of the two", hint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON data; patterns keep their order through a file."""
+        fields = super().to_dict()
+        return fields | {name: to_file(fields[name]) for name in PATTERNS}
 
     @classmethod
     def from_spec(cls, spec: AdapterSpec, **lora: Any) -> "ManifoldLoraConfig":
@@ -59,12 +83,14 @@ class ManifoldLoraConfig(LoraConfig):
 
     def spec(self) -> AdapterSpec:
         """The geometry as the adapters floor takes it. Raises ManifoldLoraError for parts that do not fit."""
-        parts = {"manifold": self.manifold, "transform": self.transform, "norm_scaling": self.norm_scaling}
-        return AdapterSpec.parse({**parts, "curvature": self.curvature})
+        parts = ("manifold", "curvature", "transform", "norm_scaling", "token_norms")
+        return AdapterSpec.parse({name: getattr(self, name) for name in parts})
 
     def layer_spec(self, module: str) -> AdapterSpec:
-        """The geometry of one layer, by its name in the base model: ``spec`` with the kappa of its own."""
-        return layer_spec(self.spec(), self.curvature_pattern, module)
+        """The geometry of one layer, by its name in the base model: ``spec`` with what patterns replace."""
+        specs = layer_map(self.spec(), self.manifold_pattern)
+        key = get_pattern_key(list(specs), module)
+        return specs[key] if key in specs else layer_spec(self.spec(), self.curvature_pattern, module)
 
 
 register_method(MANIFOLD_LORA, ManifoldLoraConfig, ManifoldLoraModel)

@@ -8,9 +8,13 @@ from peft import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
+from manifold_lora.adapters.config import AdapterSpec
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.adapters.parameters import geometry_parameters
+from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import LinearOnlyError
+from manifold_lora.manifolds.spec import ManifoldSpec
 from manifold_lora.models.layer_support import check_layer, is_transposed
 from manifold_lora.models.targets import check_default_targets, check_targets
 from manifold_lora.models.variant import CONTAINER, WHY_NOT_LINEAR, attach, is_plain
@@ -30,6 +34,8 @@ class ManifoldLoraModel(LoraModel):
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
+        # The geometries that layers have in common, each module once: peft saves it with every layer.
+        self._shared: dict[ManifoldSpec, Manifold] = {}
         # What peft would do layer by layer, with a warning each time.
         config.fan_in_fan_out = all(is_transposed(model.get_submodule(name)) for name in targets)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -49,7 +55,16 @@ class ManifoldLoraModel(LoraModel):
         )
         layer = getattr(parent, target_name)
         sizes = layer.in_features, layer.out_features, layer.r[adapter_name]
-        attach(layer, adapter_name, ManifoldUpdate.from_spec(peft_config.layer_spec(current_key), *sizes))
+        spec = peft_config.layer_spec(current_key)
+        attach(layer, adapter_name, ManifoldUpdate.from_spec(spec, *sizes, manifold=self._common(spec)))
+
+    def _common(self, spec: AdapterSpec) -> Manifold | None:
+        """The geometry whose curvature all layers share; None where each has its own."""
+        if spec.curvature_scope != "model":
+            return None
+        if spec.manifold not in self._shared:
+            self._shared[spec.manifold] = build_manifold(spec.manifold)
+        return self._shared[spec.manifold]
 
     @staticmethod
     def _create_new_module(

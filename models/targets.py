@@ -50,7 +50,7 @@ def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
         reason = unsupported_reason(modules[name])
         if reason:
             raise ManifoldLoraError("target module", name, ", ".join(linear) or SUPPORTED, reason)
-    for where in ("rank_pattern", "alpha_pattern", "curvature_pattern"):
+    for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
         _check_pattern(where, getattr(config, where, None) or {}, matched)
     return matched
 
