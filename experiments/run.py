@@ -47,9 +47,15 @@ def run_cell(
     model, tokenizer = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
     checkpoints = checkpoints_of(Path(folder), cell["id"])
     record, items = train_and_evaluate(model, tokenizer, task, run, progress, checkpoints)
-    header = {"inputs": inputs, "versions": {name: version(name) for name in PACKAGES}, "notes": task.notes}
-    ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": header}, items)
+    meta = header(task, inputs)
+    ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": meta}, items)
     checkpoints.clear()
+
+
+def header(task: "Task", inputs: dict[str, str]) -> dict[str, Any]:
+    """What a result was made from: content hashes (a hub model's commit among them), versions, rows left out."""
+    versions = {name: version(name) for name in PACKAGES}
+    return {"inputs": inputs, "versions": versions, "notes": task.notes}
 
 
 def checkpoints_of(folder: Path, cell: str) -> "Checkpoints":
@@ -100,6 +106,7 @@ def train_and_evaluate(
     from manifold_lora.experiments.train import fit
     from manifold_lora.models.effective_kappa import effective_kappa
 
+    run = in_steps(run, len(task.train))
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
 
     def on_step(step: int, _: float) -> None:
@@ -133,6 +140,14 @@ def train_and_evaluate(
     return record, items
 
 
+def in_steps(run: RunSettings, examples: int) -> RunSettings:
+    """The run with its length in steps, where it is given in epochs of so many examples."""
+    if run.train.epochs is None:
+        return run
+    steps = max(1, round(run.train.epochs * examples / run.train.batch_size))
+    return run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
+
+
 def seeds(run: RunSettings) -> dict[str, Any]:
     """What each random choice of a run was drawn by."""
     seed = run.train.seed
@@ -143,7 +158,7 @@ def seeds(run: RunSettings) -> dict[str, Any]:
 def evaluate_sets(
     model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", task: "Task", run: RunSettings
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Accuracy by set, and every item's output."""
+    """Accuracy by set and how many items its two extractors read differently; and every item's output."""
     from manifold_lora.experiments.evaluate import evaluate
 
     settings = run.evaluation
@@ -154,6 +169,7 @@ def evaluate_sets(
         evaluation[name] = {
             "accuracy": fmean(result.correct for result in results),
             "items": len(results),
+            "disagreements": sum(not result.agree for result in results),
             "seconds": time.perf_counter() - start,
         }
         items += [{"set": name, **vars(result)} for result in results]

@@ -9,6 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from manifold_lora.experiments.atomic import write_text
+from manifold_lora.experiments.cells import cell_id
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.prepare import prepare, task_of
 from manifold_lora.experiments.settings import dump_yaml
@@ -18,8 +19,14 @@ SETTINGS, ADAPTER, BASE = "run.yaml", "adapter", "base.json"
 
 
 def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
-    """Train one adapter, save it under ``output/adapter`` with its settings, and print its scores."""
-    from manifold_lora.experiments.run import load_adapted, train_and_evaluate
+    """Train one adapter, save it under ``output/adapter`` with its settings, and print its scores.
+
+    Interrupted, it goes on from its newest checkpoint when the same settings are run again. Returns 0, or 1
+    if it diverged: then nothing but the reason is saved.
+    """
+    from manifold_lora.experiments.divergence import DivergedError
+    from manifold_lora.experiments.run import checkpoints_of, header, load_adapted, train_and_evaluate
+    from manifold_lora.models.checkpoint import save_adapter
 
     if run.adapter.method == "gain_matched_lora":
         raise ManifoldLoraError(
@@ -35,15 +42,29 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
             lambda step, steps: bar.update(line, completed=step, total=steps),
         )
         bar.reset(line, description="training")
+        inputs = {**task.data_hashes, "base": ready["fingerprint"]}
+        checkpoints = checkpoints_of(output, cell_id(run, inputs))
         model, tokenizer = load_adapted(run, ready["base"], task.train, {})
-        record, items = train_and_evaluate(
-            model, tokenizer, task, run, lambda step, steps: bar.update(line, completed=step, total=steps)
-        )
-    model.save_pretrained(str(output / ADAPTER))
-    tokenizer.save_pretrained(output / ADAPTER)
+        try:
+            record, items = train_and_evaluate(
+                model,
+                tokenizer,
+                task,
+                run,
+                lambda step, steps: bar.update(line, completed=step, total=steps),
+                checkpoints,
+            )
+        except DivergedError as error:
+            _save(output / "result.json", {"status": error.status, "reason": str(error)}, [])
+            bar.stop()
+            console.print(f"diverged: {error}", markup=False, highlight=False, soft_wrap=True)
+            return 1
+    save_adapter(model, output / ADAPTER, tokenizer)
     write_text(output / SETTINGS, dump_yaml(run))
     write_text(output / BASE, json.dumps(ready) + "\n")
-    _save(output / "result.json", record, items)
+    _save(output / "result.json", {"status": "ok", **record, "meta": header(task, inputs)}, items)
+    checkpoints.clear()
+    _tell_resumed(record["train"], console)
     console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
     console.print(f"adapter in {output / ADAPTER}")
     return 0
@@ -55,7 +76,7 @@ def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
     from manifold_lora.experiments.run import evaluate_sets
     from manifold_lora.models.load import load_adapter, load_base
 
-    ready = json.loads((folder / BASE).read_text(encoding="utf-8"))
+    ready = _base_of(folder)
     task = task_of(run.task, run.model.name)
     model, tokenizer = load_base(ready["base"], dtype=run.model.dtype)
     found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
@@ -68,6 +89,24 @@ def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
     _save(folder / "evaluation.json", {"evaluation": evaluation}, items)
     console.print(_table(evaluation, f"{run.arm} on {task.name}"))
     return 0
+
+
+def _base_of(folder: Path) -> dict[str, str]:
+    """Where the base of a training folder is, and the fingerprint of its content."""
+    path = folder / BASE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {"base": str(data["base"]), "fingerprint": str(data["fingerprint"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = f"{type(error).__name__}: {error}"
+        raise ManifoldLoraError("base of adapter", str(path), "what manifold-lora train wrote", hint) from error
+
+
+def _tell_resumed(training: dict[str, Any], console: Console) -> None:
+    for reason in training["set_aside"]:
+        console.print(f"checkpoint set aside: {reason}", markup=False, highlight=False)
+    if training["resumed_from"]:
+        console.print(f"resumed from step {training['resumed_from']}")
 
 
 def _save(path: Path, record: dict[str, Any], items: list[dict[str, Any]]) -> None:

@@ -52,7 +52,7 @@ class AdapterFiles:
             check_base(self._manifest["base"], model)
 
     def check_fit(self, model: nn.Module, config: PeftConfig) -> None:
-        """Raise ManifoldLoraError unless the tensors are exactly those that the model takes, in name and shape.
+        """Raise ManifoldLoraError unless the tensors are exactly those the model takes, in name and shape.
 
         ``model`` is left as it is: the adapter is put on a copy of its modules that shares all weights.
         """

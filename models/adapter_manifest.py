@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         _check_versions(manifest["versions"])
         _check_files(folder, manifest["files"])
-        manifest["base"]["config"], manifest["base"]["weights"], manifest["tensors"]  # noqa: B018
+        manifest["base"]["config"], manifest["base"]["weights"], manifest["tensors"]
     except (KeyError, TypeError, AttributeError) as error:
         hint = f"{type(error).__name__}: {error}"
         raise ManifoldLoraError("adapter manifest", str(path), "all of its parts", hint) from error
