@@ -10,7 +10,7 @@ from typing import Any
 from manifold_lora.experiments.adapter import check_adapter
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.settings import field_names, field_paths, validate
-from manifold_lora.experiments.tasks.registry import TASKS
+from manifold_lora.experiments.tasks.registry import check_task
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.plugins import check_installed
 
@@ -77,7 +77,7 @@ def _resolve(settings: AblationSettings, point: dict[str, Any]) -> RunSettings:
         (data[block] if block else data)[leaf] = value
     run = validate(RunSettings, data, f"arm {data['arm']}")
     check_adapter(run.adapter)
-    TASKS.check(run.task.name)
+    check_task(run.task.name, train=run.task.train, tests=run.task.tests, leaks=run.task.leaks)
     return run
 
 

@@ -39,9 +39,22 @@ class TaskSettings(Strict):
     """Which problems are trained on and tested on."""
 
     name: Annotated[str, arg(aliases=("--task",))] = "taxonomy"
-    """taxonomy, arithmetic (both generated) or word_problems (needs data)."""
+    """taxonomy, arithmetic (both generated), word_problems (needs data), or a benchmark: gsm8k, aqua, mawps,
+    svamp, addsub, multiarith, singleeq, math10k, boolq, piqa, social_i_qa, hellaswag, winogrande, arc_easy,
+    arc_challenge, openbookqa, commonsense."""
     data: Annotated[Path | None, arg(aliases=("--data",))] = None
-    """Folder of the data schema (train/, tests/); word_problems only."""
+    """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub."""
+    train: YamlValue = None
+    """Training set or sets of a benchmark in place of its own: math10k, gsm8k, aqua, mawps, boolq, ..."""
+    tests: YamlValue = None
+    """Test set or sets of a benchmark in place of its own."""
+    leaks: Literal["refuse", "drop", "allow"] = "refuse"
+    """Training rows of a benchmark that are in one of its tests: refuse to run, drop them, or allow them;
+    counted in the result in each case."""
+    template: Literal["plain", "alpaca", "chat"] = "plain"
+    """How text prompts are written: Question/Answer, Alpaca's frame, or the model's own chat template."""
+    completion_only: bool = True
+    """Whether the loss counts the answer alone, or the prompt as well."""
     style: Literal["auto", "equation", "text"] = "auto"
     """equation: numbers mapped to N0, N1...; text: plain prompts; auto: equation on the embedded base."""
     seed: int = 0
@@ -92,6 +105,8 @@ class TrainSettings(Strict):
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     steps: Annotated[int, Field(ge=1)] = 200
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training rows, in place of steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     seed: int = 0
     """Seed of initialisation, data order and dropout; generation is greedy and draws nothing."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -23,7 +23,7 @@ AnyRow = TypeVar("AnyRow", bound=BaseModel)
 class DataFile(Generic[AnyRow]):
     """The good rows of a file, one line for each row left out, and the sha256 of the bytes read."""
 
-    path: Path
+    path: Path | str
     rows: list[AnyRow]
     skipped: list[str]
     sha256: str
@@ -43,10 +43,25 @@ def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) 
     path = Path(path)
     content = _read_bytes(path)
     records = _json_lines if path.suffix == ".jsonl" else _json_list
+    rows, skipped = collect_rows(path, records(path, _decode(path, content)), schema, max_bad_records)
+    return DataFile(path, rows, skipped, hashlib.sha256(content).hexdigest())
+
+
+# A line, and what reads its record; it raises ValueError where there is none.
+Record = tuple[int, Callable[[], Any]]
+
+
+def collect_rows(
+    path: Path | str, records: Iterable[Record], schema: type[AnyRow], max_bad_records: int
+) -> tuple[list[AnyRow], list[str]]:
+    """The rows of records that fit the schema, and a line for each of those left out.
+
+    Raises DataError for more bad records than allowed, or if no row is left.
+    """
     rows: list[AnyRow] = []
     skipped: list[str] = []
     seen: dict[str, int] = {}
-    for line, parse in records(path, _decode(path, content)):
+    for line, parse in records:
         try:
             row = _checked(path, line, parse, schema)
             _check_new(path, line, row, seen)
@@ -58,7 +73,7 @@ def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) 
             rows.append(row)
     if not rows:
         raise DataError(f"{path}:1: rows", "none", "at least one row")
-    return DataFile(path, rows, skipped, hashlib.sha256(content).hexdigest())
+    return rows, skipped
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -80,9 +95,6 @@ def _decode(path: Path, content: bytes) -> str:
         raise DataError(f"{path}:{line}: encoding", content[error.start : error.end], "UTF-8") from error
 
 
-Record = tuple[int, Callable[[], Any]]
-
-
 def _json_lines(path: Path, text: str) -> Iterator[Record]:
     for line, record in enumerate(text.split("\n"), start=1):
         if record.strip():
@@ -93,8 +105,9 @@ def _json_list(path: Path, text: str) -> Iterator[Record]:
     """The objects of a list one by one, so that a bad one is known by its line."""
     position = _expect(path, text, 0, "[")
     closed = text[position : position + 1] == "]"
+    counted, line = 0, 1
     while not closed:
-        line = _line(text, position)
+        counted, line = position, line + text.count("\n", counted, position)
         try:
             value, position = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
@@ -143,7 +156,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique_keys)
 
 
-def _checked(path: Path, line: int, parse: Callable[[], Any], schema: type[AnyRow]) -> AnyRow:
+def _checked(path: Path | str, line: int, parse: Callable[[], Any], schema: type[AnyRow]) -> AnyRow:
     try:
         return schema.model_validate(parse())
     except ValidationError as error:
@@ -159,7 +172,7 @@ def _short(value: object) -> object:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _check_new(path: Path, line: int, row: BaseModel, seen: dict[str, int]) -> None:
+def _check_new(path: Path | str, line: int, row: BaseModel, seen: dict[str, int]) -> None:
     identity = getattr(row, "id", None)
     if identity is None:
         return

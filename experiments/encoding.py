@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from manifold_lora.experiments.tasks.base import Example
+
 IGNORED = -100
 
 
@@ -35,6 +37,17 @@ def encode_pairs(
     after = tokenizer(list(targets), add_special_tokens=False)["input_ids"]
     return [
         _join(first, [*second, tokenizer.eos_token_id]) for first, second in zip(before, after, strict=True)
+    ]
+
+
+def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[Encoded]:
+    """As ``encode_pairs``; labels on the prompt too where an example says that it is to be learned."""
+    pairs = encode_pairs(
+        tokenizer, [example.prompt for example in examples], [example.target for example in examples]
+    )
+    return [
+        Encoded(input_ids=pair["input_ids"], labels=pair["input_ids"]) if example.learn_prompt else pair
+        for pair, example in zip(pairs, examples, strict=True)
     ]
 
 

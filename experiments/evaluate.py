@@ -15,7 +15,11 @@ from manifold_lora.experiments.tasks.base import Example, Task
 
 @dataclass(frozen=True)
 class ItemResult:
-    """One example, what the model wrote, what was read from it, and whether it is right."""
+    """One example, what the model wrote, what was read from it, and whether it is right.
+
+    ``second`` is what a second extractor read (None where the task has one only), ``agree`` whether both
+    read the same.
+    """
 
     id: str
     prompt: str
@@ -24,6 +28,8 @@ class ItemResult:
     answer: str
     correct: bool
     group: str
+    second: str | None = None
+    agree: bool = True
 
 
 def evaluate(
@@ -78,4 +84,6 @@ def _result(task: Task, example: Example, output: str) -> ItemResult:
         example.answer,
         scored.correct,
         example.group,
+        scored.second,
+        scored.agree,
     )

@@ -6,6 +6,7 @@ from functools import cache
 
 from manifold_lora.experiments.answers import equal_numbers, extract_choice, extract_number, strip_marks
 from manifold_lora.experiments.math_reader import MathReader
+from manifold_lora.experiments.tasks.base import Scored
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ def extract(text: str, choices: Sequence[str] = ()) -> Extraction:
     return Extraction(first, second, agree)
 
 
-def is_right(found: str | None, answer: str, choices: Sequence[str] = ()) -> bool:
-    """Whether a reading is the answer: the same choice, or a number within 1e-3."""
-    return found == answer if choices else equal_numbers(found, answer)
+def judge(text: str, answer: str, choices: Sequence[str] = ()) -> Scored:
+    """Score an output by the first extractor, and keep what the second read.
+
+    Right is the same choice, or a number within 1e-3 of the answer.
+    """
+    found = extract(text, choices)
+    right = found.first == answer if choices else equal_numbers(found.first, answer)
+    return Scored(found.first or "", right, found.second or "", found.agree)

@@ -16,7 +16,7 @@ class LeakError(ManifoldLoraError):
 
 def normalise(question: str) -> str:
     """Letters and digits alone, lower-case, choices left out: where two agree, they are one question."""
-    return "".join(mark for mark in question_of(question).casefold() if mark.isalnum())
+    return "".join(filter(str.isalnum, question_of(question).casefold()))
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,31 @@ from manifold_lora.experiments.config import AblationSettings, TaskSettings
 from manifold_lora.experiments.settings import validate
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.tasks.registry import build_task
+from manifold_lora.experiments.tasks.whole_text import WholeText
+from manifold_lora.experiments.templates import PLAIN, template_of
 
 EMBEDDED = "embedded"
 
 
 def task_of(settings: TaskSettings, model: str) -> Task:
-    """Build the task; style auto is equations for the embedded base and plain text for any other model."""
+    """Build the task; style auto is equations for the embedded base and text prompts for any other model."""
     style = settings.style
     if style == "auto":
         style = "equation" if model == EMBEDDED else "text"
-    return build_task(
+    template = template_of(settings.template, model) if style == "text" else PLAIN
+    task = build_task(
         settings.name,
         settings.data,
         settings.seed,
         style=style,
         limit=settings.limit,
         max_bad_records=settings.max_bad_records,
+        template=template,
+        train=settings.train,
+        tests=settings.tests,
+        leaks=settings.leaks,
     )
+    return task if settings.completion_only else WholeText(task)
 
 
 def prepare(data: dict[str, Any], targets: list[Any], progress: Callable[[int, int], None]) -> dict[str, str]:

@@ -13,15 +13,15 @@ _LARGEST_ANSWER = 1e15
 _LETTERS = ("A", "B", "C", "D", "E")
 _OFFER = "Answer Choices:"
 _FORMAT = re.compile(r"Answer format:\s*([A-Za-z0-9]+(?:/[A-Za-z0-9]+)+)\s*$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
 def _printable(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
-    for mark in text:
-        if (ord(mark) < 32 and mark not in "\t\n\r") or 0xD800 <= ord(mark) <= 0xDFFF:
-            raise ValueError(f"holds the control character {mark!r}")
+    if found := _CONTROL.search(text):
+        raise ValueError(f"holds the control character {found.group()!r}")
     return text
 
 
@@ -137,6 +137,19 @@ class MathRow(Row):
     output: Text
     answer: Text
     also_in: list[str] = []
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_answer(self.instruction, self.answer)
+        return self
+
+
+class SolvedRow(Row):
+    """A row of a hub data set, once read: a number, or one of the choices that the instruction offers."""
+
+    id: Text
+    output: Text
+    answer: Text
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

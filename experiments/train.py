@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from manifold_lora.experiments.checkpoints import Checkpoints
 from manifold_lora.experiments.config import TrainSettings
-from manifold_lora.experiments.encoding import Encoded, encode_pairs, pad_id, pad_right
+from manifold_lora.experiments.encoding import Encoded, encode_examples, pad_id, pad_right
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.experiments.trainer import Carried, GuardedTrainer, OnStep
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -67,9 +67,7 @@ def fit(
         CheckpointError: a checkpoint could not be written.
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
-    encoded = encode_pairs(
-        tokenizer, [example.prompt for example in examples], [example.target for example in examples]
-    )
+    encoded = encode_examples(tokenizer, examples)
     return fit_encoded(model, tokenizer, encoded, settings, on_step, checkpoints, carried)
 
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models import peft_config  # noqa: F401  (registers MANIFOLD_LORA, so its checkpoints load)
+from manifold_lora.models import bottleneck, peft_config  # noqa: F401  (registers methods, so checkpoints load)
 from manifold_lora.models.adapt import strict_peft
 from manifold_lora.models.adapter_files import AdapterFiles
 from manifold_lora.models.folders import (
@@ -78,6 +78,17 @@ def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
             hint = f"{problem.replace('_', ' ')}: {some}; the model would start from random weights there"
             raise ManifoldLoraError("weights of model", name, "weights for every parameter", hint)
     return model
+
+
+def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base model alone: a folder, or ``owner/model`` on the hub.
+
+    Raises ManifoldLoraError for a missing folder or tokenizer.
+    """
+    local = is_folder_name(str(name_or_path))
+    name = str(existing_folder("model folder", str(name_or_path))) if local else str(name_or_path)
+    options = {"revision": revision} if revision else {}
+    return _tokenizer(name, {**options, "trust_remote_code": False, "local_files_only": local})
 
 
 def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Example:
     """One item: the text given, the text wanted, and the answer it is judged by.
 
-    ``numbers`` holds the quantities that N0, N1, ... of the prompt stand for; ``group`` is the stratum that
-    reports break scores down by (answer depth, number of steps).
+    ``numbers`` holds the quantities that N0, N1, ... of the prompt stand for; ``choices`` what an answer is
+    chosen from; ``group`` is the stratum that reports break scores down by (answer depth, number of steps).
+    Where ``learn_prompt`` is set, the loss counts the prompt as well as the target.
     """
 
     id: str
@@ -19,14 +20,21 @@ class Example:
     answer: str
     group: str = ""
     numbers: tuple[float, ...] = ()
+    choices: tuple[str, ...] = ()
+    learn_prompt: bool = False
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What was read from an output, and whether it is right; ``extracted`` is "" where nothing was found."""
+    """What was read from an output, and whether it is right; ``extracted`` is "" where nothing was found.
+
+    ``second`` is what another extractor read; it never decides, and None says that the task has only one.
+    """
 
     extracted: str
     correct: bool
+    second: str | None = None
+    agree: bool = True
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ def map_quantities(question: str) -> tuple[str, tuple[float, ...]]:
     return " ".join(_case(word) for word in _WORD.findall(parts)), tuple(values)
 
 
+def count_quantities(question: str) -> int:
+    """How many numbers a question tells."""
+    return len(_NUMBER.findall(question))
+
+
 def _case(word: str) -> str:
     return word if re.fullmatch(r"N\d+", word) else word.lower()
 

@@ -6,14 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
-from manifold_lora.experiments.answers import equal_numbers, extract_number
+from manifold_lora.experiments.answers import equal_numbers
 from manifold_lora.experiments.data import DataError, DataFile, read_rows
 from manifold_lora.experiments.equations import count_operations, evaluate_equation, parse_equation
+from manifold_lora.experiments.extraction import judge
 from manifold_lora.experiments.leaks import normalise
 from manifold_lora.experiments.rows import EquationRow, ProblemRow, Row
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
 from manifold_lora.experiments.tasks.problems import Words, generated_problems
 from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
+from manifold_lora.experiments.templates import PLAIN, Template
 
 _TRAIN = ("train/mawps_train_equations.jsonl", "train/mawps_single_train_equations.jsonl")
 _VALIDATION = "train/mawps_valid_equations.jsonl"
@@ -52,10 +54,12 @@ class WordProblems(Task):
         style: str = "equation",
         limit: int | None = None,
         max_bad_records: int = 0,
+        template: Template = PLAIN,
     ) -> None:
         if not data.is_dir():
             raise DataError("data folder", str(data), "a folder with train/ and tests/")
         self._data, self._seed, self._style, self._limit = data, seed, style, limit
+        self._template = template
         self._files = _Files(
             [read_rows(data / name, EquationRow, max_bad_records) for name in _TRAIN],
             read_rows(data / _VALIDATION, EquationRow, max_bad_records),
@@ -118,21 +122,23 @@ class WordProblems(Task):
             return None
         steps = f"{min(count_operations(tree), 3)} steps"
         if self._style == "text":
-            return Example(identity, _ask(row), f" {row.output}", row.answer, steps)
+            return Example(identity, self._ask(row), self._template.target(row.output), row.answer, steps)
         return Example(identity, question + _CUE, target, repr(value), steps, numbers)
 
     def _tested(self, row: ProblemRow) -> Example:
         question, numbers = map_quantities(row.instruction)
         size = f"{len(numbers)} numbers"
         if self._style == "text":
-            return Example(row.id, _ask(row), "", row.answer, size)
+            return Example(row.id, self._ask(row), "", row.answer, size)
         return Example(row.id, question + _CUE, "", row.answer, size, numbers)
+
+    def _ask(self, row: Row) -> str:
+        return self._template.render(row.instruction)
 
     def score(self, example: Example, output: str) -> Scored:
         """The value of the equation, or the last number of a text, within 1e-3 of the answer."""
         if self._style == "text":
-            found = extract_number(output)
-            return Scored(found or "", equal_numbers(found, example.answer))
+            return judge(output, example.answer)
         value = evaluate_equation(output, example.numbers)
         return Scored("" if value is None else f"{value:.10g}", equal_numbers(value, example.answer))
 
@@ -166,7 +172,7 @@ class WordProblems(Task):
     @property
     def data_hashes(self) -> dict[str, str]:
         """The sha256 of every file read."""
-        return {str(file.path.relative_to(self._data)): file.sha256 for file in self._files.all()}
+        return {str(Path(file.path).relative_to(self._data)): file.sha256 for file in self._files.all()}
 
     @property
     def notes(self) -> dict[str, int]:
@@ -182,7 +188,3 @@ def _in_words(question: str, equation: str) -> Document:
 
 def _masked(example: Example) -> str:
     return normalise(map_quantities(example.prompt)[0])
-
-
-def _ask(row: Row) -> str:
-    return f"Question: {row.instruction}\nAnswer:"
