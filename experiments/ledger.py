@@ -19,6 +19,8 @@ TIMING = frozenset(
         "peak_memory_mb",
         "host",
         "driver",
+        "resumed_from",
+        "set_aside",
         "sha256",
     }
 )
