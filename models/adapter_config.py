@@ -9,6 +9,7 @@ from peft import LoraConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.ordered_patterns import from_file
 
 MAX_RANK, MAX_SCALING = 65_536, 1e4
 
@@ -52,7 +53,7 @@ def _check_numbers(raw: Mapping[str, Any]) -> None:
 def _with_pattern(raw: Mapping[str, Any], name: str, pattern: str) -> Iterator[tuple[str, Any]]:
     if name in raw:
         yield name, raw[name]
-    entries = raw.get(pattern) or {}
+    entries = from_file(pattern, raw.get(pattern)) or {}
     if not isinstance(entries, dict):
         raise ManifoldLoraError(f"{pattern} of adapter config", entries, "a mapping from modules to numbers")
     for key, value in entries.items():

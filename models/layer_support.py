@@ -74,3 +74,10 @@ def is_transposed(module: nn.Module) -> bool:
     """Whether a layer stores its weight as (in, out), as GPT-2's Conv1D does."""
     base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
     return isinstance(base, Conv1D)
+
+
+def sizes_of(module: nn.Module) -> tuple[int, int]:
+    """(in, out) features of a linear layer of any supported class."""
+    if isinstance(module, Conv1D):
+        return module.weight.shape[0], module.weight.shape[1]
+    return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]

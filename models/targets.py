@@ -27,8 +27,15 @@ def check_default_targets(
         raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
 
 
-def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
+def check_targets(
+    model: nn.Module, config: LoraConfig, own: type[BaseTunerLayer] | None = None
+) -> list[str]:
     """The names of the modules that ``config`` adapts in ``model``; ``target_modules`` must be set.
+
+    Args:
+        model: what is going to be adapted.
+        config: LoRA's or another method's with the same ways to name modules.
+        own: the method's own layer class, where it is not LoRA's: it may hold an earlier adapter.
 
     Raises UnknownNameError for a target, ``modules_to_save`` or pattern that names nothing (with the nearest
     name), and ManifoldLoraError for zero adapted layers or a module that cannot carry the adapter.
@@ -47,7 +54,10 @@ def check_targets(model: nn.Module, config: LoraConfig) -> list[str]:
             "target_modules", _shown(config.target_modules), linear, _nothing(config, linear)
         )
     for name in matched:
-        reason = unsupported_reason(modules[name])
+        module = modules[name]
+        if own is not None and isinstance(module, own):
+            module = module.get_base_layer()
+        reason = unsupported_reason(module)
         if reason:
             raise ManifoldLoraError("target module", name, ", ".join(linear) or SUPPORTED, reason)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
