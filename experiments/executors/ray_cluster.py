@@ -11,6 +11,8 @@ from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Read by Ray when it is imported and when it starts processes.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Makes a Ray of one machine listen on 127.0.0.1 alone, on every system; Ray offers no other way.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class RayExecutor(Executor):
@@ -44,7 +46,7 @@ class RayExecutor(Executor):
         limits = Limits(limits.timeout, limits.memory_mb, limits.retries, self.cpus)
         self.address, self.gpus, self.limits = address, gpus, limits
         self.supervisor = Supervisor.here(limits, logs, preload)
-        self._ray = _import_ray()
+        self._ray = _import_ray(ENVIRONMENT if address else ENVIRONMENT | LOOPBACK)
         self._own = False
         self._task: Any = None
 
@@ -75,8 +77,7 @@ class RayExecutor(Executor):
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address is None:
-            quiet |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            quiet |= {"num_cpus": self.jobs * self.cpus}
+            quiet |= {"include_dashboard": False, "num_cpus": self.jobs * self.cpus}
         try:
             ray.init(address=self.address or "local", **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -114,8 +115,8 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
-def _import_ray() -> Any:
-    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+def _import_ray(environment: dict[str, str]) -> Any:
+    os.environ.update({name: value for name, value in environment.items() if name not in os.environ})
     try:
         import ray
     except ImportError as error:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,5 +34,18 @@ class Supervisor:
         load_plugins(name for name in self.plugins if name not in loaded_modules())
         given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
         executor = LocalExecutor(1, self.limits, self.logs, given, preload=self.preload)
-        (outcome,) = executor.run([job])
+        with _main_unnamed():
+            (outcome,) = executor.run([job])
         return outcome
+
+
+@contextmanager
+def _main_unnamed() -> Iterator[None]:
+    """Children import their parent's main module; that of a cluster's worker takes a second and has no jobs."""
+    main = vars(sys.modules["__main__"])
+    file = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            main["__file__"] = file
