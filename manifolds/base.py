@@ -25,7 +25,7 @@ class Manifold(nn.Module, ABC):
     as the point; *free* vectors, the tangent vectors at the origin in an orthonormal frame, carry ``n``.
     Reductions keep the axis. A subclass writes the abstract primitives; ``arc`` and ``carry`` may be
     replaced where a closed form is known. Operations are carried one step wider than their arguments
-    (bfloat16 and float16 in float32, float32 in float64) and rounded once.
+    (bfloat16 and float16 in float32, float32 in float64) and rounded once; ``exactly`` completes float64.
 
     Args:
         kappa: the sectional curvature, or a ``Curvature`` that is learned or shared.
@@ -38,6 +38,7 @@ class Manifold(nn.Module, ABC):
     extra_dims: int = 0
     is_radial: ClassVar[bool] = False
     wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.WIDER
+    is_exact: ClassVar[bool] = False
 
     def __init__(self, kappa: float | Curvature) -> None:
         super().__init__()
@@ -55,6 +56,7 @@ class Manifold(nn.Module, ABC):
         for name, (points, gives_point) in precision.PRIMITIVES.items():
             if name in vars(cls):
                 setattr(cls, name, precision.carried(points, gives_point)(vars(cls)[name]))
+        cls.is_exact = "exactly" in vars(cls) or (cls.is_exact and not precision.FORMULAS & set(vars(cls)))
 
     @property
     def kappa(self) -> Float[Tensor, "1"]:
@@ -64,6 +66,14 @@ class Manifold(nn.Module, ABC):
     def store(self, point: Point, dtype: torch.dtype) -> Point:
         """Round a point to the dtype it is kept in, staying on the manifold."""
         return point.to(dtype)
+
+    def exactly(self, operation: str, *arguments: Any) -> Tensor | None:
+        """The float64 value of a primitive from 106 bits; NaN, or None, where plain float64 serves.
+
+        The gradient remains that of the primitive. Not called for narrower dtypes, which float64 carries, nor
+        for a subclass that writes primitives or radial functions of its own.
+        """
+        return None
 
     # Primitives -------------------------------------------------------------------------------------------
 

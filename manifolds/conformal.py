@@ -1,13 +1,25 @@
 """The conformal chart of signed curvature: ball below zero, plane at zero, stereographic sphere above."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from manifold_lora.manifolds import exact_ball
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
 
 # How many eps a stored point stays inside the boundary of the ball.
 MARGIN = 4.0
+EXACT: dict[str, Callable[..., Tensor]] = {
+    "logmap0": exact_ball.logmap0,
+    "inner": exact_ball.inner,
+    "egrad2rgrad": exact_ball.egrad2rgrad,
+    "expmap": exact_ball.expmap,
+    "logmap": exact_ball.logmap,
+    "arc": exact_ball.arc,
+    "carry": exact_ball.transp,
+}
 
 
 class Conformal(Radial):
@@ -30,6 +42,11 @@ class Conformal(Radial):
         """Round, after a step back from the boundary that the rounding cannot undo."""
         shrink = fn.root(fn.within(self._k(point) * fn.square(point), self._edge_tensor(point, dtype)))
         return (point * shrink).to(dtype)
+
+    def exactly(self, operation: str, *arguments: Tensor) -> Tensor | None:
+        """Near the edge of the ball, the digits that 1 + kappa |x|^2 loses in float64."""
+        act = EXACT.get(operation)
+        return None if act is None else act(*arguments, self._k(arguments[0]).detach())
 
     def _edge_tensor(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         """The largest k |x|^2 of a point stored in this dtype."""

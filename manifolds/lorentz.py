@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from manifold_lora.manifolds import exact_hyperboloid as exact
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
 from manifold_lora.manifolds.curvature import Curvature
@@ -31,6 +32,20 @@ class Lorentz(Radial):
 
     def _k(self, like: Tensor) -> Tensor:
         return -self.curvature.at(like.dtype)
+
+    def exactly(self, operation: str, *arguments: Tensor) -> Tensor | None:
+        """Lengths, whose rounding sinh and cosh magnify, and sums that cancel on the way to the origin."""
+        k = self._k(arguments[0]).detach()
+        if operation == "expmap0":
+            return self._point(exact.expmap0(arguments[0], k), k)
+        if operation == "expmap":
+            x, u = arguments
+            return self._point(exact.expmap(self.coords(x), u[..., 1:], k), k)
+        if operation == "carry":
+            x, y, v = arguments
+            space = self.coords(y)
+            return self._tangent(space, exact.transp(self.coords(x), space, v[..., 1:], k), k)
+        return None
 
     def store(self, point: Point, dtype: torch.dtype) -> Point:
         """Round, after a step back to the longest space coordinates the dtype holds."""

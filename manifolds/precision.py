@@ -1,4 +1,8 @@
-"""Where a computation is carried: one step wider than its arguments, rounded once at the end."""
+"""Where a computation is carried: one step wider than its arguments, rounded once at the end.
+
+bfloat16 and float16 are carried in float32, float32 in float64; float64 stays, and a geometry may add its
+last digits from 106 bits (`Manifold.exactly`).
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -20,12 +24,16 @@ class Carrier(Protocol):
     """What a geometry says about the precision of its own computations."""
 
     wider: dict[torch.dtype, torch.dtype]
+    is_exact: bool
 
     def store(self, point: Tensor, dtype: torch.dtype) -> Tensor:
         """Round a point to the dtype it is kept in, staying on the manifold."""
 
     def projx(self, x: Tensor) -> Tensor:
         """A point of the manifold near x."""
+
+    def exactly(self, operation: str, *arguments: Tensor) -> Tensor | None:
+        """The last digits of a float64 operation, NaN where it has none to add."""
 
 
 def _common(arguments: tuple[Any, ...]) -> torch.dtype:
@@ -39,6 +47,14 @@ def _common(arguments: tuple[Any, ...]) -> torch.dtype:
 def _available(dtype: torch.dtype, like: Tensor) -> torch.dtype:
     """The dtype itself, or float32 on a device that has no float64."""
     return torch.float32 if dtype == torch.float64 and like.device.type == "mps" else dtype
+
+
+def _refined(result: Tensor, exact: Tensor | None) -> Tensor:
+    """The exact value where there is one, with the gradient of the plain formula."""
+    if exact is None:
+        return result
+    exact = exact.detach()
+    return torch.where(exact.isfinite(), result + (exact - result.detach()), result)
 
 
 def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
@@ -63,6 +79,9 @@ def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
             if kept in HALVES:
                 arguments = (*(self.projx(x) for x in arguments[:points]), *arguments[points:])
             result: Tensor = operation(self, *arguments)
+            if kept == torch.float64 and self.is_exact:
+                detached = (a.detach() if isinstance(a, Tensor) else a for a in arguments)
+                result = _refined(result, self.exactly(operation.__name__, *detached))
             return self.store(result, kept) if gives_point else result.to(kept)
 
         carry.__carried__ = True  # type: ignore[attr-defined]
@@ -86,3 +105,6 @@ PRIMITIVES: dict[str, tuple[int, bool]] = {
     "arc": (2, False),
     "carry": (2, False),
 }
+
+# A subclass that rewrites one of these is another geometry: its parent's exact values are not its own.
+FORMULAS = frozenset({*PRIMITIVES, "chart_exp", "chart_log"})
