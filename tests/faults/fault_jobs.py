@@ -16,6 +16,7 @@ from manifold_lora.experiments.interrupt import ended_as_by_ctrl_c
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.presence import Presence
 from manifold_lora.experiments.sweep import Sweep, work_of
+from manifold_lora.manifolds.errors import ManifoldLoraError
 
 LOG = "log.txt"
 
@@ -85,6 +86,9 @@ def swells(folder, cell, progress):
         time.sleep(0.02)
 
 
+ODD = {"raises": raises, "hangs": hangs, "swells": swells}
+
+
 def sweep_of(folder, count, seconds, odd=None):
     """The jobs of a sweep: ``odd`` maps the place of a cell to other work."""
     jobs = []
@@ -102,9 +106,9 @@ def drive(folder, jobs, executor, stale=120.0):
         return Sweep(Path(folder), jobs, executor, driver, Unwatched()).run()
 
 
-def executor_of(name, jobs, logs, retries=2):
+def executor_of(name, jobs, logs, limits):
     """An executor whose children import these jobs instead of torch."""
-    limits, preload = Limits(timeout=60, retries=retries), ("fault_jobs",)
+    preload = ("fault_jobs",)
     if name == "ray":
         from manifold_lora.experiments.executors.ray_cluster import RayExecutor
 
@@ -124,19 +128,27 @@ def main(argv):
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--stale", type=float, default=120.0)
     parser.add_argument("--executor", default="local")
-    parser.add_argument("--retries", type=int, default=2)
+    parser.add_argument("--timeout", type=float, default=60.0)
+    parser.add_argument("--memory-mb", type=int)
+    for kind in ODD:
+        parser.add_argument(f"--{kind}", type=int, nargs="*", default=[], help="places of cells that do")
     asked = parser.parse_args(argv)
-    import fault_jobs as named  # children find the jobs in a module, not in this script
-
-    jobs = named.sweep_of(asked.folder, asked.cells, asked.seconds)
-    executor = executor_of(asked.executor, asked.jobs, asked.folder / "logs", asked.retries)
+    odd = {place: work for kind, work in ODD.items() for place in getattr(asked, kind)}
+    limits = Limits(asked.timeout, asked.memory_mb)
+    executor = executor_of(asked.executor, asked.jobs, asked.folder / "logs", limits)
+    jobs = sweep_of(asked.folder, asked.cells, asked.seconds, odd)
     try:
         with ended_as_by_ctrl_c():
             statuses = drive(asked.folder, jobs, executor, asked.stale)
     except KeyboardInterrupt:
         return 130
+    except ManifoldLoraError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0 if set(statuses.values()) == {"ok"} and len(statuses) == asked.cells else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    import fault_jobs  # children find the jobs in a module, not in this script
+
+    sys.exit(fault_jobs.main(sys.argv[1:]))

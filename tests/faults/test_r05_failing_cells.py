@@ -1,0 +1,29 @@
+"""R5: one cell always raises, one hangs: both are told, the others done, and a rerun tries those two."""
+
+from fault_drivers import contents, sweep
+from fault_jobs import notes
+
+from manifold_lora.experiments.ledger import Ledger
+
+
+def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally):
+    flags = ("--cells", 12, "--jobs", 4, "--raises", 3, "--hangs", 7, "--timeout", 3)
+    assert sweep(tmp_path, *flags)[0] == 1
+    raised, hung = (Ledger(tmp_path).read(cell) for cell in ("cell003", "cell007"))
+    assert raised["status"] == "failed"
+    assert raised["reason"] == "RuntimeError: this cell always raises"
+    assert "Traceback" in raised["traceback"]
+    assert "in raises" in raised["traceback"]
+    assert raised["run"] == {"place": 3}
+    assert (hung["status"], hung["run"]) == ("timeout", {"place": 7})
+    assert "3 s" in hung["reason"]
+    first = notes(tmp_path, "start")
+    assert sweep(tmp_path, *flags)[0] == 1
+    again = {cell for cell, _ in notes(tmp_path, "start")[len(first) :]}
+    assert again == {"cell003", "cell007"}
+    tally(
+        "R5",
+        "one cell raises, one hangs: the others done, those two alone rerun",
+        len(contents(tmp_path)),
+        10,
+    )
