@@ -1,0 +1,94 @@
+"""R10: NaN or Inf in a weight, an activation or the loss stops the run within one step, named and unsaved."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from fault_runs import load_small, save_base
+from peft import PeftModel
+
+from manifold_lora.experiments.checkpoints import Checkpoints
+from manifold_lora.experiments.divergence import DivergedError
+from manifold_lora.experiments.train import fit
+from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.checkpoint import save_adapter
+
+AT = 5
+VALUES = {"NaN": math.nan, "Inf": math.inf}
+LAYER = "base_model.model.model.layers.1.mlp.up_proj"
+Inject = Callable[[PeftModel, float], None]
+
+
+def in_weight(model: PeftModel, value: float) -> None:
+    model.get_submodule(LAYER).lora_A["default"].weight.data[0, 0] = value
+
+
+def in_activation(model: PeftModel, value: float) -> None:
+    model.get_submodule(LAYER).register_forward_hook(lambda module, inputs, output: output * value)
+
+
+def in_loss(model: PeftModel, value: float) -> None:
+    def change(module: torch.nn.Module, inputs: object, output: dict[str, torch.Tensor]) -> None:
+        output["loss"] = output["loss"] * value
+
+    model.get_base_model().register_forward_hook(change)
+
+
+PLACES: dict[str, tuple[Inject, str]] = {
+    "weight": (in_weight, f"{LAYER}.lora_A.default.weight not finite"),
+    "activation": (in_activation, f"output of {LAYER} not finite"),
+    "loss": (in_loss, "with finite weights and module outputs"),
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base(tmp_path_factory.mktemp("base"))
+
+
+def test_six_injections_stop_and_are_named(arm: str, base: Path, tmp_path: Path, tally) -> None:
+    stopped = [
+        _stops(arm, base, tmp_path / place / name, inject, value, named)
+        for place, (inject, named) in PLACES.items()
+        for name, value in VALUES.items()
+    ]
+    tally("R10", f"{arm}: NaN and Inf in weight, activation, loss", sum(stopped), 6)
+
+
+def _stops(arm: str, base: Path, folder: Path, inject: Inject, value: float, named: str) -> bool:
+    small = load_small(arm, base, checkpoint_every=1)
+    seen: list[int] = []
+
+    def on_step(step: int, loss: float) -> None:
+        seen.append(step)
+        if step == AT - 1:
+            inject(small.model, value)
+
+    with pytest.raises(DivergedError) as caught:
+        fit(small.model, small.tokenizer, small.task.train, small.run.train, on_step, Checkpoints(folder))
+    told = str(caught.value)
+    newest = Checkpoints(folder).newest()
+    assert newest is not None
+    geometry = "no geometry involved" if arm in ("lora", "dora") else "kappa finite in"
+    return (
+        seen[-1] == AT - 1
+        and newest.step < AT
+        and (f"at step {AT}" in told or f"at step {AT - 1}" in told)
+        and named in told
+        and geometry in told
+        and "\n" not in told
+        and caught.value.status == "diverged"
+    )
+
+
+def test_nothing_that_is_not_finite_is_saved(arm: str, base: Path, tmp_path: Path, tally) -> None:
+    refused = 0
+    for value in VALUES.values():
+        small = load_small(arm, base)
+        in_weight(small.model, value)
+        with pytest.raises(ManifoldLoraError, match=r"up_proj\.lora_A\.weight"):
+            save_adapter(small.model, tmp_path / "adapter")
+        refused += not list(tmp_path.iterdir())
+    tally("R10", f"{arm}: save_adapter refuses NaN and Inf", refused, 2)
