@@ -1,6 +1,6 @@
 """Cells of a few milliseconds, and a driver that sweeps them: what the faults of R1 to R25 are tried on.
 
-As a script: ``python fault_jobs.py FOLDER [--cells N] ...`` runs a sweep as the command line runs an ablation.
+As a script, ``python fault_jobs.py FOLDER [--cells N] ...`` runs a sweep as the command line does.
 """
 
 import argparse

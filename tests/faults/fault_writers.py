@@ -1,4 +1,4 @@
-"""Writers that are killed -9 while they write: ``FOLDER KILLS SEED atomic|plain`` prints [unreadable, left]."""
+"""Writers killed -9 while they write: ``FOLDER KILLS SEED atomic|plain`` prints [unreadable, left]."""
 
 import json
 import os
