@@ -70,6 +70,8 @@ def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
         if hasattr(operation, "__carried__"):
             return operation
 
+        primitive = operation.__name__ in PRIMITIVES
+
         @wraps(operation)
         def carry(self: Carrier, *arguments: Any) -> Tensor:
             kept = _common(arguments)
@@ -79,9 +81,9 @@ def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
             if kept in HALVES:
                 arguments = (*(self.projx(x) for x in arguments[:points]), *arguments[points:])
             result: Tensor = operation(self, *arguments)
-            if kept == torch.float64 and self.is_exact:
-                detached = (a.detach() if isinstance(a, Tensor) else a for a in arguments)
-                result = _refined(result, self.exactly(operation.__name__, *detached))
+            if primitive and kept == torch.float64 and self.is_exact:
+                exact = self.exactly(operation.__name__, *(argument.detach() for argument in arguments))
+                result = _refined(result, exact)
             return self.store(result, kept) if gives_point else result.to(kept)
 
         carry.__carried__ = True  # type: ignore[attr-defined]
