@@ -142,14 +142,24 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """Stands where JSON holds what it must not, so that the records behind it are still found."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return _Refused(f"{name} is not JSON")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> Any:
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
-        raise ValueError(f"a key is given twice among {keys}")
+        return _Refused(f"a key is given twice among {keys}")
     return dict(pairs)
 
 

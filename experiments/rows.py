@@ -55,14 +55,15 @@ def question_of(instruction: str) -> str:
 class AnyQuestion(BaseModel):
     """Whatever holds an ``instruction`` or a ``question``: all that a leak check has to know."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
     instruction: str = Field(min_length=1, validation_alias=AliasChoices("instruction", "question"))
 
 
 class Record(BaseModel):
     """A row of a file: no unknown field, no field of another type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when a file of theirs is read: a command line that only names them need not wait for it.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Row(Record):

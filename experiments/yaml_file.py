@@ -9,9 +9,23 @@ import yaml
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
+_MOST_VALUES, _DEEPEST = 100_000, 50
+
 
 class StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader with duplicate keys refused and exponent floats understood."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value; raises ManifoldLoraError where values are nested too deeply."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            where = f"{self.name}:{self.line + 1}"
+            raise ManifoldLoraError(f"YAML at {where}", "deeper nesting", f"at most {_DEEPEST} levels")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Build a mapping; raises ManifoldLoraError where a key stands twice."""
@@ -35,17 +49,47 @@ StrictLoader.add_implicit_resolver(
 
 def parse_yaml(text: str, name: str = "<text>") -> Any:
     """Parse YAML text into plain data; raises ManifoldLoraError naming ``name`` and the line."""
-    loader = StrictLoader(text)
-    loader.name = name
     try:
-        return loader.get_single_data()
+        loader = StrictLoader(text)
+        loader.name = name
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node, name)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ManifoldLoraError(f"YAML at {where}", problem, "valid YAML of plain values") from None
-    finally:
-        loader.dispose()
+
+
+def _check_size(root: yaml.Node, name: str) -> None:
+    """Refuse aliases that repeat each other without end or to a size that no config has."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, above: frozenset[int]) -> int:
+        if id(node) in above:
+            where = f"{name}:{node.start_mark.line + 1}"
+            raise ManifoldLoraError(f"YAML at {where}", "an alias of itself", "aliases of other values")
+        if id(node) not in sizes:
+            inside = above | {id(node)}
+            sizes[id(node)] = 1 + sum(size(child, inside) for child in _children(node))
+        return sizes[id(node)]
+
+    if (values := size(root, frozenset())) > _MOST_VALUES:
+        raise ManifoldLoraError(
+            f"YAML at {name}", f"{values} values", f"at most {_MOST_VALUES}, aliases repeated"
+        )
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

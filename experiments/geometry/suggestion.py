@@ -2,23 +2,27 @@
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from manifold_lora.experiments.geometry.gromov import Hyperbolicity
 from manifold_lora.manifolds.errors import CurvatureError, UnknownNameError
+
+if TYPE_CHECKING:
+    # It loads numpy, which a config that names a rule does not need.
+    from manifold_lora.experiments.geometry.gromov import Hyperbolicity
 
 # delta_rel of the standard Poincare disk as measured by Khrulkov et al.
 _POINCARE_DISK = 0.144
 
 
-def _khrulkov(measured: Hyperbolicity, scale: float) -> float:
+def _khrulkov(measured: "Hyperbolicity", scale: float) -> float:
     return -((_POINCARE_DISK / measured.relative) ** 2)
 
 
-def _log2(measured: Hyperbolicity, scale: float) -> float:
+def _log2(measured: "Hyperbolicity", scale: float) -> float:
     return -((math.log(2.0) / (measured.delta / scale)) ** 2)
 
 
-RULES: dict[str, Callable[[Hyperbolicity, float], float]] = {"khrulkov": _khrulkov, "log2": _log2}
+RULES: dict[str, Callable[["Hyperbolicity", float], float]] = {"khrulkov": _khrulkov, "log2": _log2}
 SOURCES: dict[str, str] = {
     "khrulkov": "kappa = -(0.144 / delta_rel)^2 (Khrulkov et al., arXiv 1904.02239, equation 5; c = -kappa)",
     "log2": "kappa = -(ln 2 / delta)^2, delta in units of the adapter's scaled input: hyperbolic space of "
@@ -26,7 +30,7 @@ SOURCES: dict[str, str] = {
 }
 
 
-def suggest_kappa(measured: Hyperbolicity, rule: str = "khrulkov", scale: float = 1.0) -> float:
+def suggest_kappa(measured: "Hyperbolicity", rule: str = "khrulkov", scale: float = 1.0) -> float:
     """The negative curvature that a delta speaks for, usable as ``curvature`` of a hyperbolic adapter.
 
     A rule of thumb, not a fit: structureless Gaussians also get a curvature from it, so read it beside the

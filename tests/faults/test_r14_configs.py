@@ -1,0 +1,217 @@
+"""R14: the command line refuses a bad config: exit 2, key and nearest name told, in under a second."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SLOW = re.compile(r"[\d.]+ s:")
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+# Config text, and what the message must hold: the key, and the nearest name or the rule.
+CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "unclosed list": ("grid: {arm: [lora\n", ("bad.yaml:",)),
+    "tab for indent": ("train:\n\tsteps: 3\n", ("bad.yaml:2",)),
+    "two documents": ("train: {steps: 3}\n---\ntrain: {}\n", ("bad.yaml:",)),
+    "not a mapping": ("- lora\n- direct\n", ("a mapping of keys",)),
+    "empty file": ("", ("a mapping of keys",)),
+    "not UTF-8": ("task: \udcff\n", ("UTF-8",)),
+    "control character": ("task: {name: 'a\x00b'}\n", ("bad.yaml",)),
+    "duplicate key": ("train: {steps: 1}\njobs: 1\ntrain: {steps: 2}\n", ("bad.yaml:3", "train")),
+    "duplicate key below": ("train:\n  steps: 1\n  steps: 2\n", ("bad.yaml:3", "steps")),
+    "unknown key": ("trian: {}\n", ("trian", "did you mean 'train'")),
+    "unknown key of task": ("task: {nmae: taxonomy}\n", ("task.nmae", "did you mean 'name'")),
+    "unknown key of model": ("model: {dtpye: float32}\n", ("model.dtpye", "did you mean 'dtype'")),
+    "unknown key of adapter": ("adapter: {rnak: 4}\n", ("adapter.rnak", "did you mean 'rank'")),
+    "unknown key of train": ("train: {learning_rat: 1}\n", ("learning_rat", "did you mean 'learning_rate'")),
+    "unknown key of evaluation": ("evaluation: {batch: 3}\n", ("evaluation.batch", "batch_size")),
+    "key of another block": ("learning_rate: 1e-3\n", ("did you mean 'train.learning_rate'",)),
+    "word for a number": ("adapter: {rank: four}\n", ("adapter.rank", "'four'", "integer")),
+    "fraction of a step": ("train: {steps: 1.5}\n", ("train.steps", "integer")),
+    "list for a number": ("train: {learning_rate: [1e-3]}\n", ("train.learning_rate", "number")),
+    "mapping for a name": ("task: {name: {a: b}}\n", ("task.name", "string")),
+    "NaN": ("train: {learning_rate: .nan}\n", ("train.learning_rate", "finite")),
+    "infinity": ("adapter: {alpha: .inf}\n", ("adapter.alpha", "finite")),
+    "negative rate": (
+        "train: {learning_rate: -1e-4}\n",
+        ("train.learning_rate", "greater than 0", "-0.0001"),
+    ),
+    "rank 0": ("adapter: {rank: 0}\n", ("adapter.rank", "greater than or equal to 1")),
+    "dropout 1": ("adapter: {dropout: 1.0}\n", ("adapter.dropout", "less than 1")),
+    "curvature of the wrong sign": ("adapter: {curvature: 1.0}\n", ("negative", "1.0")),
+    "curvature of a sphere": ("adapter: {manifold: sphere, curvature: -1.0}\n", ("positive", "-1.0")),
+    "curvature NaN": ("adapter: {curvature: .nan}\n", ("kappa of lorentz", "nan", "finite")),
+    "curvature mode": ("adapter: {curvature: {mode: lerned, kappa: -1.0}}\n", ("did you mean 'learned'",)),
+    "unknown arm": ("arm: dircet\n", ("arm", "did you mean 'direct'")),
+    "unknown arm in the grid": ("grid: {arm: [lora, bost]}\n", ("did you mean 'boost'",)),
+    "unknown manifold": ("adapter: {manifold: lorenz}\n", ("did you mean 'lorentz'",)),
+    "unknown part": (
+        "adapter: {manifold: {name: product, parts: [{share: 1.0, name: spher}]}}\n",
+        ("did you mean 'sphere'",),
+    ),
+    "unknown transform": ("adapter: {transform: bost}\n", ("did you mean 'boost'",)),
+    "unknown scaling": ("adapter: {norm_scaling: learnt}\n", ("did you mean 'learned'",)),
+    "unknown method": ("adapter: {method: loar}\n", ("adapter.method", "'lora'")),
+    "unknown task": ("task: {name: taxnomy}\n", ("did you mean 'taxonomy'",)),
+    "unknown training set": ("task: {name: gsm8k, train: gsm8}\n", ("task.train", "did you mean 'gsm8k'")),
+    "unknown test set": ("task: {name: math10k, tests: [svmap]}\n", ("task.tests", "did you mean 'svamp'")),
+    "training set of a generated task": ("task: {name: taxonomy, train: gsm8k}\n", ("task.train", "its own")),
+    "unknown template": ("task: {template: alpacca}\n", ("task.template", "'alpaca'")),
+    "empty grid axis": ("grid: {arm: []}\n", ("grid", "non-empty list")),
+    "grid is a list": ("grid: [arm]\n", ("grid", "a mapping")),
+    "grid key": ("grid: {train.lr: [1e-3]}\n", ("train.lr", "train.learning_rate")),
+    "grid value": ("grid: {train.steps: [10, ten]}\n", ("train.steps", "'ten'")),
+    "needed arm missing": ("grid: {arm: [gain-matched-lora]}\n", ("add direct to grid.arm",)),
+    "own arm with unknown key": ("arms: {mine: {rnak: 3}}\ngrid: {arm: [mine]}\n", ("did you mean 'rank'",)),
+    "python object": ("output: !!python/object/apply:os.system ['touch pwned']\n", ("bad.yaml:1",)),
+    "python name": ("output: !!python/name:os.system\n", ("bad.yaml:1",)),
+    "unknown tag": ("output: !secret x\n", ("bad.yaml:1",)),
+    "undefined alias": ("output: *nothing\n", ("bad.yaml:1",)),
+    "alias of itself": ("grid: &a {arm: *a}\n", ("bad.yaml:1", "alias of itself")),
+    "alias bomb": (BOMB + "grid: {arm: *i}\n", ("bad.yaml", "values")),
+    "nested 10 000 deep": ("grid: " + "[" * 10_000, ("bad.yaml:1", "nesting")),
+    "list as a key": ("? [a, b]\n: 1\n", ("bad.yaml",)),
+    "unknown plugin": ("plugins: [no_such_plugin]\n", ("no_such_plugin",)),
+}
+# Flags in place of a file.
+COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "missing file": (["ablate", "no such.yaml"], ("no such.yaml", "No such file")),
+    "a folder": (["ablate", "."], ("Is a directory",)),
+    "unknown verb": (["ablat"], ("did you mean 'ablate'",)),
+    "unknown flag": (["ablate", "--train.learning-rat", "1"], ("--train.learning-rat",)),
+    "flag out of range": (["train", "--adapter.rank", "0"], ("adapter", "rank", "greater than")),
+    "grid flag": (["ablate", "--grid", "{train.lr: [1]}"], ("train.learning_rate",)),
+    "unknown data verb": (["data", "maths10k"], ("did you mean 'math10k'",)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    arguments: list[str]
+    told: tuple[str, ...]
+
+
+# Imports are paid for once and added to every case: a process is the first command plus its own work.
+DRIVER = """
+import io, json, os, resource, sys, time, contextlib
+
+def cpu(who):
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+def run(arguments):
+    from manifold_lora.experiments.cli import main
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = end.code
+    return code, told.getvalue()
+
+run(["ablate", "no-such-file.yaml"])
+run(["ablate", "--arm", "dircet"])
+start = cpu(resource.RUSAGE_SELF)
+for arguments in json.loads(sys.argv[1]):
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        before = cpu(resource.RUSAGE_SELF)
+        code, told = run(arguments)
+        seconds = start + cpu(resource.RUSAGE_SELF) - before
+        heavy = [name for name in ("torch", "transformers", "peft", "datasets") if name in sys.modules]
+        with os.fdopen(write, "w") as file:
+            json.dump([code, told, seconds, heavy], file)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        print(file.read() or "null", flush=True)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> dict[str, Case]:
+    found = {name: Case(*command) for name, command in COMMANDS.items()}
+    for place, (name, (text, told)) in enumerate(CONFIGS.items()):
+        path = tmp_path / f"{place}" / "bad.yaml"
+        path.parent.mkdir()
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        found[name] = Case(["ablate", str(path), "--output", str(tmp_path / "out")], told)
+    return found
+
+
+def fault(case: Case, result: list | None) -> str:
+    """What is wrong with how a case was refused; "" where nothing is."""
+    if result is None:
+        return "died"
+    code, told, seconds, heavy = result
+    line = " ".join(told.split())
+    missing = [words for words in case.told if words not in line]
+    problems = [f"exit {code}"] * (code != 2) + [f"no {words!r}" for words in missing]
+    problems += [f"{seconds:.2f} s"] * (seconds > 1) + [f"{name} imported" for name in heavy]
+    problems += ["traceback"] * ("Traceback" in told) + ["long"] * (len(told) > 3000)
+    return f"{', '.join(problems)}: {line[:300]}" if problems else ""
+
+
+def run_all(cases: dict[str, Case], folder: Path) -> dict[str, list | None]:
+    arguments = json.dumps([case.arguments for case in cases.values()])
+    command = [sys.executable, "-c", DRIVER, arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, timeout=120)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(cases), done.stderr[-2000:]
+    return dict(zip(cases, map(json.loads, lines), strict=True))
+
+
+def test_every_bad_config(cases: dict[str, Case], tmp_path: Path, tally) -> None:
+    """Exit 2, the key and the nearest name in the message, under 1 s of CPU, nothing heavy imported."""
+    faults = {name: fault(cases[name], result) for name, result in run_all(cases, tmp_path).items()}
+    for _ in range(3):  # a neighbour on the core slows any process: what was only slow is asked again
+        slow = {name: cases[name] for name, told in faults.items() if SLOW.match(told)}
+        results = run_all(slow, tmp_path) if slow else {}
+        faults |= {name: fault(slow[name], result) for name, result in results.items()}
+    bad = {name: told for name, told in faults.items() if told}
+    assert not bad, json.dumps(bad, indent=1)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "pwned").exists()
+    tally("R14", "bad configs refused with exit 2 under 1 s", len(faults) - len(bad), len(faults))
+
+
+@pytest.mark.parametrize("name", ["unknown key of train", "curvature of the wrong sign", "unknown task"])
+def test_a_process_of_its_own(name: str, cases: dict[str, Case], tmp_path: Path) -> None:
+    """The installed command, started anew: what the driver adds up is what a process takes."""
+    script = Path(sys.executable).with_name("manifold-lora")
+    best = 9.0
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [script, *cases[name].arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert not fault(cases[name], [done.returncode, done.stdout + done.stderr, 0.0, []])
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        best = min(best, used)
+        if best < 1:
+            break
+    assert best < 1
+    assert os.listdir(tmp_path / "0") == ["bad.yaml"]
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
+    from manifold_lora.experiments.config import AblationSettings
+    from manifold_lora.experiments.settings import load_settings
+
+    config = tmp_path / "good.yaml"
+    config.write_text(
+        "train: {learning_rate: 1e-4, weight_decay: 1E-2}\ngrid: {train.learning_rate: [3e-4]}\n"
+    )
+    settings = load_settings(AblationSettings, config)
+    assert (settings.train.learning_rate, settings.train.weight_decay) == (1e-4, 1e-2)
+    assert settings.grid["train.learning_rate"] == [3e-4]
