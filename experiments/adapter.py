@@ -1,9 +1,10 @@
 """From adapter settings to a PEFT config: one place where a method's name becomes an object."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.adapters.config import AdapterSpec
+from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.experiments.config import AdapterSettings
 from manifold_lora.experiments.geometry.data_curvature import DataCurvature
 from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError
@@ -11,13 +12,17 @@ from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import PRODUCT
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftConfig
 
 
 def check_adapter(settings: AdapterSettings) -> None:
     """Refuse unknown geometries, transforms, scalings and curvatures of the wrong sign, without torch."""
-    if settings.method == "manifold_lora":
-        adapter_spec(settings)
+    if settings.method != "manifold_lora":
+        return
+    layer_map(adapter_spec(settings), settings.manifold_pattern)
+    if settings.manifold_pattern and data_curvature(settings):
+        hint = "the pattern's geometries state their own curvature"
+        raise ManifoldLoraError("manifold_pattern", settings.manifold_pattern, "none with mode data", hint)
 
 
 def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
@@ -28,9 +33,8 @@ def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
     data = data_curvature(settings)
     stated = None if data else settings.curvature
     fields: dict[str, Any] = {"manifold": settings.manifold, "curvature": stated}
-    spec = AdapterSpec.parse(
-        fields | {"transform": settings.transform, "norm_scaling": settings.norm_scaling}
-    )
+    names = ("transform", "norm_scaling", "token_norms")
+    spec = AdapterSpec.parse(fields | {name: getattr(settings, name) for name in names})
     if data:
         data.check(spec.norm_scaling)
         _check_hyperbolic(spec.manifold.name)
@@ -57,32 +61,64 @@ def _may_be_negative(name: str) -> bool:
 
 
 def peft_config(
-    settings: AdapterSettings, gains: Mapping[str, float], kappas: Mapping[str, float] | None = None
-) -> "LoraConfig":
+    settings: AdapterSettings,
+    gains: Mapping[str, float],
+    kappas: Mapping[str, float] | None = None,
+    steps: int = 1,
+) -> "PeftConfig":
     """The PEFT config of an arm.
 
     Args:
         settings: a validated adapter block.
         gains: module name -> gain c that multiplies alpha there, for gain_matched_lora; empty for the others.
         kappas: module name -> kappa of a layer that does not take the geometry's own.
+        steps: how long it is going to be trained, which AdaLoRA's schedule has to know.
     """
-    from peft import LoraConfig
-
-    from manifold_lora.models.curvature_pattern import curvature_pattern
-    from manifold_lora.models.gain import gain_matched_lora
     from manifold_lora.models.peft_config import ManifoldLoraConfig
 
-    targets = settings.target_modules
-    shared: dict[str, Any] = {
+    method = settings.method
+    if method == "manifold_lora":
+        from manifold_lora.models.curvature_pattern import curvature_pattern
+
+        patterns = {
+            "curvature_pattern": curvature_pattern(kappas or {}),
+            "manifold_pattern": settings.manifold_pattern,
+        }
+        return ManifoldLoraConfig.from_spec(adapter_spec(settings), **patterns, **_low_rank(settings))
+    if method in ("lora", "dora", "gain_matched_lora"):
+        return _lora(settings, gains)
+    from manifold_lora.experiments import baselines
+
+    build: dict[str, Callable[[], PeftConfig]] = {
+        "adalora": lambda: baselines.adalora(settings, _low_rank(settings), steps),
+        "prefix": lambda: baselines.prefix(settings),
+        "series": lambda: baselines.bottleneck(settings, _targets(settings)),
+        "parallel": lambda: baselines.bottleneck(settings, _targets(settings)),
+    }
+    return build[method]()
+
+
+def _lora(settings: AdapterSettings, gains: Mapping[str, float]) -> "LoraConfig":
+    from peft import LoraConfig
+
+    from manifold_lora.models.gain import gain_matched_lora
+
+    plain = LoraConfig(use_dora=settings.method == "dora", **_low_rank(settings))
+    return gain_matched_lora(plain, gains) if settings.method == "gain_matched_lora" else plain
+
+
+def _low_rank(settings: AdapterSettings) -> dict[str, Any]:
+    """What all methods with A and B have in common."""
+    return {
         "r": settings.rank,
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "target_modules": _targets(settings),
         "bias": "none",
         "task_type": "CAUSAL_LM",
     }
-    if settings.method == "manifold_lora":
-        pattern = curvature_pattern(kappas or {})
-        return ManifoldLoraConfig.from_spec(adapter_spec(settings), curvature_pattern=pattern, **shared)
-    plain = LoraConfig(use_dora=settings.method == "dora", **shared)
-    return gain_matched_lora(plain, gains) if settings.method == "gain_matched_lora" else plain
+
+
+def _targets(settings: AdapterSettings) -> str | list[str]:
+    targets = settings.target_modules
+    return targets if isinstance(targets, str) else list(targets)

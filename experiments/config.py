@@ -77,27 +77,41 @@ class ModelSettings(Strict):
 class AdapterSettings(Strict):
     """Which adapter is put on the base; `arm` overrides these fields."""
 
-    method: Literal["manifold_lora", "lora", "dora", "gain_matched_lora"] = "manifold_lora"
-    """Ours, PEFT's LoRA or DoRA, or LoRA with each layer's alpha times the mean gain c of `gain_from`."""
+    method: Literal[
+        "manifold_lora", "lora", "dora", "gain_matched_lora", "adalora", "prefix", "series", "parallel"
+    ] = "manifold_lora"
+    """Ours; PEFT's LoRA, DoRA, AdaLoRA or prefix tuning; LoRA with each layer's alpha times the mean gain c
+    of `gain_from`; a bottleneck of `rank` hidden units after (series) or beside (parallel) each target."""
     gain_from: str | None = None
     """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
     rank: Annotated[int, Field(ge=1)] = 4
-    """Rank r of A (r x n) and B (m x r)."""
+    """Rank r of A (r x n) and B (m x r); AdaLoRA's mean rank; the hidden units of a bottleneck."""
     alpha: Annotated[float, Field(gt=0)] = 8.0
     """Scaling is alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input."""
+    lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of B over that of A (LoRA+ proposes 16)."""
+    non_linearity: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
+    """What a bottleneck has between its two layers."""
+    virtual_tokens: Annotated[int, Field(ge=1)] = 8
+    """Length of the prefix of prefix tuning."""
     target_modules: YamlValue = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Module names to adapt, or all-linear."""
     manifold: YamlValue = "lorentz"
     """Geometry by name, or a mapping for products."""
     curvature: YamlValue = None
-    """Signed kappa, {mode: fixed | learned | free, kappa: ...}, {mode: data} (kappa of each module from the
+    """Signed kappa, {mode: fixed | learned | free, kappa: ...} (shared: true for one in all layers),
+    {mode: token, kappa: ...} (kappa of each token from its norm), {mode: data} (kappa of each module from the
     delta of training prompts), or empty for the geometry's default."""
+    manifold_pattern: YamlValue = {}
+    """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: str = "direct"
     """tangent, direct (space-only) or boost (time and space)."""
     norm_scaling: str = "learned"
     """identity, fixed, learned, released or unit."""
+    token_norms: str = "own"
+    """own, or shuffled: the control that gives each token the norm of another one."""
 
 
 class TrainSettings(Strict):

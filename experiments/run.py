@@ -90,7 +90,7 @@ def load_adapted(
     model, tokenizer = load_base(base, dtype=run.model.dtype)
     kappas = calibrate(run.adapter, model, tokenizer, examples, run.train.seed)
     set_seed(run.train.seed)
-    return adapt(model, peft_config(run.adapter, gains, kappas)), tokenizer
+    return adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps)), tokenizer
 
 
 def train_and_evaluate(
@@ -104,7 +104,7 @@ def train_and_evaluate(
     """Train, then answer validation and every test set; returns the result's record and per-item outputs."""
     from manifold_lora.experiments.gain_probe import GainProbe
     from manifold_lora.experiments.train import fit
-    from manifold_lora.models.effective_kappa import effective_kappa
+    from manifold_lora.models.effective_kappa import effective_kappa, token_gates
 
     run = in_steps(run, len(task.train))
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
@@ -114,7 +114,8 @@ def train_and_evaluate(
         progress(step, run.train.steps)
 
     probe(0)
-    report = fit(model, tokenizer, task.train, run.train, on_step, checkpoints, probe)
+    ratio = run.adapter.lora_plus_ratio
+    report = fit(model, tokenizer, task.train, run.train, on_step, checkpoints, probe, ratio)
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
@@ -135,7 +136,7 @@ def train_and_evaluate(
         "seeds": seeds(run),
         "evaluation": evaluation,
         "cost": cost,
-        "geometry": {"gain": probe.mean(), "kappa": effective_kappa(model)},
+        "geometry": {"gain": probe.mean(), "kappa": effective_kappa(model), "gate": token_gates(model)},
     }
     return record, items
 

@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from manifold_lora.experiments.baselines import callbacks
 from manifold_lora.experiments.checkpoints import Checkpoints
 from manifold_lora.experiments.config import TrainSettings
 from manifold_lora.experiments.encoding import Encoded, encode_examples, pad_id, pad_right
@@ -48,6 +49,7 @@ def fit(
     on_step: OnStep | None = None,
     checkpoints: Checkpoints | None = None,
     carried: Carried | None = None,
+    lora_plus_ratio: float = 1.0,
 ) -> TrainReport:
     """Train the trainable parameters of ``model`` in place on the targets of ``examples``.
 
@@ -61,6 +63,7 @@ def fit(
             verifies is gone on from; and where ``settings.checkpoint_every`` writes more. The result is that
             of an uninterrupted run, to the last bit on a CPU.
         carried: what measures along the way.
+        lora_plus_ratio: the learning rate of LoRA's B over that of A.
 
     Raises:
         DivergedError: a loss, gradient, module output or weight that is not finite, at the step it appears.
@@ -68,7 +71,7 @@ def fit(
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
     encoded = encode_examples(tokenizer, examples)
-    return fit_encoded(model, tokenizer, encoded, settings, on_step, checkpoints, carried)
+    return fit_encoded(model, tokenizer, encoded, settings, on_step, checkpoints, carried, lora_plus_ratio)
 
 
 def fit_encoded(
@@ -79,6 +82,7 @@ def fit_encoded(
     on_step: OnStep | None = None,
     checkpoints: Checkpoints | None = None,
     carried: Carried | None = None,
+    lora_plus_ratio: float = 1.0,
 ) -> TrainReport:
     """As ``fit``, on token ids."""
     kept = [item for item in encoded if len(item["input_ids"]) <= settings.max_length]
@@ -96,7 +100,8 @@ def fit_encoded(
             args=_arguments(model, settings, unused, len(kept)),
             train_dataset=kept,
             data_collator=partial(pad_right, filler=pad_id(tokenizer)),
-            optimizers=(_optimizer(model, settings), None),
+            optimizers=(_optimizer(model, settings, lora_plus_ratio), None),
+            callbacks=callbacks(model, resumable=bool(settings.checkpoint_every)),
         )
         newest = checkpoints.newest() if checkpoints else None
         trainer.run(newest)
@@ -139,12 +144,13 @@ def _arguments(
     )
 
 
-def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, settings: TrainSettings, lora_plus_ratio: float) -> torch.optim.Optimizer:
     groups = parameter_groups(
         model,
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         geometry_lr_factor=settings.geometry_lr_factor,
+        lora_plus_ratio=lora_plus_ratio,
     )
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 

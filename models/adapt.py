@@ -34,6 +34,8 @@ def strict_peft() -> Iterator[None]:
     peft's warning about missing tensors is left to ``AdapterFiles``, which refuses them.
     """
     with quiet_peft():
+        # AdaLoRA's rank_pattern names parameters, where peft's check knows modules only.
+        warnings.filterwarnings("ignore", message=r"The following rank_pattern keys .*\.lora_E'")
         warnings.filterwarnings("error", message="Unexpected keyword arguments", category=UserWarning)
         warnings.filterwarnings("ignore", message="Found missing adapter keys", category=UserWarning)
         yield

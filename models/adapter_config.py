@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from peft import LoraConfig
+from peft import AdaLoraConfig, LoraConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
@@ -33,7 +33,10 @@ def check_config(raw: Mapping[str, Any]) -> None:
             raise ManifoldLoraError(f"{key} of adapter config", raw[key], "a name or null")
     if ".." in (raw.get("revision") or ""):
         raise ManifoldLoraError("revision of adapter config", raw["revision"], "a branch, tag or commit")
-    if issubclass(methods[method], LoraConfig):
+    if issubclass(methods[method], AdaLoraConfig):
+        # There rank_pattern says which ranks were kept.
+        _check_numbers({**raw, "r": raw.get("init_r"), "rank_pattern": None})
+    elif issubclass(methods[method], LoraConfig):
         _check_numbers(raw)
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel
+from peft import AdaLoraConfig, PeftConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from torch import Tensor, nn
@@ -57,7 +57,9 @@ class AdapterFiles:
         ``model`` is left as it is: the adapter is put on a copy of its modules that shares all weights.
         """
         shared: dict[int, Any] = {id(t): t for t in chain(model.parameters(), model.buffers())}
-        skeleton = PeftModel(copy.deepcopy(model, shared), copy.deepcopy(config), low_cpu_mem_usage=True)
+        # Without storage where that can be: AdaLoRA looks at values to tell which ranks were kept.
+        empty = not isinstance(config, AdaLoraConfig)
+        skeleton = PeftModel(copy.deepcopy(model, shared), copy.deepcopy(config), low_cpu_mem_usage=empty)
         expected = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
         self._check_keys(expected, dict(skeleton.named_parameters()))
 

@@ -103,8 +103,7 @@ class BottleneckModel(BaseTuner):
         config: Any = self.peft_config[adapter_name]
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
-        prepared: Any = self._prepare_adapter_config(config, model_config)
-        check_targets(model, prepared, own=BottleneckLayer)
+        check_targets(model, self._prepare_adapter_config(config, model_config), own=BottleneckLayer)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     def _create_and_replace(

@@ -27,14 +27,12 @@ def check_default_targets(
         raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
 
 
-def check_targets(
-    model: nn.Module, config: LoraConfig, own: type[BaseTunerLayer] | None = None
-) -> list[str]:
+def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | None = None) -> list[str]:
     """The names of the modules that ``config`` adapts in ``model``; ``target_modules`` must be set.
 
     Args:
         model: what is going to be adapted.
-        config: LoRA's or another method's with the same ways to name modules.
+        config: peft's LoraConfig, or another method's with the same ways to name modules.
         own: the method's own layer class, where it is not LoRA's: it may hold an earlier adapter.
 
     Raises UnknownNameError for a target, ``modules_to_save`` or pattern that names nothing (with the nearest

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from manifold_lora.experiments.adapter import adapter_spec, check_adapter
+from manifold_lora.experiments.adapter import adapter_spec, check_adapter, peft_config
 from manifold_lora.experiments.calibration import calibrate
 from manifold_lora.experiments.cells import expand
 from manifold_lora.experiments.config import AblationSettings, AdapterSettings
@@ -17,6 +17,8 @@ from manifold_lora.experiments.run import load_adapted, run_cell
 from manifold_lora.experiments.settings import validate
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.models.adapt import adapt
+from manifold_lora.models.checkpoint import save_adapter
 from manifold_lora.models.effective_kappa import effective_kappa
 from manifold_lora.models.load import load_adapter, load_base
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
@@ -80,9 +82,9 @@ def test_a_reload_measures_nothing_and_gives_identical_logits(base, task, tmp_pa
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
-    model.eval().save_pretrained(tmp_path)
+    save_adapter(model.eval(), tmp_path / "adapter")
     monkeypatch.delattr("manifold_lora.experiments.geometry.data_curvature.DataCurvature.measure")
-    again = load_adapter(tmp_path, load_base(base)[0]).eval()
+    again = load_adapter(tmp_path / "adapter", load_base(base)[0]).eval()
     ids = torch.tensor([tokenizer(task.train[0].prompt)["input_ids"]])
     assert effective_kappa(again) == effective_kappa(model)
     assert torch.equal(again(ids).logits, model(ids).logits)
@@ -98,6 +100,26 @@ def test_the_adapter_starts_as_the_one_with_a_stated_curvature_does(base, task):
     assert measured.keys() == stated.keys()
     different = {name for name in stated if not torch.equal(measured[name], stated[name])}
     assert different == {name for name in stated if "curvature" in name} != set()
+
+
+def test_a_measured_kappa_that_equals_the_stated_one_is_the_stated_arm(base, task):
+    """``{mode: data}`` has no gate: at equal kappa it is the fixed arm to the last bit, trained or not."""
+    model, tokenizer = load_base(base)
+    ids = torch.tensor([tokenizer(task.train[0].prompt)["input_ids"]])
+    names = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in SEVEN]
+
+    def logits(settings, kappas):
+        torch.manual_seed(1)
+        adapted = adapt(load_base(base)[0], peft_config(settings, {}, kappas))
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_" in name:
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+        return adapted.eval()(ids).logits
+
+    measured = logits(AdapterSettings(curvature=DATA), dict.fromkeys(names, -0.3))
+    assert torch.equal(measured, logits(AdapterSettings(curvature=-0.3), {}))
+    assert not torch.equal(measured, logits(AdapterSettings(curvature=-0.6), {}))
 
 
 def test_with_all_prompts_the_curvature_is_that_of_the_training_set(base, task):
