@@ -63,6 +63,10 @@ class Manifold(nn.Module, ABC):
         """The sectional curvature in effect, shape (1,)."""
         return self.curvature.kappa
 
+    def _kappa_at(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
+        """kappa with the digits of a dtype, float32 at least; detached."""
+        return self.curvature.at(torch.promote_types(dtype, torch.float32)).detach()
+
     def store(self, point: Point, dtype: torch.dtype) -> Point:
         """Round a point to the dtype it is kept in, staying on the manifold."""
         return point.to(dtype)

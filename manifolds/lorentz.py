@@ -142,9 +142,9 @@ class Lorentz(Radial):
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (log(largest float) - 3 - max(0, log R)): the space coordinates R sinh(|v|/R) fit."""
         largest = math.log(torch.finfo(dtype).max) - 3
-        s = (-self.kappa.detach()).sqrt()
+        s = (-self._kappa_at(dtype)).sqrt()
         return (largest + fn.capped(s.log(), 0.0)) / s
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """Unbounded."""
-        return torch.full_like(self.kappa.detach(), torch.inf)
+        return torch.full_like(self._kappa_at(dtype), torch.inf)

@@ -27,9 +27,9 @@ class Poincare(Conformal):
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (1 - 4 eps)."""
-        return (1 - MARGIN * torch.finfo(dtype).eps) / (-self.kappa.detach()).sqrt()
+        return (1 - MARGIN * torch.finfo(dtype).eps) / (-self._kappa_at(dtype)).sqrt()
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """2R atanh(1 - 4 eps)."""
         reach = 2 * math.atanh(1 - MARGIN * torch.finfo(dtype).eps)
-        return reach / (-self.kappa.detach()).sqrt()
+        return reach / (-self._kappa_at(dtype)).sqrt()

@@ -108,8 +108,8 @@ class Sphere(Radial):
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """pi R, the antipode."""
-        return math.pi / self.kappa.detach().sqrt()
+        return math.pi / self._kappa_at(dtype).sqrt()
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (1 - 4 eps), the equator."""
-        return (1 - 4 * torch.finfo(dtype).eps) / self.kappa.detach().sqrt()
+        return (1 - 4 * torch.finfo(dtype).eps) / self._kappa_at(dtype).sqrt()

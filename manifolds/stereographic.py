@@ -25,12 +25,12 @@ class Stereographic(Conformal):
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """The ball's radius below zero, inf at zero and above."""
-        kappa = self.kappa.detach()
+        kappa = self._kappa_at(dtype)
         ball = (1 - MARGIN * torch.finfo(dtype).eps) * kappa.abs().rsqrt()
         return torch.where(kappa < 0, ball, torch.inf)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """2R atanh(1 - 4 eps) below zero, inf at zero, the antipode pi R above."""
-        kappa = self.kappa.detach()
+        kappa = self._kappa_at(dtype)
         reach = torch.where(kappa < 0, 2 * math.atanh(1 - MARGIN * torch.finfo(dtype).eps), math.pi)
         return reach * kappa.abs().rsqrt()
