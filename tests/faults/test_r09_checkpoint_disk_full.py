@@ -1,4 +1,4 @@
-"""R9: a disk that fills while a checkpoint or an adapter is written: told with its path, the old one stays."""
+"""R9: a disk that fills while a checkpoint or an adapter is written: its path is told, the old one stays."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill_up(base: Path, folder: Path, answer: Connection) -> None:
-    """A child whose files may not grow beyond 20 kB once the first checkpoint is written, as on a full disk."""
+    """A child whose files may not grow beyond 20 kB after the first checkpoint, as on a full disk."""
     small = load_small("lora", base, checkpoint_every=2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
