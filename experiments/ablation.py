@@ -21,6 +21,7 @@ from manifold_lora.experiments.report import write_report
 from manifold_lora.experiments.run import run_cell
 from manifold_lora.experiments.settings import dump_yaml
 from manifold_lora.experiments.sweep import Sweep, work_of
+from manifold_lora.manifolds.errors import ManifoldLoraError
 
 PREPARE = "base"
 
@@ -65,10 +66,13 @@ def _prepare(settings: AblationSettings, drafts: Sequence[Cell], progress: CellP
     progress.name({PREPARE: "base model"})
     (outcome,) = executor.run([job], progress.step)
     progress.end(outcome)
-    if outcome.status == "refused":
+    if isinstance(outcome.value, ManifoldLoraError):
         raise outcome.value
     if outcome.status != "ok":
-        raise SystemExit(f"the base model could not be prepared: see {executor.logs / PREPARE}.log")
+        log = executor.logs / f"{PREPARE}.log"
+        raise SystemExit(
+            f"the base model could not be prepared: {outcome.status}: {outcome.reason}: see {log}"
+        )
     return dict(outcome.value)
 
 

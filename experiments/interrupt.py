@@ -12,18 +12,24 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt in the block (in the main thread; nohup stays nohup)."""
-    if threading.current_thread() is not threading.main_thread():
+    with kept_handlers():
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                if signal.getsignal(number) == signal.SIG_DFL:
+                    signal.signal(number, _interrupt)
         yield
-        return
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """After the block these signals are handled as before, whatever was set in it (Ray sets its own)."""
     before = {number: signal.getsignal(number) for number in ENDING}
-    for number, handler in before.items():
-        if handler == signal.SIG_DFL:
-            signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

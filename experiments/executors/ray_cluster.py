@@ -7,6 +7,7 @@ from typing import Any
 from manifold_lora.experiments.executors.base import Executor, Job, Limits, OnProgress, Outcome
 from manifold_lora.experiments.executors.fork_server import PRELOAD
 from manifold_lora.experiments.executors.supervisor import Supervisor
+from manifold_lora.experiments.interrupt import kept_handlers
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Read by Ray when it is imported and when it starts processes.
@@ -79,7 +80,8 @@ class RayExecutor(Executor):
         if self.address is None:
             quiet |= {"include_dashboard": False, "num_cpus": self.jobs * self.cpus}
         try:
-            ray.init(address=self.address or "local", **quiet)
+            with kept_handlers():
+                ray.init(address=self.address or "local", **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             hint = "start one with: ray start --head"
             what = "the address of a running one"

@@ -41,7 +41,7 @@ class Supervisor:
 
 @contextmanager
 def _main_unnamed() -> Iterator[None]:
-    """Children import their parent's main module; that of a cluster's worker takes a second and has no jobs."""
+    """Children import their parent's main module; a cluster's worker has no jobs in its own."""
     main = vars(sys.modules["__main__"])
     file = main.pop("__file__", None)
     try:

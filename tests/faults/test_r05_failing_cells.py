@@ -1,13 +1,19 @@
 """R5: one cell always raises, one hangs: both are told, the others done, and a rerun tries those two."""
 
+import pytest
 from fault_drivers import contents, sweep
 from fault_jobs import notes
 
 from manifold_lora.experiments.ledger import Ledger
 
 
-def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally):
-    flags = ("--cells", 12, "--jobs", 4, "--raises", 3, "--hangs", 7, "--timeout", 3)
+@pytest.mark.parametrize(
+    "executor",
+    ["local", pytest.param("ray", marks=pytest.mark.slow), pytest.param("slurm", marks=pytest.mark.slow)],
+)
+def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally, executor):
+    """SLURM by submitit's own local cluster: the path is the same but for sbatch."""
+    flags = ("--executor", executor, "--cells", 12, "--jobs", 4, "--raises", 3, "--hangs", 7, "--timeout", 3)
     assert sweep(tmp_path, *flags)[0] == 1
     raised, hung = (Ledger(tmp_path).read(cell) for cell in ("cell003", "cell007"))
     assert raised["status"] == "failed"
@@ -21,9 +27,5 @@ def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally):
     assert sweep(tmp_path, *flags)[0] == 1
     again = {cell for cell, _ in notes(tmp_path, "start")[len(first) :]}
     assert again == {"cell003", "cell007"}
-    tally(
-        "R5",
-        "one cell raises, one hangs: the others done, those two alone rerun",
-        len(contents(tmp_path)),
-        10,
-    )
+    what = f"one cell raises, one hangs: the others done, those two alone rerun ({executor})"
+    tally("R5", what, len(contents(tmp_path)), 10)
