@@ -19,13 +19,21 @@ class StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Read one value; raises ManifoldLoraError where values are nested too deeply."""
+        self._check_depth(self.depth)
         self.depth += 1
-        if self.depth > _DEEPEST:
-            where = f"{self.name}:{self.line + 1}"
-            raise ManifoldLoraError(f"YAML at {where}", "deeper nesting", f"at most {_DEEPEST} levels")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        """Read a bracket; raises early, for what comes behind is scanned in time that grows with depth."""
+        self._check_depth(self.flow_level)
+        super().fetch_flow_collection_start(token)
+
+    def _check_depth(self, depth: int) -> None:
+        if depth >= _DEEPEST:
+            where = f"{self.name}:{self.line + 1}"
+            raise ManifoldLoraError(f"YAML at {where}", "deeper nesting", f"at most {_DEEPEST} levels")
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Build a mapping; raises ManifoldLoraError where a key stands twice."""
