@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,16 @@ class Hub:
         return "/".join(["hub:", self.dataset, *([self.config] if self.config else [])]).replace(":/", ":")
 
 
+class _Present(UserDict[str, Any]):
+    """A row whose empty fields are missing, lest "None" be part of a question."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.data[name]
+        if value is None:
+            raise ValueError(f"field {name} is empty")
+        return value
+
+
 def read_hub(hub: Hub, split: str, max_bad_records: int = 0) -> DataFile[SolvedRow]:
     """Read a split, from the hub or its local cache, and check every row as a row of a file is checked.
 
@@ -56,7 +67,7 @@ def read_hub(hub: Hub, split: str, max_bad_records: int = 0) -> DataFile[SolvedR
 
     def converted(row: HubRow, place: int) -> dict[str, str]:
         try:
-            instruction, output, answer = hub.convert(row)
+            instruction, output, answer = hub.convert(_Present(row))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error} among the fields {', '.join(row)}") from error
         found = {"id": f"{where}-{place}", "instruction": instruction, "output": output, "answer": answer}
