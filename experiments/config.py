@@ -122,6 +122,8 @@ class TrainSettings(Strict):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the training rows, in place of steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
+    grouping: Literal["length", "none"] = "length"
+    """Who shares a batch: examples of like length, which pads little, or chance alone."""
     seed: int = 0
     """Seed of initialisation, data order and dropout; generation is greedy and draws nothing."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

@@ -17,7 +17,7 @@ from manifold_lora.experiments.checkpoints import Checkpoints
 from manifold_lora.experiments.config import TrainSettings
 from manifold_lora.experiments.encoding import Encoded, encode_examples, pad_id, pad_right
 from manifold_lora.experiments.tasks.base import Example
-from manifold_lora.experiments.trainer import Carried, GuardedTrainer, OnStep
+from manifold_lora.experiments.trainer import GROUPED, Carried, GuardedTrainer, OnStep
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.optim import parameter_groups
 
@@ -134,6 +134,7 @@ def _arguments(
         use_cpu=model.device.type == "cpu",
         save_strategy="steps" if settings.checkpoint_every else "no",
         save_steps=settings.checkpoint_every or settings.steps,
+        train_sampling_strategy=GROUPED if settings.grouping == "length" else "random",
         dataloader_drop_last=examples >= settings.batch_size,
         dataloader_pin_memory=model.device.type != "cpu",
         remove_unused_columns=False,

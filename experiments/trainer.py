@@ -20,6 +20,7 @@ from manifold_lora.experiments.sampler import LengthPools
 from manifold_lora.experiments.snapshot import Snapshot, capture
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
+GROUPED = "group_by_length"
 OnStep = Callable[[int, float], None]
 
 
@@ -138,7 +139,8 @@ class GuardedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         lengths = [len(item["input_ids"]) for item in train_dataset or self._examples]
-        return LengthPools(lengths, self.args.train_batch_size, self.args.seed)
+        grouped = self.args.train_sampling_strategy == GROUPED
+        return LengthPools(lengths, self.args.train_batch_size, self.args.seed, grouped=grouped)
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         # Done in training_step; the inherited one walks over all modules twice more.

@@ -309,3 +309,6 @@ def test_pools_pad_less_and_change_from_epoch_to_epoch() -> None:
     sampler.set_epoch(1)
     assert list(sampler) != first
     assert padded(first) < 0.7 * padded(Random(0).sample(range(800), 800))
+    alone = list(LengthPools(lengths, 16, seed=0, grouped=False))
+    assert sorted(alone) == list(range(800))
+    assert padded(alone) > padded(first) / 0.7
