@@ -74,10 +74,11 @@ class ChildRun:
             executor.logs / f"{self.job.id}.log", executor.threads, executor.environment | self.gpus
         )
         self.attempts += 1
-        self.started = time.monotonic()
         for left in reversed(range(3)):
             try:
                 self.process, self.pipe = self._fork(surroundings)
+                # Not before: a fork server that has just been started imports for seconds.
+                self.started = time.monotonic()
                 return
             except (OSError, EOFError):  # the fork server may just have been killed
                 if not left:
