@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "manifold_lora.experiments.verbs.data",
         "rebuild Math-10K, look for test questions in training files",
     ),
+    "export": ("manifold_lora.experiments.verbs.export", "a saved adapter as an ordinary PEFT LoRA"),
     "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
     "check": ("manifold_lora.experiments.check", "the property contract on your own geometry (module:Class)"),
     "bench": ("manifold_lora.experiments.verbs.bench", "accuracy of the geometry, cost of the layer"),

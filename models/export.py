@@ -12,8 +12,10 @@ from peft import LoraConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.adapter_manifest import WEIGHTS, write_manifest
 from manifold_lora.models.linear_fit import LinearFit, Moments, fit_linear
 from manifold_lora.models.peft_config import ManifoldLoraConfig
 from manifold_lora.models.token_inputs import active_update, manifold_layers, visit_inputs
@@ -119,11 +121,23 @@ def exportable(model: PeftModel) -> str:
     return active[0]
 
 
-def export_lora(model: PeftModel, fits: Mapping[str, LinearFit], folder: str | Path, card: str = "") -> Path:
-    """Write the fits as a PEFT LoRA that any program loads, whole or not at all; ``card`` is its README.md.
+def export_lora(
+    model: PeftModel,
+    fits: Mapping[str, LinearFit],
+    folder: str | Path,
+    card: str = "",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Path:
+    """Write the fits as a PEFT LoRA that any program loads, whole or not at all.
 
-    Ranks, scalings, targets and modules trained whole are those of the manifold adapter. Raises
-    ManifoldLoraError unless exactly one manifold adapter is active.
+    Args:
+        model: the model that was fitted; ranks, scalings, targets and modules trained whole are its own.
+        fits: of ``fit_layers``.
+        folder: replaced if it is there.
+        card: the text of its README.md.
+        tokenizer: saved beside it, if given.
+
+    Raises ManifoldLoraError unless exactly one manifold adapter is active.
     """
     adapter = exportable(model)
     saved = get_peft_model_state_dict(model, adapter_name=adapter)
@@ -137,8 +151,11 @@ def export_lora(model: PeftModel, fits: Mapping[str, LinearFit], folder: str | P
     with whole_folder(folder) as work:
         _lora_config(model.peft_config[adapter], layers, adapter).save_pretrained(str(work))
         contiguous = {key: value.cpu().contiguous() for key, value in state.items()}
-        save_file(contiguous, work / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(contiguous, work / WEIGHTS, metadata={"format": "pt"})
+        write_manifest(work, model.get_base_model())
         (work / "README.md").write_text(card, encoding="utf-8")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(work)
     return folder
 
 

@@ -1,0 +1,82 @@
+"""The model card: what an adapter is, read from the model and kept in the README.md that peft writes."""
+
+import pytest
+from peft import LoraConfig, get_peft_model
+
+from manifold_lora.models.effective_kappa import effective_kappa
+from manifold_lora.models.model_card import model_card, write_model_card
+
+
+def table(card):
+    lines = [line for line in card.splitlines() if line.startswith("| `")]
+    return {
+        cells[0].strip("`"): cells[1:]
+        for cells in ([c.strip() for c in line[1:-1].split("|")] for line in lines)
+    }
+
+
+def test_every_layer_is_listed_with_the_curvature_in_effect(adapted):
+    model = adapted(curvature={"mode": "learned", "kappa": -0.7}, rank_pattern={"v_proj": 2})
+    for place, (name, parameter) in enumerate(model.named_parameters()):
+        if "curvature" in name:
+            parameter.data.fill_(0.01 * place)
+    gains = {"model.layers.0.self_attn.q_proj": 1.25}
+    card = model_card(model, gains=gains)
+    rows = table(card)
+    assert len(rows) == 4
+    kappas = {
+        name.removesuffix(".default.manifold.curvature"): k for name, k in effective_kappa(model).items()
+    }
+    for name, (geometry, kappa, gate, rank, gain) in rows.items():
+        assert (geometry, gate) == ("lorentz", "")
+        assert float(kappa) == pytest.approx(kappas[name], rel=1e-5)
+        assert rank == ("2" if "v_proj" in name else "4")
+        assert gain == ("1.25" if name in gains else "")
+    assert "transform: direct" in card
+    assert "norm scaling: learned" in card
+    assert "llama" in card  # the base model's folder
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"manifold_pattern": {"q_proj": "sphere"}}, "geometry: by layer"),
+        ({"curvature": {"mode": "token"}}, "kappa exp(gate h) for each token"),
+        ({"curvature": {"mode": "learned", "shared": True}}, "learned, one for all layers"),
+        ({"token_norms": "shuffled"}, "a control"),
+        (
+            {
+                "manifold": {
+                    "name": "product",
+                    "parts": [{"share": 3, "name": "lorentz"}, {"share": 1, "name": "sphere"}],
+                }
+            },
+            "lorentz (75%) x sphere (25%) | -1, 1",
+        ),
+    ],
+    ids=str,
+)
+def test_the_kinds_of_geometry_are_told(adapted, options, told):
+    assert told in model_card(adapted(**options))
+
+
+def test_the_card_joins_what_peft_wrote_and_replaces_itself(adapted, tmp_path):
+    model = adapted()
+    model.save_pretrained(tmp_path)
+    peft_text = (tmp_path / "README.md").read_text()
+    write_model_card(tmp_path, model_card(model))
+    write_model_card(tmp_path, model_card(model, gains={"model.layers.0.self_attn.q_proj": 3.5}))
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith(peft_text.rstrip())
+    assert text.startswith("---\n")  # the front matter that the hub reads
+    assert text.count("# Manifold adapter") == 1
+    assert "| 3.5 |" in text
+    model.save_pretrained(tmp_path)  # peft updates its part and leaves ours
+    assert (tmp_path / "README.md").read_text().count("# Manifold adapter") == 1
+
+
+def test_other_methods_have_no_card_of_ours(base, tmp_path):
+    model = get_peft_model(base(), LoraConfig(target_modules=["q_proj"]))
+    assert model_card(model) == ""
+    write_model_card(tmp_path, "")
+    assert not (tmp_path / "README.md").exists()
