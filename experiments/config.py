@@ -72,6 +72,8 @@ class ModelSettings(Strict):
     """embedded (a tiny Llama pre-trained here), a folder, or a hub name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Weights of the base; adapter geometry is float32 whatever this says."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU if there is one (under torchrun, that of the process), else the CPU."""
 
 
 class AdapterSettings(Strict):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from manifold_lora.experiments.adapter import peft_config
 from manifold_lora.experiments.calibration import calibrate
 from manifold_lora.experiments.config import RunSettings
+from manifold_lora.experiments.device import device_of, processes
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.prepare import task_of
 from manifold_lora.experiments.settings import validate
@@ -87,7 +88,8 @@ def load_adapted(
     from manifold_lora.models.adapt import adapt
     from manifold_lora.models.load import load_base
 
-    model, tokenizer = load_base(base, dtype=run.model.dtype)
+    model, tokenizer = load_base(base, dtype=run.model.dtype, device=device_of(run.model.device))
+    run = in_steps(run, len(examples))
     kappas = calibrate(run.adapter, model, tokenizer, examples, run.train.seed)
     set_seed(run.train.seed)
     return adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps)), tokenizer
@@ -145,7 +147,7 @@ def in_steps(run: RunSettings, examples: int) -> RunSettings:
     """The run with its length in steps, where it is given in epochs of so many examples."""
     if run.train.epochs is None:
         return run
-    steps = max(1, round(run.train.epochs * examples / run.train.batch_size))
+    steps = max(1, round(run.train.epochs * examples / (run.train.batch_size * processes())))
     return run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
 
 

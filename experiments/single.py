@@ -11,6 +11,7 @@ from rich.table import Table
 from manifold_lora.experiments.atomic import write_text
 from manifold_lora.experiments.cells import cell_id
 from manifold_lora.experiments.config import AblationSettings, RunSettings
+from manifold_lora.experiments.device import device_of
 from manifold_lora.experiments.prepare import prepare, task_of
 from manifold_lora.experiments.settings import dump_yaml
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -78,7 +79,7 @@ def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
 
     ready = _base_of(folder)
     task = task_of(run.task, run.model.name)
-    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype)
+    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
     found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
     if found != ready["fingerprint"]:
         raise ManifoldLoraError(
