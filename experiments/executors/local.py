@@ -17,6 +17,8 @@ from manifold_lora.experiments.executors.fork_server import PRELOAD, fork_server
 
 # What multiprocessing reports where the fork server was killed, and nobody saw how its child ended.
 UNSEEN = 255
+# Seconds that a child may take to exit after its last word.
+LEAVING = 5.0
 
 
 class LocalExecutor(Executor):
@@ -105,6 +107,7 @@ class ChildRun:
             while self.pipe.poll():
                 message = self.pipe.recv()
                 if isinstance(message, Ending):
+                    self.process.join(LEAVING)  # killed at once it would leave semaphores behind
                     return self._outcome(message)
                 on_progress(self.job.id, *message)
         except (EOFError, OSError):
