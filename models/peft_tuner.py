@@ -15,8 +15,9 @@ from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import LinearOnlyError
 from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.models.incoming import check_incoming
 from manifold_lora.models.layer_support import check_layer, is_transposed
-from manifold_lora.models.targets import check_default_targets, check_targets
+from manifold_lora.models.targets import check_default_targets, check_free, check_targets
 from manifold_lora.models.variant import CONTAINER, WHY_NOT_LINEAR, attach, is_plain
 
 
@@ -31,6 +32,7 @@ class ManifoldLoraModel(LoraModel):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """peft's injection, after checking that every target exists and can carry the adapter."""
         config: Any = self.peft_config[adapter_name]
+        check_free(model, adapter_name)
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
@@ -128,6 +130,16 @@ class ManifoldLoraModel(LoraModel):
             for module in self.modules()
             if isinstance(module, LoraLayer) and hasattr(module, CONTAINER)
         ]
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = super()._remap_adapter_state_dict_for_load(
+            model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
+        )
+        check_incoming(model, adapter_name, tensors)
+        return tensors
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from fault_runs import load_small, save_base
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -120,7 +121,9 @@ SEALED_ONLY = {"flipped byte", "other base model", "version mismatch", "path tra
 MORE: dict[str, Tamper] = {
     "pickle under safetensors' name": renamed_bomb,
     "a weight of the base among the keys": weights(
-        lambda t: t.update({"base_model.model.model.layers.0.mlp.up_proj.base_layer.weight": torch.zeros(32, 16)})
+        lambda t: t.update(
+            {"base_model.model.model.layers.0.mlp.up_proj.base_layer.weight": torch.zeros(32, 16)}
+        )
     ),
     "Inf": weights(lambda t: first(t).fill_(float("inf"))),
     "integers": weights(lambda t: t.update({next(iter(t)): first(t).to(torch.int32)})),
@@ -218,7 +221,32 @@ def test_another_base_is_refused(base: Path, adapter: Path, tmp_path: Path, tall
         tiny_model(vocabulary, seed=1, **size),
         tiny_model(vocabulary + 1, **size),
     ]
-    tally("R11", "bases of other shape, family, weights, vocabulary", sum(refused(adapter, o) for o in others), 4)
+    tally(
+        "R11",
+        "bases of other shape, family, weights, vocabulary",
+        sum(refused(adapter, o) for o in others),
+        4,
+    )
+
+
+# peft asks a model for is_gradient_checkpointing.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["half the keys gone", "extra keys", "NaN weights", "Inf"])
+def test_plain_peft_refuses_what_its_own_tuner_can_see(
+    name: str, base: Path, adapter: Path, tmp_path: Path, tally
+) -> None:
+    """``PeftModel.from_pretrained`` and ``AutoPeftModelForCausalLM`` read no manifest, but come by our tuner."""
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    {**FOURTEEN, **MORE}[name](folder)
+    passed = 0
+    for load in (
+        lambda: PeftModel.from_pretrained(load_base(str(base))[0], folder),
+        lambda: AutoPeftModelForCausalLM.from_pretrained(folder),
+    ):
+        with pytest.raises(ManifoldLoraError, match="tensors of adapter"):
+            load()
+        passed += 1
+    tally("R11", f"plain peft: {name}", passed, 2)
 
 
 def test_the_untampered_adapter_loads(base: Path, adapter: Path) -> None:

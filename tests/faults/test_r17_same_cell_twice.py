@@ -51,7 +51,8 @@ def test_eight_arms_in_fresh_interpreters(tmp_path: Path, tally) -> None:
 def test_one_arm_in_two_processes(tmp_path: Path, tally) -> None:
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
-    base, steps = save_base(tmp_path / "base"), context.Pipe()[1]
+    base = save_base(tmp_path / "base")
+    _unread, steps = context.Pipe(duplex=False)
     seeds = {"once": 0, "again": 0, "other": 1}
     for name, seed in seeds.items():
         arguments = ("direct", base, tmp_path / name, steps, {"steps": 6, "seed": seed})
