@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
+from manifold_lora.models.targets import check_free
+
 
 def adapt(model: nn.Module, config: PeftConfig, adapter_name: str = "default") -> PeftModel:
     """``peft.get_peft_model`` without warnings that are not about the caller.
 
-    Raises ManifoldLoraError for a ``ManifoldLoraConfig`` that does not fit the model.
+    Raises ManifoldLoraError for a ``ManifoldLoraConfig`` that does not fit the model, and for any adapter
+    where there is one already.
     """
+    check_free(model, adapter_name)
     with quiet_peft():
         return get_peft_model(model, config, adapter_name=adapter_name)
 

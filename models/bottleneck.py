@@ -17,7 +17,7 @@ from manifold_lora.models.bottleneck_layer import (
 )
 from manifold_lora.models.peft_type import declare_peft_type
 from manifold_lora.models.registration import register_method
-from manifold_lora.models.targets import check_default_targets, check_targets
+from manifold_lora.models.targets import check_default_targets, check_free, check_targets
 
 BOTTLENECK = declare_peft_type("BOTTLENECK")
 
@@ -101,6 +101,7 @@ class BottleneckModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """peft's injection, after checking that every target exists and is a linear layer."""
         config: Any = self.peft_config[adapter_name]
+        check_free(model, adapter_name)
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         check_targets(model, self._prepare_adapter_config(config, model_config), own=BottleneckLayer)

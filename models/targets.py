@@ -6,7 +6,7 @@ from copy import copy
 from difflib import get_close_matches
 from typing import Any
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import (
     BaseTunerLayer,
     _maybe_include_all_linear_layers,
@@ -25,6 +25,17 @@ def check_default_targets(
     """Raise UnknownNameError if ``target_modules`` is unset and peft has no default for this model type."""
     if config.target_modules is None and model_type not in defaults:
         raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
+
+
+def check_free(model: nn.Module, adapter_name: str) -> None:
+    """Raise ManifoldLoraError where an adapter of this name, or a whole PeftModel, is there already."""
+    if isinstance(model, PeftModel):
+        hint = "model.add_adapter puts a second one on it"
+        raise ManifoldLoraError("model to adapt", type(model).__name__, "a model without adapters", hint)
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and adapter_name in module._all_available_adapter_names():
+            hint = f"{name} holds one; delete it, or take another name"
+            raise ManifoldLoraError("adapter name", adapter_name, "a name that is not in use", hint)
 
 
 def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | None = None) -> list[str]:

@@ -9,6 +9,7 @@ from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model, inject_ada
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
+from manifold_lora.models.checkpoint import save_adapter
 from manifold_lora.models.load import load_adapter
 from manifold_lora.models.peft_config import ManifoldLoraConfig
 
@@ -49,9 +50,9 @@ def test_modules_to_save_are_trained_and_saved_beside_the_adapter(adapted, shake
     assert head.weight.requires_grad
     with torch.no_grad():
         head.weight.mul_(2.0)
-    model.save_pretrained(tmp_path)
-    assert torch.equal(PeftModel.from_pretrained(base(), tmp_path)(tokens).logits, model(tokens).logits)
-    assert torch.equal(load_adapter(tmp_path)(tokens).logits, model(tokens).logits)
+    folder = save_adapter(model, tmp_path / "adapter")
+    assert torch.equal(PeftModel.from_pretrained(base(), folder)(tokens).logits, model(tokens).logits)
+    assert torch.equal(load_adapter(folder)(tokens).logits, model(tokens).logits)
 
 
 @pytest.mark.parametrize("transform", ["direct", "boost"])
