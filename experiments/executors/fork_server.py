@@ -1,8 +1,12 @@
 """The fork server that children are forked from: it imports what they need once."""
 
+import atexit
+import contextlib
+import os
 import signal
 from collections.abc import Sequence
-from multiprocessing import forkserver, get_context
+from functools import cache
+from multiprocessing import forkserver, get_context, resource_tracker
 
 from manifold_lora.manifolds.plugins import loaded_modules
 
@@ -25,11 +29,26 @@ PRELOAD = (
 def fork_server(preload: Sequence[str]) -> None:
     """See that this process's fork server runs; a new one imports ``preload`` and the loaded plugins.
 
-    It never hears Ctrl-C, which a terminal sends to all processes: the driver ends what has to end.
+    It never hears Ctrl-C, which a terminal sends to all processes, and ends with this one at the latest.
     """
     get_context("forkserver").set_forkserver_preload([*preload, *loaded_modules()])
+    resource_tracker.ensure_running()  # first: it lets SIGINT through again when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _end_with(os.getpid())
+
+
+@cache
+def _end_with(pid: int) -> None:
+    atexit.register(_end, pid)
+
+
+def _end(pid: int) -> None:
+    """By itself it would first finish its imports."""
+    server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if server is not None and os.getpid() == pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGKILL)
