@@ -1,7 +1,7 @@
 """R11: tampered adapters are refused in one line; no traceback, no code run, no module of the base touched.
 
-Each is tried three ways: as somebody would leave it (the manifest tells); with the manifest written anew over the
-tampered files, as somebody skilled would; and without a manifest, as peft's own adapters are.
+Each is tried three ways: as left (the manifest tells); with the manifest written anew over the tampered files, as
+somebody skilled would; and without a manifest, as peft's own adapters are.
 """
 
 import json
@@ -235,7 +235,7 @@ def test_another_base_is_refused(base: Path, adapter: Path, tmp_path: Path, tall
 def test_plain_peft_refuses_what_its_own_tuner_can_see(
     name: str, base: Path, adapter: Path, tmp_path: Path, tally
 ) -> None:
-    """``PeftModel.from_pretrained`` and ``AutoPeftModelForCausalLM`` read no manifest, but come by our tuner."""
+    """``PeftModel.from_pretrained`` and ``AutoPeftModel`` read no manifest, but come by our tuner."""
     folder = shutil.copytree(adapter, tmp_path / "adapter")
     {**FOURTEEN, **MORE}[name](folder)
     passed = 0

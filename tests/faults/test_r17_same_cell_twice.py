@@ -1,4 +1,4 @@
-"""R17: the same cell in two fresh processes gives the same record, items and weights; another seed does not."""
+"""R17: the same cell in two fresh processes gives the same record, items and weights; another seed others."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""R20: what the source may not hold: pickles, unsafe loads, remote code, eval; and results name their base."""
+"""R20: what the source may not hold: pickles, unsafe loads, remote code, eval; results name their base."""
 
 import ast
 from collections.abc import Callable, Iterator
