@@ -18,6 +18,8 @@ _EXPORTS: dict[str, str] = {
     "ManifoldUpdate": "manifold_update",
     "NormScaling": "norm_scaling",
     "ScaleLaw": "norm_scaling",
+    "TokenCurvature": "token_scale",
+    "TokenScale": "token_scale",
     "Transform": "transforms",
     "geometry_parameters": "parameters",
 }
@@ -35,6 +37,8 @@ __all__ = [
     "ManifoldUpdate",
     "NormScaling",
     "ScaleLaw",
+    "TokenCurvature",
+    "TokenScale",
     "Transform",
     "check_rank",
     "geometry_parameters",
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
     from manifold_lora.adapters.parameters import geometry_parameters
     from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+    from manifold_lora.adapters.token_scale import TokenCurvature, TokenScale
     from manifold_lora.adapters.transforms import Transform
 
 

@@ -103,7 +103,7 @@ def test_the_adapter_starts_as_the_one_with_a_stated_curvature_does(base, task):
 
 
 def test_a_measured_kappa_that_equals_the_stated_one_is_the_stated_arm(base, task):
-    """``{mode: data}`` has no gate: at equal kappa it is the fixed arm to the last bit, trained or not."""
+    """At equal kappa it is the fixed arm to the last bit, trained or not."""
     model, tokenizer = load_base(base)
     ids = torch.tensor([tokenizer(task.train[0].prompt)["input_ids"]])
     names = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in SEVEN]
@@ -120,6 +120,21 @@ def test_a_measured_kappa_that_equals_the_stated_one_is_the_stated_arm(base, tas
     measured = logits(AdapterSettings(curvature=DATA), dict.fromkeys(names, -0.3))
     assert torch.equal(measured, logits(AdapterSettings(curvature=-0.3), {}))
     assert not torch.equal(measured, logits(AdapterSettings(curvature=-0.6), {}))
+
+
+def test_strength_leads_from_the_stated_arm_to_the_measured_one(base, task):
+    model, tokenizer = load_base(base)
+
+    def kappas(**fields):
+        return calibrate(AdapterSettings(curvature={**DATA, **fields}), model, tokenizer, task.train, seed=0)
+
+    measured, halfway = kappas(), kappas(strength=0.5, kappa=-0.3)
+    assert kappas(strength=1.0) == measured
+    assert kappas(strength=0, kappa=-0.3) == dict.fromkeys(measured, -0.3)
+    for name, kappa in halfway.items():
+        assert kappa == pytest.approx(-math.sqrt(0.3 * -measured[name]), rel=1e-9)
+    config = peft_config(AdapterSettings(curvature=DATA), {}, kappas(strength=0, kappa=-0.3))
+    assert {config.layer_spec(name).manifold.curvature.kappa for name in measured} == {-0.3}
 
 
 def test_with_all_prompts_the_curvature_is_that_of_the_training_set(base, task):
@@ -185,7 +200,9 @@ def test_geometries_that_can_be_hyperbolic_take_it(name):
         ({"manifold": PRODUCT}, CurvatureError, "got 'product'; allowed: lorentz"),
         ({"manifold": {"name": "lorentz", "curvature": -2.0}}, ManifoldLoraError, "one place"),
         ({"manifold": "poincare", "transform": "boost"}, ManifoldLoraError, "allowed: direct, tangent"),
-        ({"curvature": {"mode": "data", "kappa": -1.0}}, ManifoldLoraError, "kappa"),
+        ({"curvature": {"mode": "data", "kappa": -1.0}}, ManifoldLoraError, "a strength below 1"),
+        ({"curvature": {**DATA, "kappa": 1.0, "strength": 0.5}}, CurvatureError, "a negative number"),
+        ({"curvature": {**DATA, "strength": 1.5}}, ManifoldLoraError, "from 0 to 1"),
         ({"curvature": {"mode": "data", "rule": "log3"}}, ManifoldLoraError, "did you mean 'log2'"),
         ({"curvature": {"mode": "data", "rule": "log2"}, "norm_scaling": "unit"}, ManifoldLoraError, "unit"),
     ],
