@@ -1,17 +1,12 @@
 """The ledger believes nothing that does not verify."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.ledger import Ledger, content
 
 RECORD = {"status": "ok", "reason": "", "evaluation": {"test": {"accuracy": 0.5}}}
 ITEMS = [
@@ -61,29 +56,51 @@ def test_nan_is_never_written(tmp_path):
     assert not ledger.path("cell").exists()
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from manifold_lora.experiments.ledger import Ledger
-ledger, turn = Ledger(Path(sys.argv[1])), 0
-print("ready", flush=True)
-while True:
-    turn += 1
-    ledger.write("cell", {"status": "ok", "turn": turn, "pad": "x" * 200_000})
-"""
-
-
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
-    ledger, broken = Ledger(tmp_path), 0
-    for turn in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.02 + 0.013 * turn)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        broken += ledger.path("cell").exists() and not ledger.done("cell")
+def test_outputs_come_back_whatever_they_hold(tmp_path):
+    ledger = Ledger(tmp_path)
+    items = [
+        {"id": str(place), "output": f"a{char}b"} for place, char in enumerate("\u2028\x85\x0b\x0c\r\n\t")
+    ]
+    ledger.write("cell", {"status": "ok", "by_number": {10: "ten", 2: "two"}}, items)
     assert ledger.done("cell")
-    assert broken == 0
+    assert ledger.items("cell") == items
+
+
+def test_a_second_result_replaces_the_first_and_its_items(tmp_path):
+    ledger = Ledger(tmp_path)
+    for value in ("old", "new"):
+        ledger.write("cell", {**RECORD, "value": value}, [{"id": "1", "output": value}])
+    assert ledger.read("cell")["value"] == "new"
+    assert ledger.items("cell") == [{"id": "1", "output": "new"}]
+    assert len(list(ledger.results.iterdir())) == 2
+    ledger.write("cell", {"status": "failed"})
+    assert [path.name for path in ledger.results.iterdir()] == ["cell.json"]
+
+
+@given(
+    seconds=st.floats(0, 1e6),
+    where=st.sampled_from(
+        ["seconds", "cost.train_seconds", "evaluation.test.seconds", "cost.peak_memory_mb"]
+    ),
+)
+def test_content_leaves_out_time_and_machine_and_nothing_else(seconds, where):
+    def record(value):
+        data = {
+            "seconds": 0.0,
+            "cost": {"train_seconds": 0.0, "adapter_bytes": 4, "peak_memory_mb": 0.0},
+            "evaluation": {"test": {"seconds": 0.0, "accuracy": 0.5}},
+            "losses": [1.0, {"seconds": 0.0}],
+        }
+        *blocks, leaf = where.split(".")
+        inner = data
+        for block in blocks:
+            inner = inner[block]
+        inner[leaf] = value
+        return data
+
+    assert content(record(seconds)) == content(record(0.0))
+    assert content(record(0.0)) == {
+        "cost": {"adapter_bytes": 4},
+        "evaluation": {"test": {"accuracy": 0.5}},
+        "losses": [1.0, {}],
+    }
