@@ -105,7 +105,7 @@ class AdapterSettings(Strict):
     curvature: YamlValue = None
     """Signed kappa, {mode: fixed | learned | free, kappa: ...} (shared: true for one in all layers),
     {mode: token, kappa: ...} (kappa of each token from its norm), {mode: data} (kappa of each module from the
-    delta of training prompts), or empty for the geometry's default."""
+    delta of training prompts; strength: 0 to 1 away from kappa), or empty for the geometry's default."""
     manifold_pattern: YamlValue = {}
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: str = "direct"
