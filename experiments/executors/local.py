@@ -76,6 +76,7 @@ class ChildRun:
             executor.logs / f"{self.job.id}.log", executor.threads, executor.environment | self.gpus
         )
         self.attempts += 1
+        self.kernel_kills = kernel_kills()
         for left in reversed(range(3)):
             try:
                 self.process, self.pipe = self._fork(surroundings)
@@ -142,6 +143,8 @@ class ChildRun:
         self.process.join()
         code = self.process.exitcode
         killed = code is not None and (code < 0 or code == UNSEEN)
+        if code == -signal.SIGKILL and kernel_kills() > self.kernel_kills:
+            return self._outcome(Ending("oom", "the kernel ended the process: out of memory"))
         if killed and self.attempts <= self.executor.limits.retries:
             self._kill()
             self._start()
@@ -157,3 +160,12 @@ class ChildRun:
             return float(psutil.Process(self.process.pid).memory_info().rss) / 2**20
         except psutil.Error:
             return 0.0
+
+
+def kernel_kills() -> int:
+    """How many processes the kernel of this machine has ended for want of memory; 0 where it does not say."""
+    try:
+        words = Path("/proc/vmstat").read_text(encoding="ascii").split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from manifold_lora.experiments.executors import local
 from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.devices import Devices
 from manifold_lora.experiments.executors.local import LocalExecutor
@@ -93,3 +94,10 @@ def test_gpus_are_divided_and_taken_back(jobs, tmp_path):
         Devices.of_machine(100, jobs=2)
     with pytest.raises(ManifoldLoraError, match="whole number"):
         Devices.of_machine(0.5, jobs=2)
+
+
+def test_a_process_that_the_kernel_ended_for_want_of_memory_is_oom(jobs, tmp_path, monkeypatch):
+    counts = iter([5, 6])
+    monkeypatch.setattr(local, "kernel_kills", lambda: next(counts))
+    (outcome,) = LocalExecutor(1, Limits(), tmp_path).run([Job("dies", jobs.die)])
+    assert (outcome.status, outcome.reason) == ("oom", "the kernel ended the process: out of memory")

@@ -18,15 +18,15 @@ FLAGS = ("--cells", CELLS, "--seconds", 0.1, "--jobs", 3)
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_rerun_completes_what_a_killed_driver_left(tmp_path, tally, kills):
-    began = time.monotonic()
     assert sweep(tmp_path / "whole", *FLAGS)[0] == 0
-    longest, expected = time.monotonic() - began, contents(tmp_path / "whole")
+    expected = contents(tmp_path / "whole")
     assert len(expected) == CELLS
     moments, passed, caught = random.Random(11), 0, 0
     for turn in range(kills):
         folder = tmp_path / str(turn)
-        driver = start(folder, *FLAGS)
-        time.sleep(moments.uniform(0.2, 1.0) * longest)
+        driver, after = start(folder, *FLAGS), moments.randrange(CELLS)
+        wait_until(lambda folder=folder, after=after: len(notes(folder, "end")) >= after)
+        time.sleep(moments.uniform(0, 0.15))
         driver.send_signal(signal.SIGKILL)
         driver.communicate()
         finished, before = set(contents(folder)), len(notes(folder, "start"))
@@ -49,7 +49,7 @@ def test_a_driver_that_is_asked_to_end_leaves_nothing_running_and_nothing_claime
     driver.send_signal(number)
     code, said = finish(driver)
     assert (code, said) == (130, "")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     time.sleep(0.1)
     assert notes(tmp_path, "end") == []
     assert list((tmp_path / ".drivers").iterdir()) == []

@@ -24,7 +24,7 @@ class Soak:
     def run(self):
         end = time.monotonic() + LIMIT
         while self.steady.poll() is None and time.monotonic() < end:
-            time.sleep(self.random.expovariate(1 / 0.5))
+            time.sleep(self.random.expovariate(1 / 0.4))
             self._sample()
             self._kill_a_worker()
             if self.random.random() < 0.3:
