@@ -28,7 +28,8 @@ class ManifoldLoraConfig(LoraConfig):
     Args:
         manifold: a name (``"lorentz"``) or a mapping that a ``ManifoldSpec`` parses.
         curvature: kappa of a manifold given by name; or ``{"mode": "learned", "kappa": -1.0}``, with
-            ``"shared": True`` for one in all layers; or ``{"mode": "token"}`` for one of each token.
+            ``"shared": True`` for one in all layers (under FSDP2 shard such a model as one group); or
+            ``{"mode": "token"}`` for one of each token.
         transform: ``"tangent"``, ``"direct"`` or ``"boost"``.
         norm_scaling: ``"identity"``, ``"fixed"``, ``"learned"``, ``"released"`` or ``"unit"``.
         curvature_pattern: module pattern -> kappa that replaces ``curvature``'s there, matched like peft's

@@ -22,6 +22,8 @@ ARMS = {
     "boost": {"transform": "boost", "curvature": LEARNED},
     "poincare": {"manifold": "poincare"},
     "sphere": {"manifold": "sphere"},
+    "token": {"curvature": {"mode": "token", "kappa": -0.7}},
+    "shared": {"curvature": {**LEARNED, "shared": True}},
     "product": {"manifold": {"name": "product", "parts": HALVES}},
 }
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -52,9 +54,15 @@ def losses(model: torch.nn.Module, batch: torch.Tensor) -> list[torch.Tensor]:
 def spread(model: torch.nn.Module, kind: str) -> torch.nn.Module:
     if kind == "ddp":
         return DistributedDataParallel(model)
-    for layer in model.get_base_model().model.layers:
-        fully_shard(layer)
+    # FSDP2 wants a parameter in one group: with a shared curvature the whole model is one.
+    if not shares(model):
+        for layer in model.get_base_model().model.layers:
+            fully_shard(layer)
     return fully_shard(model)
+
+
+def shares(model: torch.nn.Module) -> bool:
+    return len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.named_parameters()))
 
 
 def difference(arm: dict, kind: str) -> float:
