@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from manifold_lora.experiments.presence import Presence
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 PLACE = ".claims"
+# Seconds between a working cell's looks at its claim.
+LOOK = 10.0
 RELEASED = ".released"
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -109,7 +112,7 @@ def _claims(folder: Path) -> Iterator[tuple[int, Path]]:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A cell's work, done only if that still has to be: a queue may start it late, or a second time."""
+    """A cell's work, done only as long as it has to be: a queue may start it late, and outlive its driver."""
 
     work: Callable[..., Any]
     folder: Path
@@ -117,15 +120,35 @@ class Claimed:
     driver: str
 
     def __call__(self, *arguments: Any) -> Any:
-        """Do the work; raises ManifoldLoraError if another driver has taken the cell over."""
+        """Do the work; raises ManifoldLoraError once another driver has taken the cell over.
+
+        Args:
+            arguments: the work's own; the last one is told (step, steps).
+        """
         if Ledger(self.folder).done(self.cell):
             return None
+        *given, progress = arguments
+        looked = 0.0
+
+        def look_and_tell(step: int, steps: int) -> None:
+            nonlocal looked
+            if time.monotonic() - looked > LOOK:
+                self._look()
+                looked = time.monotonic()
+            progress(step, steps)
+
+        self._look()
+        return self.work(*given, look_and_tell)
+
+    def _look(self) -> None:
         last = max(_claims(self.folder / PLACE / self.cell), default=None)
-        holder = last[1].read_text(encoding="utf-8") if last else self.driver
+        try:
+            holder = last[1].read_text(encoding="utf-8") if last else self.driver
+        except FileNotFoundError:  # just released: by this driver, or for another to take
+            return
         if holder != self.driver:
             hint = "this driver was taken for dead"
             raise ManifoldLoraError(f"cell {self.cell}", holder, f"held by {self.driver}", hint)
-        return self.work(*arguments)
 
 
 def _create_in_steps(path: Path, token: bytes) -> bool:

@@ -95,11 +95,39 @@ def test_a_file_system_without_links_does_as_well(two, monkeypatch):
 def test_a_queued_cell_is_not_begun_for_a_driver_that_lost_it(tmp_path, two):
     one, other = two
     one.take("cell")
-    assert Claimed(lambda: 7, tmp_path, "cell", one.driver.token)() == 7
+    assert Claimed(_work, tmp_path, "cell", one.driver.token)(7, _ignore) == 7
     with pytest.raises(ManifoldLoraError, match="taken for dead"):
-        Claimed(lambda: 7, tmp_path, "cell", other.driver.token)()
+        Claimed(_work, tmp_path, "cell", other.driver.token)(7, _ignore)
     Ledger(tmp_path).write("cell", {"status": "ok"})
-    assert Claimed(lambda: 7, tmp_path, "cell", one.driver.token)() is None
+    assert Claimed(_work, tmp_path, "cell", one.driver.token)(7, _ignore) is None
+
+
+def test_a_cell_stops_when_another_driver_has_taken_it_over(tmp_path, two, monkeypatch):
+    monkeypatch.setattr(claims_module, "LOOK", 0.0)
+    one, other = two
+    one.take("cell")
+    steps = []
+
+    def overtaken(progress):
+        for step in range(10):
+            progress(step, 10)
+            steps.append(step)
+            if step == 4:
+                one.driver.path.write_text("{}")
+                assert other.take("cell")
+
+    with pytest.raises(ManifoldLoraError, match="taken for dead"):
+        Claimed(overtaken, tmp_path, "cell", one.driver.token)(_ignore)
+    assert steps == [0, 1, 2, 3, 4]
+
+
+def _work(value, progress):
+    progress(1, 1)
+    return value
+
+
+def _ignore(step, steps):
+    pass
 
 
 def test_two_drivers_with_other_cells_do_not_share_a_folder(tmp_path):
