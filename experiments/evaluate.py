@@ -40,7 +40,18 @@ def evaluate(
     batch_size: int = 64,
     max_new_tokens: int = 32,
 ) -> list[ItemResult]:
-    """Answer ``examples`` greedily and score them, in the order given.
+    """Answer ``examples`` by ``answer`` and score them, in the order given."""
+    return judged(task, examples, answer(model, tokenizer, examples, batch_size, max_new_tokens))
+
+
+def answer(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    batch_size: int = 64,
+    max_new_tokens: int = 32,
+) -> list[str]:
+    """What the model writes behind each prompt, greedily, in the order given.
 
     Prompts are padded on the left and masked; those of like length share a batch. The answers do not depend
     on ``batch_size`` in float32. Generation stops at the end-of-sequence token.
@@ -62,6 +73,11 @@ def evaluate(
         for index, text in zip(chosen, texts, strict=True):
             outputs[index] = text.strip()
     model.train(training)
+    return outputs
+
+
+def judged(task: Task, examples: Sequence[Example], outputs: Sequence[str]) -> list[ItemResult]:
+    """Every output with its score."""
     return [_result(task, example, output) for example, output in zip(examples, outputs, strict=True)]
 
 

@@ -19,6 +19,11 @@ def normalise(question: str) -> str:
     return "".join(filter(str.isalnum, question_of(question).casefold()))
 
 
+def mask_numbers(question: str) -> str:
+    """Letters alone: equal in questions that differ in their numbers and in nothing else."""
+    return "".join(mark for mark in normalise(question) if not mark.isdecimal())
+
+
 @dataclass(frozen=True)
 class Leaks:
     """What training and tests share: by test set, its rows that are trained on; and the training rows in it.

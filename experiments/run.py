@@ -162,18 +162,20 @@ def evaluate_sets(
     model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", task: "Task", run: RunSettings
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Accuracy by set and how many items its two extractors read differently; and every item's output."""
-    from manifold_lora.experiments.evaluate import evaluate
+    from manifold_lora.experiments.evaluate import answer, judged
 
     settings = run.evaluation
     evaluation, items = {}, []
     for name, examples in {"validation": task.validation, **task.tests}.items():
         start = time.perf_counter()
-        results = evaluate(model, tokenizer, task, examples, settings.batch_size, settings.max_new_tokens)
+        outputs = answer(model, tokenizer, examples, settings.batch_size, settings.max_new_tokens)
+        seconds = time.perf_counter() - start
+        results = judged(task, examples, outputs)
         evaluation[name] = {
             "accuracy": fmean(result.correct for result in results),
             "items": len(results),
             "disagreements": sum(not result.agree for result in results),
-            "seconds": time.perf_counter() - start,
+            "seconds": seconds,
         }
         items += [{"set": name, **vars(result)} for result in results]
     return evaluation, items

@@ -6,7 +6,7 @@ from random import Random
 
 from manifold_lora.experiments.data import DataError
 from manifold_lora.experiments.extraction import judge
-from manifold_lora.experiments.leaks import Policy, apply_policy, find_leaks, normalise
+from manifold_lora.experiments.leaks import Policy, apply_policy, find_leaks, mask_numbers, normalise
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
 from manifold_lora.experiments.tasks.quantities import count_quantities
 from manifold_lora.experiments.tasks.sets import sets_of
@@ -70,6 +70,9 @@ class Benchmarks(Task):
         validation = self._without_tested("validation", validation, tests)
         train, held_out = self._hold_out(train, self._learned if not validation else ())
         train = self._without_chosen(train, validation := [*validation, *held_out])
+        masked = {mask_numbers(row.instruction) for rows in tests.values() for row in rows}
+        alike = sum(mask_numbers(row.instruction) in masked for row in train)
+        self._notes["train rows that equal a tested one but for their numbers"] = alike
         if not train or not validation:
             raise DataError(f"rows of {', '.join(self._learned)}", "none", "training and validation rows")
         return Splits(
@@ -84,9 +87,11 @@ class Benchmarks(Task):
         """The rows that may be used under the policy; notes every leak."""
         questions = {name: [row.instruction for row in items] for name, items in tests.items()}
         leaks = find_leaks([row.instruction for row in rows], questions)
+        self._notes[f"{split} rows in a test"] = len(leaks.rows)
         for name in leaks.tested:
-            self._notes[f"{split} rows in test {name}"] = len(leaks.trained[name])
-            self._notes[f"{name} rows in {split}"] = len(leaks.tested[name])
+            if leaks.tested[name]:
+                self._notes[f"{split} rows in test {name}"] = len(leaks.trained[name])
+                self._notes[f"{name} rows in {split}"] = len(leaks.tested[name])
         dropped = apply_policy(leaks, self._policy, f"{split} of {', '.join(self._learned)}")
         self._notes[f"{split} rows left out for that"] = len(dropped)
         return [row for place, row in enumerate(rows) if place not in dropped]

@@ -44,6 +44,9 @@ def main(argv: list[str]) -> int:
     """Rebuild a training set, or look for leaks: exit 1 if there is one, 2 for bad input."""
     verbs = {"math10k": _math10k, "leaks": _leaks}
     name = argv[0] if argv else ""
+    if name in ("-h", "--help"):
+        print("usage: manifold-lora data math10k | leaks [--flags]; --help behind either lists its flags")
+        return 0
     if name not in verbs:
         raise UnknownNameError("data set", name, tuple(verbs))
     return verbs[name](argv[1:])

@@ -83,7 +83,7 @@ def test_a_preset_trains_as_it_is(tmp_path: Path) -> None:
     assert set(result["evaluation"]) == {"validation", "mawps", "svamp", "gsm8k", "aqua"}
     assert all("disagreements" in entry for entry in result["evaluation"].values())
     assert all({"extracted", "second", "agree"} <= set(item) for item in result["items"])
-    assert result["meta"]["notes"]["train rows in test gsm8k"] == 0
+    assert result["meta"]["notes"]["train rows in a test"] == 0
 
 
 @pytest.mark.parametrize(("processes", "steps"), [(None, 1832), ("4", 458)])

@@ -56,8 +56,14 @@ def test_a_benchmark_from_the_real_files(name: str) -> None:
         assert scored.correct
         assert scored.agree
         assert not task.score(example, "").correct
-    assert build_task(name, DATA, style="text").train == task.train
-    assert build_task(name, DATA, 1, style="text").train != task.train
+
+
+@needs_data
+def test_a_benchmark_is_a_function_of_its_seed_and_files() -> None:
+    first, again, other = (build_task("aqua", DATA, seed, style="text") for seed in (0, 0, 1))
+    assert first.train == again.train
+    assert first.train != other.train
+    assert {item.prompt for item in first.train} == {item.prompt for item in other.train}
 
 
 @needs_data
