@@ -11,7 +11,7 @@ from rich.table import Table
 from manifold_lora.experiments.atomic import write_text
 from manifold_lora.experiments.cells import cell_id
 from manifold_lora.experiments.config import AblationSettings, RunSettings
-from manifold_lora.experiments.device import device_of
+from manifold_lora.experiments.device import device_of, is_first
 from manifold_lora.experiments.prepare import prepare, task_of
 from manifold_lora.experiments.settings import dump_yaml
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -60,7 +60,9 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
             bar.stop()
             console.print(f"diverged: {error}", markup=False, highlight=False, soft_wrap=True)
             return 1
-    save_adapter(model, output / ADAPTER, tokenizer)
+    if not is_first():
+        return 0
+    save_adapter(model, output / ADAPTER, tokenizer, record["geometry"]["gain"])
     write_text(output / SETTINGS, dump_yaml(run))
     write_text(output / BASE, json.dumps(ready) + "\n")
     _save(output / "result.json", {"status": "ok", **record, "meta": header(task, inputs)}, items)

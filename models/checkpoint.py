@@ -1,5 +1,6 @@
 """Adapters on disk: written whole, finite and described, or not at all."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from peft import PeftModel
@@ -9,22 +10,28 @@ from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.adapter_manifest import CONFIG, write_manifest
+from manifold_lora.models.model_card import model_card, write_model_card
 from manifold_lora.models.weights_file import check_finite
 from manifold_lora.models.whole_folder import sweep, whole_folder
 
 
 def save_adapter(
-    model: PeftModel, path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None
+    model: PeftModel,
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    gains: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the adapters of ``model`` with their configs to the folder ``path``, replacing what was there.
 
     The folder appears under its name only when it is complete and on the disk. ``manifold_lora.json`` in it
-    holds the hashes, shapes and dtypes, the base model and the versions that ``load_adapter`` checks.
+    holds the hashes, shapes and dtypes, the base model and the versions that ``load_adapter`` checks, and
+    ``README.md`` the geometry and curvature of every layer.
 
     Args:
         model: the adapted model.
         path: the folder; of several adapters, those not called ``default`` lie in folders within it.
         tokenizer: saved beside the adapter, if given.
+        gains: module name -> mean gain of the default adapter, for the model card, if measured.
 
     Raises ManifoldLoraError for a weight that is NaN or infinite, and for a folder that cannot be written.
     """
@@ -37,6 +44,9 @@ def save_adapter(
             model.save_pretrained(str(work), safe_serialization=True)
             for config in work.rglob(CONFIG):
                 write_manifest(config.parent, model.get_base_model())
+                name = "default" if config.parent == work else config.parent.name
+                known = gains if name == "default" else None
+                write_model_card(config.parent, model_card(model, name, known))
             if tokenizer is not None:
                 tokenizer.save_pretrained(work)
     except (OSError, SafetensorError) as error:

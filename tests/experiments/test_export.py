@@ -81,6 +81,9 @@ def test_a_curved_arm_is_exported_with_its_errors_and_its_card(run, capsys, tmp_
         assert f"{worst:.2e}" in text
         assert f"{report['logits_error']:.2e}" in text
     assert "lorentz" in (folder / "lora" / "README.md").read_text()
+    gains = json.loads((folder / "result.json").read_text())["geometry"]["gain"]
+    card = (folder / "adapter" / "README.md").read_text()
+    assert all(f"| {gain:.4g} |" in card for gain in gains.values())
     assert {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()} == before
     assert main(["export", str(folder)]) == 0  # over its own earlier export
 

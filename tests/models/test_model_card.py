@@ -3,8 +3,10 @@
 import pytest
 from peft import LoraConfig, get_peft_model
 
+from manifold_lora.models.checkpoint import save_adapter
 from manifold_lora.models.effective_kappa import effective_kappa
 from manifold_lora.models.model_card import model_card, write_model_card
+from manifold_lora.models.peft_config import ManifoldLoraConfig
 
 
 def table(card):
@@ -73,6 +75,15 @@ def test_the_card_joins_what_peft_wrote_and_replaces_itself(adapted, tmp_path):
     assert "| 3.5 |" in text
     model.save_pretrained(tmp_path)  # peft updates its part and leaves ours
     assert (tmp_path / "README.md").read_text().count("# Manifold adapter") == 1
+
+
+def test_every_saved_adapter_has_its_own_card(adapted, tmp_path):
+    model = adapted(curvature=-0.25)
+    model.add_adapter("round", ManifoldLoraConfig(r=2, target_modules=["q_proj"], manifold="sphere"))
+    folder = save_adapter(model, tmp_path / "adapter")
+    first, second = (table((folder / name / "README.md").read_text()) for name in (".", "round"))
+    assert {tuple(row[:2]) for row in first.values()} == {("lorentz", "-0.25")}
+    assert {tuple(row[:2]) for row in second.values()} == {("sphere", "1")}
 
 
 def test_other_methods_have_no_card_of_ours(base, tmp_path):
