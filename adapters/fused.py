@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lora.adapters import fused_function
+from manifold_lora.adapters import fused_function, one_token
 from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.numbers import backend
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
@@ -30,6 +30,11 @@ def update(
     scaling: float,
 ) -> Float[Tensor, "*tokens m"]:
     """base + scaling * delta of ``direct`` on a geometry with a profile."""
+    if one_token.serves(x, A, base):
+        radius, law = _radius(profile, manifold), scaling_law.law(None)
+        told = one_token.update(profile, radius, law, _edge(profile, x), x, A, B, base, scaling)
+        if told is not None:
+            return told
     kept = x.dtype if base is None else base.dtype
     product = _product_dtype(x, A)
     chart, gain = _chart(profile, manifold, scaling_law, x)
@@ -57,6 +62,14 @@ def _learns(*parts: nn.Module) -> bool:
     return any(parameter.requires_grad for part in parts for parameter in part.parameters(recurse=False))
 
 
+def _radius(profile: RadialProfile, manifold: Manifold) -> float:
+    return profile.stretch / math.sqrt(abs(manifold.curvature.number()))
+
+
+def _edge(profile: RadialProfile, x: Tensor) -> float:
+    return 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if profile.bounded else math.inf
+
+
 def _chart(
     profile: RadialProfile, manifold: Manifold, scaling_law: NormScaling, x: Tensor
 ) -> tuple[Chart, Tensor | float | None]:
@@ -65,9 +78,12 @@ def _chart(
     delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta.
     """
     plain = backend(x) is np and not (torch.is_grad_enabled() and _learns(manifold.curvature, scaling_law))
-    kappa = manifold.curvature.at(torch.float64)
-    size = profile.stretch / (math.sqrt(abs(kappa.item())) if plain else kappa.abs().sqrt())
-    edge = 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if profile.bounded else math.inf
+    edge = _edge(profile, x)
+    size: Tensor | float
+    if plain:
+        size = _radius(profile, manifold)
+    else:
+        size = profile.stretch / manifold.curvature.at(torch.float64).abs().sqrt()
     law = scaling_law.law(None if plain else torch.float64)
     if law.unit:
         return Chart(profile, size, law.alpha, edge), None

@@ -52,6 +52,11 @@ class Curvature(nn.Module):
         raw = self.raw.to(dtype)
         return self.stated * torch.exp(raw) if self.mode == "learned" else raw + self._residue
 
+    def number(self) -> float:
+        """kappa as a Python float, right to float64; waits for a device to answer."""
+        raw = self.raw.item()
+        return self.stated * math.exp(raw) if self.mode == "learned" else raw + self._residue
+
     @property
     def kappa(self) -> Float[Tensor, "1"]:
         """kappa in the stored dtype, shape (1,)."""

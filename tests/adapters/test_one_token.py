@@ -1,0 +1,72 @@
+"""A single token without gradient takes its gain from Python's floats, and nothing else changes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manifold_lora.adapters import ManifoldUpdate, one_token
+from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.token_scalars import Chart, Norms, gain_of
+
+PROFILES = {"lorentz": HYPERBOLIC, "poincare": BALL, "sphere": SPHERICAL}
+SCALINGS = ["identity", "fixed", "learned", "released", "unit"]
+length = st.one_of(st.just(0.0), st.floats(-9, 4).map(lambda power: 10**power))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(PROFILES)),
+    st.floats(0.1, 10.0),
+    st.none() | st.floats(0.0, 3.0),
+    length,
+    length,
+    length,
+)
+def test_gain_is_that_of_many_tokens(
+    name: str, radius: float, angle: float | None, n: float, rank: float, q: float
+) -> None:
+    profile = PROFILES[name]
+    edge = 1 - 1e-6 if profile.bounded else math.inf
+    chart = Chart(profile, radius, None if angle is None else angle * radius, edge)
+    norms = Norms(*(np.array([[value]]) for value in (n, rank, q)))
+    want = gain_of(chart, norms, np).item()
+    assert one_token.gain(profile, radius, angle, edge, n, rank, q) == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_one_token_equals_its_row_in_a_batch(name: str, scaling: str, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, A, B = (torch.randn(size, generator=generator).to(dtype) / 3 for size in ((9, 16), (4, 16), (8, 4)))
+    base = torch.randn(9, 8, generator=generator).to(dtype)
+    update = ManifoldUpdate.from_spec({"manifold": name, "norm_scaling": scaling}, 16, 8, 4)
+    with torch.no_grad():
+        many = update(x, A, B, base=base, scaling=2.0)
+        single = torch.stack([update(x[i, None], A, B, base=base[i, None], scaling=2.0)[0] for i in range(9)])
+        assert one_token.serves(x[0, None], A, base[0, None])
+        assert not one_token.serves(x, A, base)
+    tolerance = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(single, many, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e4, 1e18, math.inf, math.nan])
+def test_any_length_is_as_in_a_batch(size: float) -> None:
+    x = torch.tensor([[0.6, 0.8]]) * size
+    A, B = torch.eye(2), torch.eye(2) / 2
+    update = ManifoldUpdate.from_spec({"manifold": "lorentz", "norm_scaling": "learned"}, 2, 2, 2)
+    with torch.no_grad():
+        single, many = update(x, A, B), update(x.expand(9, 2), A, B)[:1]
+    torch.testing.assert_close(single, many, equal_nan=True, rtol=1e-6, atol=0)
+
+
+def test_a_gradient_is_never_lost() -> None:
+    x, A, B = torch.randn(1, 4), torch.randn(2, 4, requires_grad=True), torch.randn(3, 2, requires_grad=True)
+    update = ManifoldUpdate.from_spec({"manifold": "lorentz"}, 4, 3, 2)
+    update(x, A, B).sum().backward()
+    assert A.grad is not None
+    assert B.grad is not None
