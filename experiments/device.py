@@ -22,3 +22,8 @@ def device_of(setting: str) -> str | None:
 def processes() -> int:
     """How many processes train together (torchrun says so); 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes the files of a training; so is the only one."""
+    return os.environ.get("RANK", "0") == "0"

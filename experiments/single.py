@@ -102,7 +102,8 @@ def _base_of(folder: Path) -> dict[str, str]:
         return {"base": str(data["base"]), "fingerprint": str(data["fingerprint"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         hint = f"{type(error).__name__}: {error}"
-        raise ManifoldLoraError("base of adapter", str(path), "what manifold-lora train wrote", hint) from error
+        allowed = "what manifold-lora train wrote"
+        raise ManifoldLoraError("base of adapter", str(path), allowed, hint) from error
 
 
 def _tell_resumed(training: dict[str, Any], console: Console) -> None:

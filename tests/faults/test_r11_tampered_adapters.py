@@ -1,7 +1,7 @@
 """R11: tampered adapters are refused in one line; no traceback, no code run, no module of the base touched.
 
-Each is tried three ways: as left (the manifest tells), with the manifest written anew over the tampered files,
-and without a manifest, as peft's own adapters are.
+Each is tried three ways: as left (the manifest tells), with the manifest written anew over the tampered
+files, and without a manifest, as the adapters of peft itself are.
 """
 
 import json

@@ -1,0 +1,91 @@
+"""R21: without a network and with HF_HUB_OFFLINE=1 the quick start passes, and no connection is tried."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fault_runs import save_base
+
+from manifold_lora.experiments.cli import main
+from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.load import load_adapter, load_base
+
+# Run by every interpreter of the ablation, children included: connections beyond the machine fail and are noted.
+BLOCK = """
+import os, socket
+
+def refuse(name):
+    plain = getattr(socket.socket, name)
+    def call(self, address, *rest):
+        if self.family == socket.AF_UNIX:
+            return plain(self, address, *rest)
+        with open(os.environ["CONNECTIONS"], "a") as log:
+            print(address, file=log)
+        raise OSError("the network is blocked")
+    return call
+
+socket.socket.connect, socket.socket.connect_ex = refuse("connect"), refuse("connect_ex")
+"""
+TASK = ["--task", "taxonomy", "--task.limit", "48", "--adapter.rank", "2", "--evaluation.max-new-tokens", "2"]
+
+
+@pytest.mark.slow
+def test_the_quick_start_ablation(tmp_path: Path, tally) -> None:
+    """``make ablation`` with few steps: the base is pre-trained here, cells run in child processes."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCK)
+    log, output = tmp_path / "connections", tmp_path / "out"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(tmp_path), "CONNECTIONS": str(log)}
+    command = [
+        sys.executable,
+        "-m",
+        "manifold_lora.experiments.cli",
+        "ablate",
+        "experiments/configs/taxonomy.yaml",
+    ]
+    flags = ["--train.steps", "10", "--grid", "{arm: [lora, direct]}", "--output", str(output), *TASK]
+    flags += ["--cache", str(tmp_path / "cache")]
+    root = Path(__file__).parents[2]
+    done = subprocess.run([*command, *flags], env=environment, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not log.exists(), log.read_text()
+    finished = sum(record["status"] == "ok" for record in Ledger(output).all())
+    tally("R21", "cells of the quick start, no network, no connection tried", finished, 2)
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The addresses that this process tries to connect to, each of which fails."""
+    addresses: list[object] = []
+
+    def connect(self: socket.socket, address: object) -> None:
+        addresses.append(address)
+        raise OSError("the network is blocked")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return addresses
+
+
+def test_train_and_evaluate(
+    tmp_path: Path, tried: list[object], monkeypatch: pytest.MonkeyPatch, tally
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = ["--model", str(save_base(tmp_path / "base")), "--task.style", "equation"]
+    flags = [*TASK, *base, "--train.steps", "2", "--cache", "cache", "--output", "run"]
+    passed = [main(["train", "--arm", "direct", *flags]) == 0, main(["evaluate", "run"]) == 0]
+    assert tried == []
+    tally("R21", "train and evaluate, no network, no connection tried", sum(passed), 2)
+
+
+def test_names_of_the_hub_are_refused_in_one_line(tried: list[object], tally) -> None:
+    told = 0
+    for load in (load_base, load_adapter):
+        with pytest.raises(ManifoldLoraError, match="nobody/no-such-name") as caught:
+            load("nobody/no-such-name")
+        told += "\n" not in str(caught.value)
+    assert tried == []
+    tally("R21", "hub names that are not in the cache: one line", told, 2)
