@@ -31,7 +31,8 @@ class MathReader:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = False
-        self._owner = os.getpid()
+        self._inherited: subprocess.Popen[bytes] | None = None
+        os.register_at_fork(after_in_child=self._forked)
         atexit.register(self.close)
 
     def start(self) -> None:
@@ -64,14 +65,15 @@ class MathReader:
 
     def close(self) -> None:
         """End the child."""
-        if os.getpid() == self._owner:
-            self._stop()
+        self._stop()
+
+    def _forked(self) -> None:
+        # The child answers the process that started it, whose thread may have held the lock; kept, because
+        # collecting it would warn of a process that still runs.
+        self._inherited, self._child, self._lock = self._child, None, threading.Lock()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        child = self._child
-        if child is None or os.getpid() != self._owner:
-            self._owner = os.getpid()
-            child = self._spawn()
+        child = self._child or self._spawn()
         if not self._ready and _line(child, time.monotonic() + _START_SECONDS) != b"ready\n":
             self._stop()
             raise ManifoldLoraError("math-verify", "no answer", "a child process that starts", _HINT)
