@@ -65,8 +65,8 @@ def test_real_cells_of_a_killed_driver_equal_those_of_an_undisturbed_one(tmp_pat
     flags += ["--adapter.rank", "2", "--train.steps", "2", "--evaluation.max-new-tokens", "2", "--grid", grid]
     command = [sys.executable, "-m", "manifold_lora.experiments.cli", "ablate", *flags]
 
-    def run(folder):
-        places = ["--output", str(folder), "--cache", str(tmp_path / "cache")]
+    def run(folder, *more):
+        places = ["--output", str(folder), "--cache", str(tmp_path / "cache"), *more]
         return subprocess.Popen(
             [*command, *places], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -85,3 +85,7 @@ def test_real_cells_of_a_killed_driver_equal_those_of_an_undisturbed_one(tmp_pat
     assert kept
     assert 0 < len(finished) < len(expected)
     tally("R2", "real cells after a SIGKILL of the driver", sum(found[c] == expected[c] for c in expected), 6)
+
+    assert finish(run(tmp_path / "ray", "--executor", "ray"))[0] == 0
+    found = contents(tmp_path / "ray")
+    tally("R2", "the same cells on Ray, byte by byte", sum(found[c] == expected[c] for c in expected), 6)
