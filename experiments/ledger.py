@@ -8,8 +8,8 @@ from typing import Any
 from manifold_lora.experiments.atomic import write_bytes, write_text
 
 SCHEMA = 1
-# Fields, at any depth, that tell of the machine and the moment instead of the cell. Everything else is equal,
-# byte for byte, whenever the same cell runs on the same versions.
+# Fields, at any depth, that tell of the machine, the moment and interruptions instead of the cell. Everything
+# else is equal, byte for byte, whenever the same cell runs on the same versions.
 TIMING = frozenset(
     {
         "seconds",
@@ -17,7 +17,8 @@ TIMING = frozenset(
         "tokens_per_second",
         "seconds_per_item",
         "peak_memory_mb",
-        "host",
+        "resumed_from",
+        "set_aside",
         "driver",
         "resumed_from",
         "set_aside",
