@@ -104,15 +104,13 @@ class Benchmarks(Task):
 
     def _without_chosen(self, rows: list[Problem], validation: list[Problem]) -> list[Problem]:
         """The rows whose question is neither in validation nor twice; counts the others."""
-        chosen, seen = {normalise(row.instruction) for row in validation}, set()
+        seen = {normalise(row.instruction) for row in validation}
         kept: list[Problem] = []
         for row in rows:
-            # Choices are part of a question here: stems such as "Which is true?" have many.
-            key = (normalise(row.instruction), row.instruction.casefold())
-            if key[0] in chosen or key in seen:
-                continue
+            key = normalise(row.instruction)
+            if key not in seen:
+                kept.append(row)
             seen.add(key)
-            kept.append(row)
         self._notes["train rows in validation or repeated"] = len(rows) - len(kept)
         return kept
 

@@ -19,8 +19,8 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not
 REAL = {
     "gsm8k": (7353, 120, {"gsm8k": 1119}),
     "aqua": (2139, 254, {"aqua": 254}),
-    "mawps": (2013, 167, {"mawps": 238}),
-    "svamp": (2013, 167, {"svamp": 1000}),
+    "mawps": (1305, 167, {"mawps": 238}),
+    "svamp": (1305, 167, {"svamp": 1000}),
     "math10k": (9770, 120, {"mawps": 238, "svamp": 1000, "gsm8k": 1119, "aqua": 254}),
     "arc_easy": (2129, 120, {"arc_easy": 2376}),
     "arc_challenge": (1007, 111, {"arc_challenge": 1172}),
