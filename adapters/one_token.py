@@ -5,7 +5,8 @@ is taken from Python's floats, and it scales B A x on its way into the base outp
 """
 
 import math
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,9 +22,15 @@ from manifold_lora.adapters.token_scalars import SMALLEST_NORM, SMALLEST_RATIO
 # Where no square of a float32 that counts has left its range.
 _TINY, _HUGE = 1e-24, 1e36
 # The profile's functions, of floats.
-_PLAIN = SimpleNamespace(
-    sinh=math.sinh, tanh=math.tanh, sin=math.sin, arcsinh=math.asinh, arctanh=math.atanh, arcsin=math.asin
-)
+_NAMES = {
+    "sinh": math.sinh,
+    "tanh": math.tanh,
+    "sin": math.sin,
+    "arcsinh": math.asinh,
+    "arctanh": math.atanh,
+    "arcsin": math.asin,
+}
+_PLAIN = cast(ModuleType, SimpleNamespace(**_NAMES))
 
 
 def serves(x: Tensor, A: Tensor, base: Tensor | None) -> bool:
@@ -61,10 +68,11 @@ def update(
     rank = _length(u) if profile.bounded else 0.0
     if not math.isfinite(n + q + rank):
         return None
+    alpha, left = float(law.alpha), float(law.gain)
     if law.unit:
-        factor = gain(profile, radius, law.alpha / radius, edge, n, rank, q)
+        factor = gain(profile, radius, alpha / radius, edge, n, rank, q)
     else:
-        factor = law.gain * gain(profile, radius / law.alpha, None, edge, n, rank, q)
+        factor = left * gain(profile, radius / alpha, None, edge, n, rank, q)
     return v * (factor * scaling) if base is None else torch.add(base, v, alpha=factor * scaling)
 
 
