@@ -118,17 +118,20 @@ class GuardedTrainer(Trainer):
         if self._checkpoints is None:
             return
         check_finite(model, self.state.global_step)
-        files = capture(model, self.optimizer, self.lr_scheduler, self._measured())
+        optimizer: Any = self.optimizer
+        files = capture(model, optimizer, self.lr_scheduler, self._measured())
         files[TRAINER_STATE_NAME] = json.dumps(asdict(self.state)).encode()
         self._checkpoints.save(self.state.global_step, files)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        adapted: Any = model or self.model
         if self._resumed is not None:
-            self._resumed.restore_weights(model or self.model)
+            self._resumed.restore_weights(adapted)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        optimizer: Any = self.optimizer
         if self._resumed is not None:
-            self._resumed.restore_optimizer(self.optimizer, self.lr_scheduler)
+            self._resumed.restore_optimizer(optimizer, self.lr_scheduler)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if self._resumed is not None:

@@ -15,7 +15,7 @@ from manifold_lora.experiments.train import fit
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.checkpoint import save_adapter
 
-AT = 5
+AT = 3
 VALUES = {"NaN": math.nan, "Inf": math.inf}
 LAYER = "base_model.model.model.layers.1.mlp.up_proj"
 Inject = Callable[[PeftModel, float], None]

@@ -14,7 +14,7 @@ from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.load import load_adapter, load_base
 
-# Run by every interpreter of the ablation, children included: connections beyond the machine fail and are noted.
+# Run by every interpreter of the ablation, children too: connections beyond the machine fail and are noted.
 BLOCK = """
 import os, socket
 
