@@ -1,5 +1,6 @@
 """Default < YAML < flag: build a settings object, or say in one line which key is wrong."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -50,6 +51,10 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Mani
         key = str(fault["loc"][-1])
         return UnknownNameError(f"key {path} in {source}", key, keys, _nearest(key, keys, model))
     got = fault["input"] if path else source
+    if fault["type"] == "literal_error":
+        return ManifoldLoraError(
+            f"{path} in {source}", got, re.findall("'([^']*)'", fault["ctx"]["expected"])
+        )
     return ManifoldLoraError(f"{path or 'settings'} in {source}", got, _rule(fault["msg"]))
 
 

@@ -4,7 +4,6 @@ from manifold_lora.experiments.cells import expand
 from manifold_lora.experiments.config import AblationSettings
 from manifold_lora.experiments.interrupt import ended_as_by_ctrl_c
 from manifold_lora.experiments.verbs.arguments import parse
-from manifold_lora.experiments.verbs.console import wide_console
 
 
 def main(argv: list[str]) -> int:
@@ -12,7 +11,8 @@ def main(argv: list[str]) -> int:
     settings = parse(AblationSettings, argv, "ablate")
     expand(settings, {})
     with ended_as_by_ctrl_c():
-        # Imported late: a typo is told before numpy, scipy and torch are loaded.
+        # Imported late: a typo is told before rich, numpy, scipy and torch are loaded.
         from manifold_lora.experiments.ablation import ablate
+        from manifold_lora.experiments.verbs.console import wide_console
 
         return ablate(settings, wide_console())

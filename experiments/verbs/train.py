@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from manifold_lora.experiments.cells import expand
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.verbs.arguments import parse
@@ -23,7 +21,9 @@ def main(argv: list[str]) -> int:
     command = parse(TrainCommand, argv, "train")
     fields = {name: getattr(command, name) for name in RunSettings.model_fields}
     (cell,) = expand(AblationSettings(**fields), {})
-    # Imported late: a typo is told before torch is loaded.
+    # Imported late: a typo is told before rich and torch are loaded.
+    from rich.console import Console
+
     from manifold_lora.experiments.single import train
 
     return train(cell.run, command.output, command.cache, Console())
