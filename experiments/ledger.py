@@ -20,8 +20,6 @@ TIMING = frozenset(
         "resumed_from",
         "set_aside",
         "driver",
-        "resumed_from",
-        "set_aside",
         "sha256",
     }
 )

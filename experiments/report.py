@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from manifold_lora.experiments.atomic import write_text
+from manifold_lora.experiments.atomic import sweep_temporaries, write_text
 from manifold_lora.experiments.comparison import Record, compare
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.manifest import Manifest
@@ -15,9 +15,11 @@ from manifold_lora.experiments.table import LEGEND, cost_table, csv_text, failed
 def write_report(folder: Path, console: Console) -> int:
     """Print the table and write ``table.csv`` and ``table.png``; returns 1 if a cell has no result, else 0.
 
-    Every figure is computed from the verified result files; raises ManifoldLoraError for another folder.
+    Every figure is computed from the verified result files. Temp files that dead writers left are removed.
+    Raises ManifoldLoraError for another folder, StorageError where there is no room; the old files hold then.
     """
     manifest, ledger = Manifest.read(folder), Ledger(folder)
+    sweep_temporaries(folder, ledger.results)
     records = [ledger.read(cell) or _missing(cell) for cell in manifest.cells]
     rows = compare(records, ledger.items, manifest.baseline)
     finished = sum(record["status"] == "ok" for record in records)

@@ -77,15 +77,16 @@ class ChildRun:
         )
         self.attempts += 1
         self.kernel_kills = kernel_kills()
-        for left in reversed(range(3)):
+        for left in reversed(range(20)):
             try:
                 self.process, self.pipe = self._fork(surroundings)
                 # Not before: a fork server that has just been started imports for seconds.
                 self.started = time.monotonic()
                 return
-            except (OSError, EOFError):  # the fork server may just have been killed
+            except (OSError, EOFError):  # the fork server was killed, and may not look dead yet
                 if not left:
                     raise
+                time.sleep(0.1)
 
     def _fork(self, surroundings: Surroundings) -> tuple[BaseProcess, connection.Connection]:
         fork_server(self.executor.preload)
