@@ -49,8 +49,7 @@ class TaskSettings(Strict):
     tests: YamlValue = None
     """Test set or sets of a benchmark in place of its own."""
     leaks: Literal["refuse", "drop", "allow"] = "refuse"
-    """Training rows of a benchmark that are in one of its tests: refuse to run, drop them, or allow them;
-    counted in the result in each case."""
+    """Training rows of a benchmark that are in one of its tests: refuse to run, drop or allow (and count)."""
     template: Literal["plain", "alpaca", "chat"] = "plain"
     """How text prompts are written: Question/Answer, Alpaca's frame, or the model's own chat template."""
     completion_only: bool = True

@@ -80,17 +80,17 @@ def _hits(questions: Sequence[str], learned: Mapping[str, object]) -> Iterable[i
     return (place for place, question in enumerate(questions) if normalise(question) in learned)
 
 
-def apply_policy(leaks: Leaks, policy: Policy, train: str) -> frozenset[int]:
+def apply_policy(leaks: Leaks, policy: Policy, rows: str) -> frozenset[int]:
     """The training rows to leave out under ``drop``; none under ``allow``.
 
     Args:
         leaks: what was found.
         policy: ``refuse``, ``drop`` or ``allow``.
-        train: where the training rows come from, for the message.
+        rows: what they are, for the message (``"train rows of mawps"``).
 
     Raises LeakError under ``refuse`` if there is any leak.
     """
     if policy == "refuse" and leaks.found:
-        hint = "task.leaks: drop leaves those training rows out; allow trains on them and says so"
-        raise LeakError(f"training rows of {train} in a test set", str(leaks), "none", hint)
+        hint = "task.leaks: drop leaves those rows out; allow trains on them and says so"
+        raise LeakError(f"{rows} in a test set", str(leaks), "none", hint)
     return leaks.rows if policy == "drop" else frozenset()

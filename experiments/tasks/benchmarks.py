@@ -92,7 +92,7 @@ class Benchmarks(Task):
             if leaks.tested[name]:
                 self._notes[f"{split} rows in test {name}"] = len(leaks.trained[name])
                 self._notes[f"{name} rows in {split}"] = len(leaks.tested[name])
-        dropped = apply_policy(leaks, self._policy, f"{split} of {', '.join(self._learned)}")
+        dropped = apply_policy(leaks, self._policy, f"{split} rows of {', '.join(self._learned)}")
         self._notes[f"{split} rows left out for that"] = len(dropped)
         return [row for place, row in enumerate(rows) if place not in dropped]
 
