@@ -1,82 +1,51 @@
 """What an adapter costs beside peft's LoRA: ``manifold-lora bench adapters``.
 
-All contestants adapt the same frozen layer through peft. Each round runs all of them in a new random order on
-one thread and takes CPU time; a figure is the median over rounds of the ratio to LoRA of the same round, with
-quartiles: what the machine does meanwhile falls on both sides of a ratio.
+Each round runs all contestants in a new random order on one thread and takes CPU time; a figure is the median
+over rounds of the ratio to LoRA of the same round, with quartiles. Memory is counted, not timed.
 """
 
 import argparse
 import json
-import random
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from manifold_lora.adapters.config import HYPLORA
-from manifold_lora.adapters.manifold_update import ManifoldUpdate
+from manifold_lora.experiments.atomic import write_text
+from manifold_lora.experiments.bench.contestants import BASELINE, Shape, configs, one_layer, started
+from manifold_lora.experiments.bench.memory import peak_bytes, saved_bytes
+from manifold_lora.experiments.bench.rounds import compare
 from manifold_lora.models.adapt import adapt
-from manifold_lora.models.peft_config import ManifoldLoraConfig
 
-# (tokens, in_features, out_features, rank)
-Shape = tuple[int, int, int, int]
-SHAPES: tuple[Shape, ...] = ((512, 768, 768, 8), (1024, 4096, 4096, 32))
+SHAPES: tuple[Shape, ...] = ((512, 768, 768, 8), (1024, 4096, 4096, 32), (1024, 4096, 11008, 32))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-BASELINE = "lora"
-_WARMUP = 2
+MODEL_SHAPE = "llama 25M, 4 x 128 tokens"
+_DECODES = 20
+HEAD = """# What an adapter costs, as a ratio to peft's LoRA
+
+Made by `{command}`: CPU time of one thread, median over rounds of the ratio to LoRA of the same round, with
+quartiles (all contestants run in every round, in random order). Memory is counted, not timed. "By hand",
+"textbook" and "geoopt" are plain modules without peft's calls around them: a part of what they save."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One figure: the ratio of a contestant's CPU time to the baseline's, median and quartiles."""
+    """One figure: a contestant's ratio to peft's LoRA, median and quartiles, and its own ms or MiB."""
 
-    shape: Shape
+    shape: str
     dtype: str
     what: str
     contestant: str
     ratio: float
     low: float
     high: float
-    milliseconds: float
-
-
-class _OneLayer(nn.Module):
-    def __init__(self, n: int, m: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(n, m, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-def contestants(shape: Shape, dtype: torch.dtype) -> dict[str, nn.Module]:
-    """The same layer with each adapter; ``textbook`` goes through the geometry's maps one by one."""
-    _, n, m, rank = shape
-    common: dict[str, Any] = {"r": rank, "lora_alpha": 2 * rank, "target_modules": ["layer"]}
-    configs: dict[str, LoraConfig] = {
-        BASELINE: LoraConfig(**common),
-        "dora": LoraConfig(use_dora=True, **common),
-        "textbook hyplora": ManifoldLoraConfig.from_spec(HYPLORA, **common),
-        "hyplora": ManifoldLoraConfig.from_spec(HYPLORA, **common),
-    }
-    built: dict[str, nn.Module] = {}
-    for name, config in configs.items():
-        torch.manual_seed(0)
-        model = adapt(_OneLayer(n, m).to(dtype), config).to(dtype)
-        for part in model.modules():
-            if isinstance(part, ManifoldUpdate) and name.startswith("textbook"):
-                part.use("general")
-        for key, parameter in model.named_parameters():
-            if "lora_B" in key:
-                nn.init.normal_(parameter, std=0.02)
-        built[name] = model
-    return built
+    amount: float
+    unit: str
 
 
 def _step(model: nn.Module, x: Tensor, upstream: Tensor) -> None:
@@ -85,98 +54,158 @@ def _step(model: nn.Module, x: Tensor, upstream: Tensor) -> None:
     model(x).backward(upstream)
 
 
-def _forward(model: nn.Module, x: Tensor, upstream: Tensor) -> None:
+def _quiet(model: nn.Module, x: Tensor) -> None:
     with torch.no_grad():
         model(x)
 
 
-def _decode(model: nn.Module, x: Tensor, upstream: Tensor) -> None:
-    with torch.no_grad():
-        model(x[:1])
-
-
-TASKS: dict[str, Callable[[nn.Module, Tensor, Tensor], None]] = {
-    "training step": _step,
-    "forward": _forward,
-    "decode": _decode,
-}
-
-
-def _times(
-    models: dict[str, nn.Module], run: Callable[[nn.Module], None], rounds: int
-) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in models}
-    order, shuffle = list(models), random.Random(0).shuffle
-    for turn in range(rounds + _WARMUP):
-        shuffle(order)
-        for name in order:
-            start = time.process_time()
-            run(models[name])
-            spent = time.process_time() - start
-            if turn >= _WARMUP:
-                times[name].append(spent)
-    return times
-
-
-def run_adapter_bench(
-    shapes: Sequence[Shape] = SHAPES,
-    dtypes: Sequence[str] = tuple(DTYPES),
-    rounds: int = 30,
-    tasks: Sequence[str] = tuple(TASKS),
-) -> list[Cost]:
-    """Costs of all contestants at all shapes, dtypes and tasks; sets torch to one thread while it runs."""
-    threads, costs = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        for shape in shapes:
-            for dtype in dtypes:
-                costs += _costs(shape, dtype, rounds, tasks)
-    finally:
-        torch.set_num_threads(threads)
-    return costs
-
-
-def _costs(shape: Shape, dtype: str, rounds: int, tasks: Sequence[str]) -> list[Cost]:
+def layer_costs(shape: Shape, dtype: str, rounds: int) -> Iterator[Cost]:
+    """Time of a training step, a forward pass and a decoded token; memory saved and held by a step."""
     tokens, n, m, _ = shape
-    models = contestants(shape, DTYPES[dtype])
+    models = one_layer(shape, DTYPES[dtype])
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, n, generator=generator).to(DTYPES[dtype]).requires_grad_()
     upstream = torch.randn(tokens, m, generator=generator).to(DTYPES[dtype])
-    costs = []
-    for what in tasks:
-        # A decode step is microseconds: more of them make one measurement.
-        repeats = 20 if what == "decode" else 1
+    token = x.detach()[:1]
+    where = "x".join(str(size) for size in shape)
+    tasks: dict[str, tuple[Callable[[nn.Module], object], int]] = {
+        "training step": (lambda model: _step(model, x, upstream), 1),
+        "forward": (lambda model: _quiet(model, x), 1),
+        "decode": (lambda model: _quiet(model, token), _DECODES),
+    }
+    for what, (act, repeats) in tasks.items():
+        yield from _timed(where, dtype, what, models, act, rounds, repeats)
+    yield from _counted(
+        where,
+        dtype,
+        "saved for backward",
+        {name: saved_bytes(m, partial(m, x)) for name, m in models.items()},
+    )
+    yield from _counted(
+        where,
+        dtype,
+        "peak of a step",
+        {name: peak_bytes(partial(_step, m, x, upstream)) for name, m in models.items()},
+    )
 
-        def run(model: nn.Module, task: str = what, repeats: int = repeats) -> None:
-            for _ in range(repeats):
-                TASKS[task](model, x, upstream)
 
-        times = _times(models, run, rounds)
-        for name, spent in times.items():
-            ratios = [mine / base for mine, base in zip(spent, times[BASELINE], strict=True)]
-            low, median, high = statistics.quantiles(ratios, n=4)
-            milliseconds = 1e3 * statistics.median(spent) / repeats
-            costs.append(Cost(shape, dtype, what, name, median, low, high, milliseconds))
-    return costs
+def model_costs(dtype: str, rounds: int) -> Iterator[Cost]:
+    """Time of a training step of a random Llama of 25 M parameters with every linear layer adapted."""
+    models: dict[str, nn.Module] = {}
+    for name, config in configs(16, "all-linear").items():
+        torch.manual_seed(0)
+        models[name] = started(adapt(LlamaForCausalLM(_llama()), config)).to(DTYPES[dtype])
+    ids = torch.randint(0, 4096, (4, 128), generator=torch.Generator().manual_seed(0))
+
+    def act(model: nn.Module) -> None:
+        model.zero_grad(set_to_none=True)
+        model(input_ids=ids, labels=ids).loss.backward()
+
+    yield from _timed(MODEL_SHAPE, dtype, "training step", models, act, rounds, 1)
+
+
+def _llama() -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=4096,
+        hidden_size=512,
+        intermediate_size=1376,
+        num_hidden_layers=7,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=128,
+    )
+
+
+def _timed(
+    where: str,
+    dtype: str,
+    what: str,
+    models: dict[str, nn.Module],
+    act: Callable[[nn.Module], object],
+    rounds: int,
+    repeats: int,
+) -> Iterator[Cost]:
+    runs = {name: partial(act, model) for name, model in models.items()}
+    for name, ratio in compare(runs, BASELINE, rounds, repeats).items():
+        yield Cost(where, dtype, what, name, ratio.median, ratio.low, ratio.high, ratio.milliseconds, "ms")
+
+
+def _counted(where: str, dtype: str, what: str, sizes: dict[str, int]) -> Iterator[Cost]:
+    for name, size in sizes.items():
+        ratio = size / sizes[BASELINE]
+        yield Cost(where, dtype, what, name, ratio, ratio, ratio, size / 2**20, "MiB")
+
+
+def run_adapter_bench(
+    shapes: Sequence[Shape], dtypes: Sequence[str], rounds: int, model: bool
+) -> Iterator[Cost]:
+    """Costs of all contestants as they are measured; torch has one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for dtype in dtypes:
+            for shape in shapes:
+                yield from layer_costs(shape, dtype, rounds)
+            if model:
+                yield from model_costs(dtype, rounds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def markdown(costs: Sequence[Cost], command: str) -> str:
+    """One table a shape and dtype: contestants down, measurements across."""
+    parts = [HEAD.format(command=command)]
+    for where, dtype in dict.fromkeys((cost.shape, cost.dtype) for cost in costs):
+        here = [cost for cost in costs if (cost.shape, cost.dtype) == (where, dtype)]
+        kinds = list(dict.fromkeys(cost.what for cost in here))
+        lines = [
+            f"## {where}, {dtype}\n",
+            f"| contestant | {' | '.join(kinds)} |",
+            "|---" * (len(kinds) + 1) + "|",
+        ]
+        for name in dict.fromkeys(cost.contestant for cost in here):
+            cells = [_cell(cost) for cost in here if cost.contestant == name]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(cost: Cost) -> str:
+    spread = f" [{cost.low:.2f}, {cost.high:.2f}]" if cost.unit == "ms" else ""
+    return f"{cost.ratio:.3f}{spread} ({cost.amount:.3g} {cost.unit})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``manifold-lora bench adapters [--rounds 30] [--shape 512,768,768,8]``."""
+    """``manifold-lora bench adapters [--rounds 30] [--shape 512,768,768,8] [--out docs/cost.md]``."""
     parser = argparse.ArgumentParser(prog="manifold-lora bench adapters", description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--shape", action="append", help="tokens,in,out,rank; may be repeated")
     parser.add_argument("--dtype", action="append", choices=list(DTYPES))
+    parser.add_argument("--no-model", action="store_true", help="leave the whole-model step out")
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
+    parser.add_argument("--out", type=Path, help="also write the table as Markdown")
     options = parser.parse_args(argv)
-    shapes = [tuple(int(size) for size in text.split(",")) for text in options.shape or ()] or SHAPES
-    for cost in run_adapter_bench(shapes, options.dtype or tuple(DTYPES), options.rounds):  # type: ignore[arg-type]
-        if options.json:
-            print(json.dumps(asdict(cost)))
-            continue
-        where = "x".join(str(size) for size in cost.shape)
-        figure = f"{cost.ratio:6.3f}  [{cost.low:.3f}, {cost.high:.3f}]  {cost.milliseconds:10.3f} ms"
-        print(f"{where:20} {cost.dtype:9} {cost.what:14} {cost.contestant:17} {figure}")
+    shapes = [_shape(text) for text in options.shape or ()] or SHAPES
+    costs = []
+    for cost in run_adapter_bench(
+        shapes, options.dtype or list(DTYPES), options.rounds, not options.no_model
+    ):
+        costs.append(cost)
+        print(json.dumps(asdict(cost)) if options.json else _line(cost), flush=True)
+    if options.out:
+        given = " ".join(["manifold-lora bench adapters", *(sys.argv[3:] if argv is None else argv)])
+        write_text(options.out, markdown(costs, given))
     return 0
+
+
+def _shape(text: str) -> Shape:
+    tokens, n, m, rank = (int(size) for size in text.split(","))
+    return tokens, n, m, rank
+
+
+def _line(cost: Cost) -> str:
+    figure = f"{cost.ratio:6.3f}  [{cost.low:.3f}, {cost.high:.3f}]  {cost.amount:10.3f} {cost.unit}"
+    return f"{cost.shape:26} {cost.dtype:9} {cost.what:18} {cost.contestant:13} {figure}"
 
 
 if __name__ == "__main__":
