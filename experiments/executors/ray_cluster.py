@@ -1,6 +1,7 @@
 """The Ray executor: each job is a core task, and Ray starts it again when its worker or node is lost."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Read by Ray when it is imported and when it starts processes.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+RUNNING = "auto, or host:port of a running one"
 # Makes a Ray of one machine listen on 127.0.0.1 alone, on every system; Ray offers no other way.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
@@ -50,6 +52,8 @@ class RayExecutor(Executor):
         self._ray = _import_ray(ENVIRONMENT if address else ENVIRONMENT | LOOPBACK)
         self._own = False
         self._task: Any = None
+        if address not in (None, "auto"):
+            _check_answers(str(address))
 
     def start(self, job: Job) -> "RayRun":
         """Submit a job; the first one connects to Ray."""
@@ -84,8 +88,7 @@ class RayExecutor(Executor):
                 ray.init(address=self.address or "local", **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             hint = "start one with: ray start --head"
-            what = "the address of a running one"
-            raise ManifoldLoraError("Ray cluster", self.address, what, hint) from error
+            raise ManifoldLoraError("Ray cluster", self.address, RUNNING, hint) from error
         self._own = True
 
 
@@ -115,6 +118,15 @@ class RayRun:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ManifoldLoraError("Ray cluster", address, RUNNING, str(error)) from error
 
 
 def _import_ray(environment: dict[str, str]) -> Any:

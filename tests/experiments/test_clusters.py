@@ -34,12 +34,14 @@ def test_the_local_executor_gets_its_limits(tmp_path):
     ("execution", "missing", "told"),
     [
         ({"executor": "ray"}, "ray", "manifold-lora[ray]"),
+        ({"executor": "ray", "address": "127.0.0.1:1"}, None, "refused"),
+        ({"executor": "ray", "address": "nowhere"}, None, "host:port of a running one"),
         ({"executor": "slurm"}, "submitit", "manifold-lora[slurm]"),
         ({"executor": "slurm"}, None, "sbatch"),
         ({"executor": "slurm", "gpus": 0.5}, "sbatch there", "whole number"),
         ({"gpus": 64}, None, "lower --jobs"),
     ],
-    ids=["ray", "submitit", "sbatch", "fraction of a GPU", "GPUs"],
+    ids=["ray", "no cluster", "no port", "submitit", "sbatch", "fraction of a GPU", "GPUs"],
 )
 def test_what_is_missing_is_told(tmp_path, monkeypatch, execution, missing, told):
     if missing == "sbatch there":
