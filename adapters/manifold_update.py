@@ -167,6 +167,14 @@ class ManifoldUpdate(nn.Module):
         law = self.norm_scaling.law(dtype)
         return law if self.token_scale is None else law.times(self.token_scale(functions.norm(x).to(dtype)))
 
+    def _law_and_norm(self, x: Tensor) -> tuple[ScaleLaw, Tensor | None]:
+        """As ``law``, and abs(x) where it had to be computed."""
+        law = self.norm_scaling.law(torch.float64)
+        if self.token_scale is None:
+            return law, None
+        norm = rank_space.norm_of(x)
+        return law.times(self.token_scale(norm)), norm
+
     def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """gain * B A x: logmap0 and expmap0 have cancelled."""
         kept, wide = x.dtype, torch.promote_types(x.dtype, A.dtype)
@@ -188,9 +196,9 @@ class ManifoldUpdate(nn.Module):
             law = self.law(x, x.dtype)
             point = self.transform(self.manifold, self.manifold.expmap0(law.scale(x)), A, B)
             return self.norm_scaling.unscale(self.manifold.logmap0(point), law)
-        law = self.law(x)
+        law, norm = self._law_and_norm(x)
         if isinstance(self.transform, Boost):
             if self.path == "fused":
                 return hyperbolic_boost.update(self.manifold, law, self.transform, x, A, B)
-            return rank_space.boost_update(self.manifold, law, self.transform, x, A, B)
-        return rank_space.direct_update(self.manifold, law, x, A, B)
+            return rank_space.boost_update(self.manifold, law, self.transform, x, A, B, norm)
+        return rank_space.direct_update(self.manifold, law, x, A, B, norm)

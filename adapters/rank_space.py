@@ -16,21 +16,37 @@ from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Radial
 
 Tokens = Float[Tensor, "*tokens n"]
+PerToken = Float[Tensor, "*tokens 1"]
 Output = Float[Tensor, "*tokens m"]
 Down = Float[Tensor, "r n"]
 Up = Float[Tensor, "m r"]
 
 
-def direct_update(manifold: Radial, law: ScaleLaw, x: Tokens, A: Down, B: Up) -> Output:
-    """delta = beta g f alpha B A x."""
-    length, reach, excess = _entry(manifold, law, x)
+def norm_of(x: Tokens) -> Float[Tensor, "*tokens 1"]:
+    """abs(x) in float64 from an accumulation in the dtype of x, gradient 0 at 0."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).double()
+
+
+def direct_update(
+    manifold: Radial, law: ScaleLaw, x: Tokens, A: Down, B: Up, norm: PerToken | None = None
+) -> Output:
+    """delta = beta g f alpha B A x; ``norm`` is ``norm_of(x)`` where that is known already."""
+    length, reach, excess = _entry(manifold, law, norm_of(x) if norm is None else norm)
     y = manifold.chart_exp(length.square()) * reach * (x @ A.T).double()
     return _exit(manifold, law, manifold.coords(manifold.lift(y)), B, excess)
 
 
-def boost_update(manifold: Radial, law: ScaleLaw, boost: Boost, x: Tokens, A: Down, B: Up) -> Output:
+def boost_update(
+    manifold: Radial,
+    law: ScaleLaw,
+    boost: Boost,
+    x: Tokens,
+    A: Down,
+    B: Up,
+    norm: PerToken | None = None,
+) -> Output:
     """delta = beta g [time_B | B] lift(f alpha A x + t time_A), t the time coordinate of expmap0(v)."""
-    length, reach, excess = _entry(manifold, law, x)
+    length, reach, excess = _entry(manifold, law, norm_of(x) if norm is None else norm)
     # By symmetry the time coordinate is that of a one-dimensional vector of the same length.
     time = manifold.expmap0(length)[..., :1]
     y = manifold.chart_exp(length.square()) * reach * (x @ A.T).double() + time * boost.time_A
@@ -38,9 +54,8 @@ def boost_update(manifold: Radial, law: ScaleLaw, boost: Boost, x: Tokens, A: Do
     return _exit(manifold, law, manifold.lift(y), columns, excess)
 
 
-def _entry(manifold: Radial, law: ScaleLaw, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _entry(manifold: Radial, law: ScaleLaw, norm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """(|v|, v/x, the length above the cap): beyond it all of a hyperbolic point grows by one factor."""
-    norm = functions.norm(x).double()
     length = law.alpha * (torch.ones_like(norm) if law.unit else norm)
     reach = functions.ratio(length, norm) if law.unit else law.alpha * torch.ones_like(norm)
     profile = profile_of(manifold)

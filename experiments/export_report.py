@@ -70,9 +70,24 @@ class ExportReport:
             *((f"{count} layers: {kind}", _KINDS[kind]) for kind, count in kinds.items()),
             ("relative error of a layer's update, median", f"{median(errors.values()):.2e}"),
             ("worst", f"{errors[worst]:.2e} ({worst})"),
+            *self._alternatives(),
             ("relative error of the logits (1: as no adapter)", f"{self.logits:.2e}"),
             ("same likeliest next token", f"{100 * self.same:.1f} %"),
         ]
+
+    def _alternatives(self) -> list[tuple[str, str]]:
+        """What each kind of map would have come to in the layers that are not linear themselves."""
+        kinds = dict.fromkeys(kind for fit in self.fits.values() for kind in fit.errors)
+        return [
+            (
+                f"median with {kind} throughout",
+                f"{median(fit.errors[kind] for fit in self._fitted(kind)):.2e}",
+            )
+            for kind in kinds
+        ]
+
+    def _fitted(self, kind: str) -> list[LinearFit]:
+        return [fit for fit in self.fits.values() if kind in fit.errors]
 
     def write(self, folder: Path) -> None:
         """Write ``folder/export.json``."""
