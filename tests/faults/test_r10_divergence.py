@@ -48,9 +48,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_base(tmp_path_factory.mktemp("base"))
 
 
-def test_six_injections_stop_and_are_named(arm: str, base: Path, tmp_path: Path, tally) -> None:
+@pytest.mark.parametrize("arm", ["lora", "boost"])
+def test_two_arms(arm: str, base: Path, tmp_path: Path, tally) -> None:
+    six_injections(arm, base, tmp_path, tally)
+
+
+@pytest.mark.slow
+def test_eight_arms(arm: str, base: Path, tmp_path: Path, tally) -> None:
+    six_injections(arm, base, tmp_path, tally)
+
+
+def six_injections(arm: str, base: Path, folder: Path, tally) -> None:
     stopped = [
-        _stops(arm, base, tmp_path / place / name, inject, value, named)
+        _stops(arm, base, folder / place / name, inject, value, named)
         for place, (inject, named) in PLACES.items()
         for name, value in VALUES.items()
     ]
