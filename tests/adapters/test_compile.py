@@ -50,7 +50,8 @@ def test_no_other_path_has_breaks():
         "parts": [{"share": 1, "name": "lorentz"}, {"share": 1, "name": "euclidean"}],
     }
     unit = {"manifold": "poincare", "norm_scaling": "unit"}
+    token = {"manifold": {"name": "sphere", "curvature": {"mode": "token"}}}
     run(
-        [unit, "tangent", "boost", {**learned, "norm_scaling": "released"}, {"manifold": product}],
+        [unit, token, "tangent", "boost", {**learned, "norm_scaling": "released"}, {"manifold": product}],
         "aot_eager",
     )
