@@ -28,7 +28,8 @@ _NAMES = [
     "transp",
 ]
 
-Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
+# A free vector and three points.
+Operation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def _wide(case: Case) -> bool:
@@ -40,32 +41,28 @@ def _curved(case: Case) -> bool:
 
 
 def _operations(m: Manifold) -> dict[str, Operation]:
-    """Every operation, as a function of three free vectors."""
-
-    def points(*free: Tensor) -> list[Tensor]:
-        return [m.expmap0(v) for v in free]
-
+    """Every operation, as a function of a free vector and of three points."""
     return {
-        "expmap0": lambda a, b, c: m.expmap0(a),
-        "logmap0": lambda a, b, c: m.logmap0(m.expmap0(a)),
-        "lift": lambda a, b, c: m.lift(a / 2),
-        "projx": lambda a, b, c: m.projx(m.expmap0(a)),
-        "proju": lambda a, b, c: m.proju(*points(a, b)),
-        "inner": lambda a, b, c: m.inner(*points(a, b, c)),
-        "egrad2rgrad": lambda a, b, c: m.egrad2rgrad(*points(a, b)),
-        "expmap": lambda a, b, c: m.expmap(m.expmap0(a), m.proju(*points(a, b))),
-        "logmap": lambda a, b, c: m.logmap(*points(a, b)),
-        "dist": lambda a, b, c: m.dist(*points(a, b)),
-        "transp": lambda a, b, c: m.transp(m.expmap0(a), m.expmap0(b), m.proju(*points(a, c))),
+        "expmap0": lambda a, x, y, z: x,
+        "logmap0": lambda a, x, y, z: m.logmap0(x),
+        "lift": lambda a, x, y, z: m.lift(a / 2),
+        "projx": lambda a, x, y, z: m.projx(x),
+        "proju": lambda a, x, y, z: m.proju(x, y),
+        "inner": lambda a, x, y, z: m.inner(x, y, z),
+        "egrad2rgrad": lambda a, x, y, z: m.egrad2rgrad(x, y),
+        "expmap": lambda a, x, y, z: m.expmap(x, m.proju(x, y)),
+        "logmap": lambda a, x, y, z: m.logmap(x, y),
+        "dist": lambda a, x, y, z: m.dist(x, y),
+        "transp": lambda a, x, y, z: m.transp(x, y, m.proju(x, z)),
     }
 
 
 def _total(case: Case, m: Manifold, free: Sequence[Tensor], only: str = "") -> Tensor:
     """Sum of the results of every operation (or of one), each entry with its own weight."""
-    total = torch.zeros((), dtype=case.dtype)
+    total, points = torch.zeros((), dtype=case.dtype), [m.expmap0(v) for v in free]
     for name, act in _operations(m).items():
         if only in ("", name):
-            value = act(*free)
+            value = act(free[0], *points)
             total = total + (value * case.ambient(value, 9)).sum()
     return total
 
