@@ -1,5 +1,6 @@
 """R7: training killed by SIGKILL at random steps and resumed gives the weights of an uninterrupted run."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -11,7 +12,10 @@ import pytest
 from fault_runs import difference, in_child, save_base
 
 from manifold_lora.experiments.checkpoints import Checkpoints
+from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.executors.fork_server import PRELOAD
+from manifold_lora.experiments.ledger import content
+from manifold_lora.experiments.trainer import GuardedTrainer
 
 STEPS = {"steps": 12, "checkpoint_every": 2}
 Launch = Callable[[str, Path, int], bool]
@@ -71,3 +75,44 @@ def test_killed_once(arm: str, launch: Launch, tmp_path: Path, tally) -> None:
 def test_killed_ten_times(arm: str, launch: Launch, tmp_path: Path, tally) -> None:
     equal = resumed_equals_uninterrupted(launch, arm, tmp_path, 10)
     tally("R7", f"{arm}: kill -9 at 10 random steps, resumed, max difference 0.0", equal, 10)
+
+
+def test_the_same_command_goes_on(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tally
+) -> None:
+    """``manifold-lora train``, interrupted and given again, ends as if nothing had happened."""
+    save = GuardedTrainer._save_checkpoint
+
+    def interrupted(trainer: GuardedTrainer, *arguments: object) -> None:
+        save(trainer, *arguments)
+        if trainer.state.global_step == 4:
+            raise KeyboardInterrupt
+
+    flags = ["--arm", "direct", "--model", str(base), "--task", "taxonomy", "--task.style", "equation"]
+    flags += [
+        "--task.limit",
+        "24",
+        "--adapter.rank",
+        "2",
+        "--train.steps",
+        "6",
+        "--train.checkpoint-every",
+        "2",
+    ]
+    flags += ["--cache", str(tmp_path / "cache")]
+    assert main(["train", *flags, "--output", str(tmp_path / "whole")]) == 0
+    command = ["train", *flags, "--output", str(tmp_path / "resumed")]
+    with monkeypatch.context() as patched:
+        patched.setattr(GuardedTrainer, "_save_checkpoint", interrupted)
+        assert main(command) == 130
+    assert main(command) == 0
+    whole, resumed = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "resumed")
+    )
+    checks = [
+        "resumed from step 4" in capsys.readouterr().out,
+        resumed["train"]["resumed_from"] == 4,
+        content(whole) == content(resumed),
+        not list((tmp_path / "resumed").glob("checkpoints/*")),
+    ]
+    tally("R7", "manifold-lora train, interrupted and given again: the same result", sum(checks), 4)
