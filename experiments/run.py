@@ -54,7 +54,7 @@ def run_cell(
 
 
 def header(task: "Task", inputs: dict[str, str]) -> dict[str, Any]:
-    """What a result was made from: content hashes (a hub model's commit among them), versions, rows left out."""
+    """What a result was made from: content hashes (or a hub model's commit), versions, rows left out."""
     versions = {name: version(name) for name in PACKAGES}
     return {"inputs": inputs, "versions": versions, "notes": task.notes}
 
