@@ -1,13 +1,15 @@
-"""From results to rows: each arm at its validation-best rate, beside the baseline on the same items."""
+"""From results to rows: each arm at its validation-best rate, beside others on the same seeds and items."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
+from manifold_lora.experiments.reports.groups import GROUPS, Group, Role, group_of, role_of
+from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.statistics import (
     Estimate,
     Matrix,
@@ -19,7 +21,8 @@ from manifold_lora.experiments.statistics import (
 Record = dict[str, Any]
 Items = Callable[[str], list[dict[str, Any]]]
 
-RATE, SEED = "train.learning_rate", "train.seed"
+CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "norms")
+ARM, RATE, SEED = "arm", "train.learning_rate", "train.seed"
 COSTS = (
     "train_seconds",
     "tokens_per_second",
@@ -44,45 +47,118 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """An arm minus another on one test set, same seeds and items; ``p_adjusted`` over the whole report.
+
+    ``role`` is the other's: what the comparison is for.
+    """
+
+    test: str
+    other: str
+    role: Role
+    difference: Estimate
+    mcnemar: SeedTests
+    p_adjusted: float = float("nan")
+
+    def significant(self, sign: int) -> bool:
+        """Whether the arm is better (sign 1) or worse (-1) than the other, after correction."""
+        return self.p_adjusted < 0.05 and self.difference.mean * sign > 0
+
+
+@dataclass(frozen=True)
 class Row:
-    """One arm of the table: its chosen rate, scores and differences by test set, and median costs."""
+    """One arm of the table: its chosen rate, scores by test set, comparisons, and median costs.
+
+    ``against`` is the label of the baseline row that it is compared with, None for a baseline.
+    """
 
     label: str
+    arm: str
+    role: Role
+    extras: tuple[tuple[str, str], ...]
     chosen: Rate
     rates: tuple[Rate, ...]
     scores: dict[str, Estimate]
-    differences: dict[str, Estimate]
-    p_adjusted: dict[str, float]
     costs: dict[str, float]
     gain: float | None
     kappa: float | None
     at_edge: bool
+    against: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def group(self) -> Group:
+        """The block of the table that it stands in."""
+        return group_of(self.role)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of its first run."""
+        run: Mapping[str, Any] = next(iter(self.chosen.records.values()))["run"]
+        return run
+
+    def with_role(self, test: str, role: Role) -> Comparison | None:
+        """Its comparison with the arm of a role on a test set, if there is one."""
+        found = (item for item in self.comparisons if (item.test, item.role) == (test, role))
+        return next(found, None)
+
+    @property
+    def differences(self) -> dict[str, Estimate]:
+        """By test set, the difference to the baseline."""
+        return {item.test: item.difference for item in self.comparisons if item.role == "baseline"}
+
+    @property
+    def p_adjusted(self) -> dict[str, float]:
+        """By test set, the adjusted p of that difference."""
+        return {item.test: item.p_adjusted for item in self.comparisons if item.role == "baseline"}
 
 
 def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]:
-    """Rows of the finished arms, baseline first.
+    """Rows of the finished arms: baselines, the named one first, then controls, then geometries.
 
     The learning rate of an arm is the one with the best mean validation accuracy (ties: the smaller) among
-    those with the most finished seeds; test items are never looked at. Paired differences use the seeds both
-    arms finished. p-values are Benjamini-Hochberg adjusted over all differences of the table.
+    those with the most finished seeds; test items are never looked at. Every arm is compared with the
+    baseline, a geometry also with the controls that are there, on the seeds both finished; where the grid has
+    further axes, with the arm at the same values of them. p-values are Benjamini-Hochberg adjusted over all
+    of these.
     """
-    chosen = _rates(records)
-    order = sorted(chosen, key=lambda label: (label != baseline, list(chosen).index(label)))
-    rows = [_row(label, chosen[label], chosen.get(baseline), baseline, items) for label in order]
-    keys = [(row.label, name) for row in rows for name in row.differences]
-    p_values = [row.differences[name].p for row in rows for name in row.differences]
-    lookup = dict(zip(keys, adjusted(p_values), strict=True))
-    return [
-        replace(row, p_adjusted={name: lookup[row.label, name] for name in row.differences}) for row in rows
-    ]
+    answers = Answers(items)
+    rows = [_row(label, rates, answers) for label, rates in _rates(records).items()]
+    rows.sort(key=lambda row: (row.arm != baseline, list(GROUPS).index(row.group)))
+    return _adjust([_compared(row, rows, baseline, answers) for row in rows])
+
+
+class Answers:
+    """Which items of a cell were right, each cell's file read once."""
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+        self._read: dict[str, dict[str, dict[str, bool]]] = {}
+
+    def matrix(self, records: Mapping[int, Record], test: str) -> Matrix:
+        """The (seeds, items) 0/1 matrix of a test set, items in the order of their ids."""
+        scored = [self._of(record["cell"])[test] for record in records.values()]
+        return np.array([[float(right[key]) for key in sorted(right)] for right in scored])
+
+    def _of(self, cell: str) -> dict[str, dict[str, bool]]:
+        if cell not in self._read:
+            sets: dict[str, dict[str, bool]] = defaultdict(dict)
+            for item in self._items(cell):
+                sets[item["set"]][item["id"]] = item["correct"]
+            self._read[cell] = sets
+        return self._read[cell]
+
+
+def extras_of(record: Record) -> tuple[tuple[str, str], ...]:
+    """The grid values beside arm, rate and seed that set a record apart."""
+    skip = {ARM, RATE, SEED}
+    return tuple((key, str(value)) for key, value in record["point"].items() if key not in skip)
 
 
 def label_of(record: Record) -> str:
     """The arm's name, with the other grid values that set it apart."""
-    extra = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in record["point"].items()]
-    skip = {"arm", RATE, SEED}
-    extra = [text for text, key in zip(extra, record["point"], strict=True) if key not in skip]
-    return " ".join([record["point"]["arm"], *extra])
+    extras = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in extras_of(record)]
+    return " ".join([record["point"]["arm"], *extras])
 
 
 def _rates(records: Iterable[Record]) -> dict[str, tuple[Rate, ...]]:
@@ -106,26 +182,23 @@ def best_rate(rates: tuple[Rate, ...]) -> Rate:
     )
 
 
-def _row(
-    label: str, rates: tuple[Rate, ...], base: tuple[Rate, ...] | None, baseline: str, items: Items
-) -> Row:
+def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> Row:
     best = best_rate(rates)
-    tests = [name for name in next(iter(best.records.values()))["evaluation"] if name != "validation"]
-    scores = {name: crossed_estimate(correctness(best.records, name, items)) for name in tests}
-    differences = {}
-    if base is not None and label != baseline:
-        other = best_rate(base).records
-        shared = sorted(best.records.keys() & other.keys())
-        ours, theirs = ({seed: group[seed] for seed in shared} for group in (best.records, other))
-        if shared:
-            differences = {
-                name: paired_difference(correctness(ours, name, items), correctness(theirs, name, items))
-                for name in tests
-            }
-    costs = {key: median(record["cost"][key] for record in best.records.values()) for key in COSTS}
-    at_edge = len(rates) > 2 and best.value in (rates[0].value, rates[-1].value)
+    first = next(iter(best.records.values()))
+    tests = [name for name in first["evaluation"] if name != "validation"]
+    arm = first["point"]["arm"]
     return Row(
-        label, best, rates, scores, differences, {}, costs, _mean(best, "gain"), _mean(best, "kappa"), at_edge
+        label,
+        arm,
+        role_of(first["run"], arm),
+        extras_of(first),
+        best,
+        rates,
+        scores={name: crossed_estimate(answers.matrix(best.records, name)) for name in tests},
+        costs={key: median(record["cost"][key] for record in best.records.values()) for key in COSTS},
+        gain=_mean(best, "gain"),
+        kappa=_mean(best, "kappa"),
+        at_edge=len(rates) > 2 and best.value in (rates[0].value, rates[-1].value),
     )
 
 
@@ -134,10 +207,61 @@ def _mean(rate: Rate, key: str) -> float | None:
     return fmean(values) if values else None
 
 
-def correctness(records: dict[int, Record], name: str, items: Items) -> Matrix:
-    """The (seeds, items) 0/1 matrix of a test set, items in the order of their ids."""
-    rows = []
-    for record in records.values():
-        scored = {item["id"]: item["correct"] for item in items(record["cell"]) if item["set"] == name}
-        rows.append([float(scored[key]) for key in sorted(scored)])
-    return np.array(rows)
+def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) -> Row:
+    """The row with its comparisons: to the baseline, and for a geometry to each kind of control."""
+    if row.arm == baseline:
+        return row
+    base = _counterpart(row, [other for other in rows if other.arm == baseline])
+    others: list[tuple[Role, Row | None]] = [("baseline", base)]
+    if row.role == "geometry":
+        controls = [(role, _control(row, rows, role)) for role in CONTROLS]
+        others += [(role, other) for role, other in controls if other is not base]
+    comparisons = [
+        _comparison(row, other, role, test, answers)
+        for role, other in others
+        if other is not None and _seeds(row) & _seeds(other)
+        for test in row.scores
+        if test in other.scores
+    ]
+    return replace(row, against=base.label if base else None, comparisons=tuple(comparisons))
+
+
+def _control(row: Row, rows: Sequence[Row], role: Role) -> Row | None:
+    controls = [other for other in rows if other.role == role]
+    own = [other for other in controls if _copies(other) == row.arm]
+    return _counterpart(row, own or controls)
+
+
+def _seeds(row: Row) -> set[int]:
+    return set(row.chosen.records)
+
+
+def _copies(row: Row) -> str | None:
+    """The arm whose gain a gain-matched LoRA has."""
+    source: str | None = row.settings.get("adapter", {}).get("gain_from")
+    return source
+
+
+def _counterpart(row: Row, others: Sequence[Row]) -> Row | None:
+    """The arm of these at the same further grid values; else one that has none; else nothing."""
+    same = [other for other in others if other.extras == row.extras]
+    plain = [other for other in others if not other.extras]
+    return next(iter([*same, *plain]), None)
+
+
+def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -> Comparison:
+    shared = sorted(_seeds(row) & _seeds(other))
+    ours, theirs = (
+        answers.matrix({seed: side.chosen.records[seed] for seed in shared}, test) for side in (row, other)
+    )
+    return Comparison(
+        test, other.label, role, paired_difference(ours, theirs), SeedTests.of(shared, ours, theirs)
+    )
+
+
+def _adjust(rows: list[Row]) -> list[Row]:
+    p_values = iter(adjusted([item.difference.p for row in rows for item in row.comparisons]))
+    return [
+        replace(row, comparisons=tuple(replace(item, p_adjusted=next(p_values)) for item in row.comparisons))
+        for row in rows
+    ]

@@ -1,12 +1,17 @@
 """What the numbers allow one to say: intervals over items and seeds, paired differences, adjusted p."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Matrix = NDArray[np.float64]
+LEVEL = 0.95
+POWER = 0.8
+# p-values are found by halving an interval of log p; below this they are 0.
+_SMALLEST_LOG_P = -300.0
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,61 @@ class Estimate:
     items: int
 
 
-def crossed_estimate(values: Matrix, level: float = 0.95) -> Estimate:
-    r"""Mean of a (seeds, items) matrix with an interval that counts both as random.
+@dataclass(frozen=True)
+class CrossedMean:
+    r"""Means of (..., seeds, items) matrices and the variance that seeds and items each put into them.
 
-    Var(mean) <= (MS_seeds + MS_items) / (S I), the mean squares of the two-way layout without the
-    correction for their shared residual (so a little wide), with Satterthwaite's degrees of freedom
-    (Satterthwaite 1946). At 3 to 5 seeds a percentile bootstrap over seeds and items covers 81 to 95 %
-    where this covers 93 to 98 %; an interval over items alone covers 42 to 77 %.
+    half-width(alpha)^2 = t_{S-1}(alpha)^2 V_seeds + t_{I-1}(alpha)^2 V_items, each component with its own
+    quantile, joined in quadrature (Howe 1974); V_seeds = MS_seeds / (S I) and V_items = MS_items / (S I) are
+    the mean squares of the two-way layout without the correction for their shared residual, which is a little
+    wide. One pooled quantile (Satterthwaite 1946) is narrower and holds at 95 %, but not further out, where
+    adjusted p-values are read: with 3 seeds and five comparisons it finds something where nothing is 10 to
+    14 % of the time, this at most 4 %.
 
-    With one seed the spread between seeds cannot be seen and only items count.
+    Args:
+        mean, by_seeds, by_items: of shape (...).
+    """
+
+    mean: Matrix
+    by_seeds: Matrix
+    by_items: Matrix
+    seeds: int
+    items: int
+
+    @classmethod
+    def of(cls, values: Matrix) -> "CrossedMean":
+        """The means of (..., seeds, items) matrices; a single seed or item adds no variance."""
+        seeds, items = values.shape[-2:]
+        none = np.zeros(values.shape[:-2])
+        by_seeds = values.mean(axis=-1).var(axis=-1, ddof=1) / seeds if seeds > 1 else none
+        by_items = values.mean(axis=-2).var(axis=-1, ddof=1) / items if items > 1 else none
+        return cls(values.mean(axis=(-2, -1)), by_seeds, by_items, seeds, items)
+
+    def half_width(self, alpha: Any) -> Matrix:
+        """Of the two-sided interval of coverage 1 - alpha; 0 where nothing varies."""
+        of_seeds, of_items = (
+            -special.stdtrit(max(count - 1, 1), np.asarray(alpha) / 2) for count in (self.seeds, self.items)
+        )
+        half: Matrix = np.hypot(of_seeds * np.sqrt(self.by_seeds), of_items * np.sqrt(self.by_items))
+        return half
+
+    def p_values(self) -> Matrix:
+        """The alpha at which the interval ends at 0: two-sided tests of mean = 0."""
+        low, high = np.full(self.mean.shape, _SMALLEST_LOG_P), np.zeros(self.mean.shape)
+        for _ in range(60):
+            middle = (low + high) / 2
+            outside = np.abs(self.mean) > self.half_width(np.exp(middle))
+            low, high = np.where(outside, low, middle), np.where(outside, middle, high)
+        p = np.where(high > _SMALLEST_LOG_P / 2, np.exp(high), 0.0)
+        return np.where(self.mean == 0, 1.0, p)
+
+
+def crossed_estimate(values: Matrix, level: float = LEVEL) -> Estimate:
+    """Mean of a (seeds, items) matrix with an interval that counts both as random: see ``CrossedMean``.
+
+    By simulation it covers 95 to 98 % at 2 to 10 seeds where a percentile bootstrap over seeds and items
+    covers 81 to 92 % at three seeds and an interval over items alone 53 to 78 %. With one seed the spread
+    between seeds cannot be seen and only items count.
 
     Args:
         values: (seeds, items), e.g. 0/1 correctness, or the difference of two such matrices.
@@ -45,23 +96,12 @@ def crossed_estimate(values: Matrix, level: float = 0.95) -> Estimate:
     """
     if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"expected a finite, non-empty (seeds, items) matrix, got shape {values.shape}")
-    seeds, items = values.shape
-    mean = float(values.mean())
-    by_seed, by_item = values.mean(axis=1), values.mean(axis=0)
-    squares = [
-        (items * by_seed.var(ddof=1), seeds - 1) if seeds > 1 else (0.0, 1),
-        (seeds * by_item.var(ddof=1), items - 1) if items > 1 else (0.0, 1),
-    ]
-    total = sum(square for square, _ in squares)
-    error = float(np.sqrt(total / (seeds * items)))
-    sd = float(by_seed.std(ddof=1)) if seeds > 1 else float("nan")
-    if error == 0.0:
-        return Estimate(mean, mean, mean, sd, 1.0 if mean == 0 else 0.0, 0.0, seeds, items)
-    freedom = total**2 / sum(square**2 / degrees for square, degrees in squares)
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
-    detectable = half + float(stats.t.ppf(0.8, freedom)) * error
-    return Estimate(mean, mean - half, mean + half, sd, p, detectable, seeds, items)
+    crossed = CrossedMean.of(values)
+    mean, half = float(crossed.mean), float(crossed.half_width(1 - level))
+    sd = float(values.mean(axis=1).std(ddof=1)) if crossed.seeds > 1 else float("nan")
+    detectable = half + float(crossed.half_width(2 * (1 - POWER)))
+    p = float(crossed.p_values())
+    return Estimate(mean, mean - half, mean + half, sd, p, detectable, crossed.seeds, crossed.items)
 
 
 def paired_difference(arm: Matrix, baseline: Matrix) -> Estimate:

@@ -1,0 +1,101 @@
+"""What may be said of an arm, in words, by rules that the report states."""
+
+from dataclasses import dataclass
+
+from manifold_lora.experiments.comparison import Comparison, Row
+
+MATTERED = "geometry mattered"
+ONLY_GAIN = "it was only gain"
+GAIN_OPEN = "better, but gain is not ruled out"
+LINEAR_OPEN = "better, but a linear arm does as well"
+BETTER = "better than the baseline"
+WORSE = "worse than the baseline"
+UNKNOWN = "cannot tell with this much data"
+
+RULES: tuple[tuple[str, str], ...] = (
+    (
+        MATTERED,
+        "a geometry beats the baseline, gain-matched LoRA and tangent, each difference significant at 5 % after "
+        "Benjamini-Hochberg correction over all comparisons of this report",
+    ),
+    (
+        ONLY_GAIN,
+        "it beats the baseline, so does gain-matched LoRA, and it does not beat gain-matched LoRA: a larger "
+        "step explains what there is to explain",
+    ),
+    (
+        GAIN_OPEN,
+        "it beats the baseline but not gain-matched LoRA, which is not shown to beat the baseline itself; or "
+        "the grid has no gain-matched LoRA",
+    ),
+    (
+        LINEAR_OPEN,
+        "it beats the baseline and gain-matched LoRA but not tangent, which is LoRA by another road; or the "
+        "grid has no tangent",
+    ),
+    (BETTER, "said of arms that claim no geometry"),
+    (WORSE, "significantly below the baseline after correction"),
+    (
+        UNKNOWN,
+        "none of these, or a single seed, from which nothing follows for another one; the smallest detectable "
+        "difference is what would have been found significant (at 5 %, before correction) four times in five",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of the words above, and the figures that it follows from."""
+
+    word: str
+    because: str
+
+
+def verdict(row: Row, test: str, rows: list[Row]) -> Verdict | None:
+    """The verdict on an arm by one test set; None for a baseline, which is compared with nothing."""
+    base = row.with_role(test, "baseline")
+    if base is None:
+        return None
+    if base.difference.seeds < 2:
+        return Verdict(UNKNOWN, f"one seed; {_figure(base)}")
+    if base.significant(-1):
+        return Verdict(WORSE, _figure(base))
+    if not base.significant(1):
+        return Verdict(UNKNOWN, _undecided(base))
+    if row.role != "geometry":
+        return Verdict(BETTER, _figure(base))
+    return _of_better_geometry(row, test, rows, base)
+
+
+def _of_better_geometry(row: Row, test: str, rows: list[Row], base: Comparison) -> Verdict:
+    gain, tangent = row.with_role(test, "gain"), row.with_role(test, "tangent")
+    if gain is None:
+        return Verdict(GAIN_OPEN, f"{_figure(base)}; no gain-matched LoRA in the grid")
+    if not gain.significant(1):
+        control = next(other for other in rows if other.label == gain.other)
+        own = control.with_role(test, "baseline")
+        word = ONLY_GAIN if own is not None and own.significant(1) else GAIN_OPEN
+        told = f"; {control.label} itself: {_figure(own)}" if own is not None else ""
+        return Verdict(word, f"{_figure(base)}; {_undecided(gain)}{told}")
+    if tangent is None:
+        return Verdict(LINEAR_OPEN, f"{_figure(base)}; {_figure(gain)}; no tangent in the grid")
+    if not tangent.significant(1):
+        return Verdict(LINEAR_OPEN, f"{_figure(base)}; {_figure(gain)}; {_undecided(tangent)}")
+    norms = row.with_role(test, "norms")
+    remark = f"; {_undecided(norms)}" if norms is not None and not norms.significant(1) else ""
+    return Verdict(MATTERED, f"{_figure(base)}; {_figure(gain)}; {_figure(tangent)}{remark}")
+
+
+def _figure(item: Comparison) -> str:
+    gap = item.difference
+    interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    return f"{100 * gap.mean:+.1f} {interval} points to {item.other} (adjusted p {p_text(item.p_adjusted)})"
+
+
+def _undecided(item: Comparison) -> str:
+    return f"{_figure(item)}, smallest detectable difference {100 * item.difference.detectable:.1f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value for people."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
