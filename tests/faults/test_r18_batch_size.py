@@ -38,7 +38,7 @@ def answers(arm: str, base: Path, prompts: list[Example]) -> list[tuple[str, ...
             if ".lora_" in name:
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     runs = [
-        [item.output for item in evaluate(small.model, small.tokenizer, small_task(), prompts, size, 2)]
+        [item.output for item in evaluate(small.model, small.tokenizer, small_task(), prompts, size, 3)]
         for size in (1, 4, 8)
     ]
     return list(zip(*runs, strict=True))
@@ -46,7 +46,7 @@ def answers(arm: str, base: Path, prompts: list[Example]) -> list[tuple[str, ...
 
 def count(arm: str, base: Path, prompts: list[Example], tally) -> None:
     told = answers(arm, base, prompts)
-    assert len({outputs[0] for outputs in told}) > 50
+    assert len({outputs[0] for outputs in told}) > 40
     same = sum(len(set(outputs)) == 1 for outputs in told)
     tally("R18", f"{arm}: same answers at batch 1, 4, 8", same, 200)
 
