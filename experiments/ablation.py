@@ -44,7 +44,7 @@ def ablate(settings: AblationSettings, console: Console) -> int:
         + " items"
         + "".join(f"; {name}: {count}" for name, count in task.notes.items())
     )
-    with CellProgress(console) as progress:
+    with CellProgress(console, settings.output / "logs") as progress:
         ready = _prepare(settings, drafts, progress)
         inputs = {**task.data_hashes, "base": ready["fingerprint"]}
         cells = expand(settings, inputs)

@@ -9,6 +9,7 @@ from typing import Any
 
 from manifold_lora.experiments.adapter import check_adapter
 from manifold_lora.experiments.config import AblationSettings, RunSettings
+from manifold_lora.experiments.run_logs import check_reporters
 from manifold_lora.experiments.settings import field_names, field_paths, validate
 from manifold_lora.experiments.tasks.registry import check_task
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
@@ -77,6 +78,7 @@ def _resolve(settings: AblationSettings, point: dict[str, Any]) -> RunSettings:
         (data[block] if block else data)[leaf] = value
     run = validate(RunSettings, data, f"arm {data['arm']}")
     check_adapter(run.adapter)
+    check_reporters(run.train.report_to)
     check_task(run.task.name, train=run.task.train, tests=run.task.tests, leaks=run.task.leaks)
     return run
 
@@ -118,12 +120,13 @@ def _cell(
 
 
 def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
-    """Hash of the canonical settings and of the content they read; neither places on disk nor how often
-    a checkpoint is written count."""
+    """Hash of the canonical settings and of the content they read; neither places on disk nor what is
+    written along the way count."""
     data = run.model_dump(mode="json")
     data["task"].pop("data")
     data.pop("plugins")
-    data["train"].pop("checkpoint_every")
+    for key in ("checkpoint_every", "report_to"):
+        data["train"].pop(key)
     if "base" in inputs:
         data["model"].pop("name")
     text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))

@@ -137,6 +137,8 @@ class TrainSettings(Strict):
     """Longest gradient; longer ones are scaled down to it."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Write a resumable checkpoint every so many steps, and at the last one; 0 writes none."""
+    report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Where transformers sends every step's figures (extras); a JSON line a step is written anyway."""
 
 
 class EvaluationSettings(Strict):

@@ -1,5 +1,7 @@
 """What the person waiting sees: cells done, the cells under way with their steps, time left."""
 
+import time
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -14,13 +16,18 @@ from rich.progress import (
 )
 
 from manifold_lora.experiments.executors.base import Outcome
+from manifold_lora.experiments.run_logs import RunLogs
 
 
 class CellProgress:
-    """A rich progress bar of cells, with one line for each cell under way; use as a context manager."""
+    """A rich progress bar of cells, with one line for each cell under way; use as a context manager.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        logs: folder of the cells' `RunLogs`, which the loss is read from.
+    """
+
+    def __init__(self, console: Console, logs: Path | None = None) -> None:
+        self.console, self.logs = console, logs
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -31,6 +38,8 @@ class CellProgress:
         )
         self._names: dict[str, str] = {}
         self._lines: dict[str, TaskID] = {}
+        self._losses: dict[str, str] = {}
+        self._looked: dict[str, float] = {}
         self._cells: TaskID | None = None
 
     def __enter__(self) -> "CellProgress":
@@ -61,7 +70,17 @@ class CellProgress:
         """Move the line of a job; the first call opens it."""
         if job not in self._lines:
             self._lines[job] = self._bar.add_task(self._names[job], total=steps)
-        self._bar.update(self._lines[job], completed=step, total=steps)
+        told = f"{self._names[job]}{self._loss(job)}"
+        self._bar.update(self._lines[job], completed=step, total=steps, description=told)
+
+    def _loss(self, job: str) -> str:
+        """The loss that the run noted last; looked up at most five times a second."""
+        now = time.monotonic()
+        if self.logs is not None and now - self._looked.get(job, 0.0) > 0.2:
+            self._looked[job] = now
+            newest = RunLogs(self.logs, job).last()
+            self._losses[job] = f"  loss {newest['loss']:.3g}" if newest else ""
+        return self._losses.get(job, "")
 
     def end(self, outcome: Outcome) -> None:
         """Close a job's line, count it, and print what went wrong, if anything."""

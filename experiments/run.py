@@ -13,6 +13,7 @@ from manifold_lora.experiments.config import RunSettings
 from manifold_lora.experiments.device import device_of, processes
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.prepare import task_of
+from manifold_lora.experiments.run_logs import RunLogs
 from manifold_lora.experiments.settings import validate
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -46,8 +47,8 @@ def run_cell(
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
     model, tokenizer = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
-    checkpoints = checkpoints_of(Path(folder), cell["id"])
-    record, items = train_and_evaluate(model, tokenizer, task, run, progress, checkpoints)
+    checkpoints, logs = checkpoints_of(Path(folder), cell["id"]), RunLogs(Path(folder) / "logs", cell["id"])
+    record, items = train_and_evaluate(model, tokenizer, task, run, progress, checkpoints, logs)
     meta = header(task, inputs)
     ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": meta}, items)
     checkpoints.clear()
@@ -102,6 +103,7 @@ def train_and_evaluate(
     run: RunSettings,
     progress: Callable[[int, int], None],
     checkpoints: "Checkpoints | None" = None,
+    logs: RunLogs | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, then answer validation and every test set; returns the result's record and per-item outputs."""
     from manifold_lora.experiments.gain_probe import GainProbe
@@ -117,7 +119,7 @@ def train_and_evaluate(
 
     probe(0)
     ratio = run.adapter.lora_plus_ratio
-    report = fit(model, tokenizer, task.train, run.train, on_step, checkpoints, probe, ratio)
+    report = fit(model, tokenizer, task.train, run.train, on_step, checkpoints, probe, ratio, logs)
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {

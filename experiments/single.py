@@ -13,6 +13,7 @@ from manifold_lora.experiments.cells import cell_id
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.device import device_of, is_first
 from manifold_lora.experiments.prepare import prepare, task_of
+from manifold_lora.experiments.run_logs import RunLogs
 from manifold_lora.experiments.settings import dump_yaml
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -54,6 +55,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
                 run,
                 lambda step, steps: bar.update(line, completed=step, total=steps),
                 checkpoints,
+                RunLogs(output / "logs", "train"),
             )
         except DivergedError as error:
             _save(output / "result.json", {"status": error.status, "reason": str(error)}, [])

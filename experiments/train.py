@@ -15,7 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from manifold_lora.experiments.baselines import callbacks
 from manifold_lora.experiments.checkpoints import Checkpoints
 from manifold_lora.experiments.config import TrainSettings
+from manifold_lora.experiments.device import is_first
 from manifold_lora.experiments.encoding import Encoded, encode_examples, pad_id, pad_right
+from manifold_lora.experiments.run_logs import RunLogs
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.experiments.trainer import GROUPED, Carried, GuardedTrainer, OnStep
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -50,6 +52,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     carried: Carried | None = None,
     lora_plus_ratio: float = 1.0,
+    logs: RunLogs | None = None,
 ) -> TrainReport:
     """Train the trainable parameters of ``model`` in place on the targets of ``examples``.
 
@@ -64,6 +67,7 @@ def fit(
             of an uninterrupted run, to the last bit on a CPU.
         carried: what measures along the way.
         lora_plus_ratio: the learning rate of LoRA's B over that of A.
+        logs: where every step is told; not in the later ones of several processes.
 
     Raises:
         DivergedError: a loss, gradient, module output or weight that is not finite, at the step it appears.
@@ -71,7 +75,9 @@ def fit(
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
     encoded = encode_examples(tokenizer, examples)
-    return fit_encoded(model, tokenizer, encoded, settings, on_step, checkpoints, carried, lora_plus_ratio)
+    return fit_encoded(
+        model, tokenizer, encoded, settings, on_step, checkpoints, carried, lora_plus_ratio, logs
+    )
 
 
 def fit_encoded(
@@ -83,6 +89,7 @@ def fit_encoded(
     checkpoints: Checkpoints | None = None,
     carried: Carried | None = None,
     lora_plus_ratio: float = 1.0,
+    logs: RunLogs | None = None,
 ) -> TrainReport:
     """As ``fit``, on token ids."""
     kept = [item for item in encoded if len(item["input_ids"]) <= settings.max_length]
@@ -90,18 +97,21 @@ def fit_encoded(
         raise ManifoldLoraError(
             "training examples", 0, f"at least one of at most {settings.max_length} tokens"
         )
+    logs = logs if is_first() else None
+    reporters = logs.reporters(settings.report_to) if logs else []
     set_seed(settings.seed)
     with TemporaryDirectory() as unused:  # Trainer wants a folder even where it saves nothing
         trainer = GuardedTrainer(
             on_step or (lambda step, loss: None),
             checkpoints if settings.checkpoint_every else None,
             carried,
+            logs,
             model=model,
             args=_arguments(model, settings, unused, len(kept)),
             train_dataset=kept,
             data_collator=partial(pad_right, filler=pad_id(tokenizer)),
             optimizers=(_optimizer(model, settings, lora_plus_ratio), None),
-            callbacks=callbacks(model, resumable=bool(settings.checkpoint_every)),
+            callbacks=[*callbacks(model, resumable=bool(settings.checkpoint_every)), *reporters],
         )
         newest = checkpoints.newest() if checkpoints else None
         trainer.run(newest)
@@ -139,7 +149,8 @@ def _arguments(
         dataloader_pin_memory=model.device.type != "cpu",
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
-        logging_strategy="no",
+        logging_strategy="steps" if settings.report_to else "no",
+        logging_steps=1,
         disable_tqdm=True,
         report_to=[],
     )

@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from manifold_lora.experiments.checkpoints import Checkpoint, Checkpoints
 from manifold_lora.experiments.divergence import check_finite, diverged
 from manifold_lora.experiments.encoding import Encoded
+from manifold_lora.experiments.run_logs import RunLogs
 from manifold_lora.experiments.sampler import LengthPools
 from manifold_lora.experiments.snapshot import Snapshot, capture
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -41,11 +42,17 @@ class GuardedTrainer(Trainer):
         on_step: called with the step just done and its loss, before the weights move.
         checkpoints: where to write them; None writes none.
         carried: what else a checkpoint holds.
+        logs: where every step is told.
         arguments: those of Trainer.
     """
 
     def __init__(
-        self, on_step: OnStep, checkpoints: Checkpoints | None, carried: Carried | None, **arguments: Any
+        self,
+        on_step: OnStep,
+        checkpoints: Checkpoints | None,
+        carried: Carried | None,
+        logs: RunLogs | None = None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         if checkpoints is not None and self.args.world_size > 1:
@@ -56,6 +63,7 @@ class GuardedTrainer(Trainer):
         self.losses: list[float] = []
         self.tokens, self.seconds = 0, 0.0
         self._on_step, self._checkpoints, self._carried = on_step, checkpoints, carried
+        self._logs = logs
         self._examples: list[Encoded] = arguments["train_dataset"]
         self._trained = [
             parameter for parameter in arguments["model"].parameters() if parameter.requires_grad
@@ -73,6 +81,8 @@ class GuardedTrainer(Trainer):
         if resume is not None:
             self._resumed = Snapshot(resume.files)
             self._restore_measured(self._resumed.carried)
+        if self._logs:
+            self._logs.begin(len(self.losses))
         if resume is None or resume.step < self.args.max_steps:
             check_finite(model, len(self.losses) + 1)
             self.train(resume_from_checkpoint=str(resume.folder) if resume else None)
@@ -91,8 +101,14 @@ class GuardedTrainer(Trainer):
             raise diverged(model, self.state.global_step + 1, self._prepare_inputs(inputs), loss)
         torch.nn.utils.clip_grads_with_norm_(self._trained, self.args.max_grad_norm, self._norm)
         self.losses.append(loss.item())
-        self._on_step(self.state.global_step + 1, self.losses[-1])
+        self._tell(self.state.global_step + 1, self.losses[-1])
         return loss
+
+    def _tell(self, step: int, loss: float) -> None:
+        if self._logs:
+            optimizer: Any = self.optimizer
+            self._logs.write(step, loss, optimizer.param_groups[0]["lr"], self._elapsed())
+        self._on_step(step, loss)
 
     def _elapsed(self) -> float:
         return self.seconds + time.perf_counter() - self._started

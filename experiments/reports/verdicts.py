@@ -15,7 +15,7 @@ UNKNOWN = "cannot tell with this much data"
 RULES: tuple[tuple[str, str], ...] = (
     (
         MATTERED,
-        "a geometry beats the baseline, gain-matched LoRA and tangent, each difference significant at 5 % after "
+        "a geometry beats the baseline, gain-matched LoRA and tangent, each significant at 5 % after "
         "Benjamini-Hochberg correction over all comparisons of this report",
     ),
     (
@@ -37,8 +37,8 @@ RULES: tuple[tuple[str, str], ...] = (
     (WORSE, "significantly below the baseline after correction"),
     (
         UNKNOWN,
-        "none of these, or a single seed, from which nothing follows for another one; the smallest detectable "
-        "difference is what would have been found significant (at 5 %, before correction) four times in five",
+        "none of these, or a single seed, from which nothing follows for another one; the smallest "
+        "detectable difference is what would be found significant (at 5 %, before correction) four times in five",
     ),
 )
 
