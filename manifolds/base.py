@@ -75,7 +75,7 @@ class Manifold(nn.Module, ABC):
         """The float64 value of a primitive from 106 bits; NaN, or None, where plain float64 serves.
 
         The gradient remains that of the primitive. Not called for narrower dtypes, which float64 carries, nor
-        for a subclass that writes primitives or radial functions of its own.
+        for a subclass that writes primitives or radial functions of its own, nor under torch.compile.
         """
         return None
 

@@ -4,8 +4,10 @@ bfloat16 and float16 are carried in float32, float32 in float64; float64 stays, 
 last digits from 106 bits (`Manifold.exactly`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from threading import local
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -49,6 +51,30 @@ def _available(dtype: torch.dtype, like: Tensor) -> torch.dtype:
     return torch.float32 if dtype == torch.float64 and like.device.type == "mps" else dtype
 
 
+class _Asked(local):
+    """What the outermost operation of this thread was asked for."""
+
+    narrower = False
+
+
+_ASKED = _Asked()
+
+
+@contextmanager
+def _narrower_asked() -> Iterator[None]:
+    """While a float32 result is computed in float64: the last digits of a float64 are not looked for."""
+    before, _ASKED.narrower = _ASKED.narrower, True
+    try:
+        yield
+    finally:
+        _ASKED.narrower = before
+
+
+def _digits_count() -> bool:
+    """Under torch.compile plain float64 has to do: its graphs stay small."""
+    return not torch.compiler.is_compiling() and not _ASKED.narrower
+
+
 def _refined(result: Tensor, exact: Tensor | None) -> Tensor:
     """The exact value where there is one, with the gradient of the plain formula."""
     if exact is None:
@@ -80,8 +106,12 @@ def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
                 arguments = tuple(a.to(wide) if isinstance(a, Tensor) else a for a in arguments)
             if kept in HALVES:
                 arguments = (*(self.projx(x) for x in arguments[:points]), *arguments[points:])
-            result: Tensor = operation(self, *arguments)
-            if primitive and kept == torch.float64 and self.is_exact:
+            if wide == kept:
+                result: Tensor = operation(self, *arguments)
+            else:
+                with _narrower_asked():
+                    result = operation(self, *arguments)
+            if primitive and kept == torch.float64 and self.is_exact and _digits_count():
                 exact = self.exactly(operation.__name__, *(argument.detach() for argument in arguments))
                 result = _refined(result, exact)
             return self.store(result, kept) if gives_point else result.to(kept)

@@ -145,7 +145,8 @@ two-point formula instead of a sum that must cancel; far from the origin vectors
 the radius; radial factors are power series in the signed square near 0. bfloat16 is carried in float32 and
 float32 in float64, rounded once. float64 has nothing wider: where its own rounding would show (a length that
 sinh magnifies, 1 - |x|^2 at the edge of the ball, a sum on the way back to the origin) the value is computed
-with 106 bits, as the sum of two float64 (`manifolds/twofold.py`); gradients are those of the plain formula.
+with 106 bits, as the sum of two float64 (`manifolds/twofold.py`); gradients are those of the plain formula,
+and under torch.compile the values too.
 
 What remains far out: on the hyperboloid a tangent vector at distance r is up to exp(r/R) longer in
 coordinates than its length, so its rounding to float64 alone is worth exp(2r/R) times as much in `expmap`

@@ -46,9 +46,8 @@ checked = 0
 COMPILE = """
 for m in [build_manifold(spec) for spec in SPECS]:
     for name, act in operations(m).items():
-        # float64 alone is completed from 106 bits: the same graph for all, but long to trace.
-        wide = [(v.double(), w.double())] if name in WIDE else []
-        for a, b in [(v, w), *wide]:
+        for dtype in DTYPES:
+            a, b = v.to(dtype), w.to(dtype)
             torch._dynamo.reset()
             got = torch.compile(act, fullgraph=True, backend=BACKEND)(a, b)
             torch.testing.assert_close(got, act(a, b), rtol=1e-5, atol=1e-6)
@@ -97,14 +96,10 @@ def test_every_operation(body: str) -> None:
 
 
 def test_compile_in_one_graph() -> None:
-    run(COMPILE, 'BACKEND, SPECS, WIDE = "eager", ["lorentz"], ["expmap0", "expmap"]', geometries=1)
+    run(COMPILE, 'BACKEND, SPECS, DTYPES = "eager", ["lorentz"], [torch.float32]', geometries=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 def test_compile_every_geometry(backend: str) -> None:
-    run(
-        COMPILE,
-        f"BACKEND, WIDE = {backend!r}, ['expmap0', 'expmap', 'logmap', 'dist', 'transp']",
-        timeout=3000,
-    )
+    run(COMPILE, f"BACKEND, DTYPES = {backend!r}, [torch.float32, torch.float64]", timeout=3000)

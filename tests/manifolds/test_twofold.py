@@ -74,6 +74,22 @@ def test_gradient_is_that_of_the_plain_formula() -> None:
     )
 
 
+def test_narrower_results_do_without() -> None:
+    """Counting calls: float32 is carried in float64, whose last digits it would round away."""
+    asked: list[str] = []
+
+    class Counted(Lorentz):
+        def exactly(self, operation: str, *arguments: torch.Tensor) -> torch.Tensor | None:
+            asked.append(operation)
+            return super().exactly(operation, *arguments)
+
+    x = Counted().expmap0(torch.tensor([1.0, 2.0]))
+    Counted().midpoint(x, x)
+    assert asked == []
+    Counted().midpoint(x.double(), x.double())
+    assert [name for name in asked if name != "coords"] == ["logmap", "expmap"]
+
+
 def test_a_geometry_of_its_own_is_left_alone() -> None:
     class Shifted(Lorentz):
         def logmap0(self, x: torch.Tensor) -> torch.Tensor:
