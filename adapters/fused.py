@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.adapters import fused_function, one_token
+from manifold_lora.adapters.fused_function import Knob
 from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.numbers import backend
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
@@ -37,11 +38,11 @@ def update(
             return told
     kept = x.dtype if base is None else base.dtype
     product = _product_dtype(x, A)
-    chart, gain = _chart(profile, manifold, scaling_law, x)
+    chart, gain, knobs = _chart(profile, manifold, scaling_law, x)
     tokens = x.shape[:-1]
     flat = x.to(product).reshape(-1, x.shape[-1])
     flat_base = None if base is None else base.to(product).reshape(-1, base.shape[-1])
-    arguments = (flat_base, flat, A.to(product), B.to(product), chart, gain, scaling)
+    arguments = (flat_base, flat, A.to(product), B.to(product), chart, gain, scaling, knobs)
     if torch.is_autocast_enabled(x.device.type):
         with autocast_off(x):
             result = fused_function.update(*arguments)
@@ -72,20 +73,39 @@ def _edge(profile: RadialProfile, x: Tensor) -> float:
 
 def _chart(
     profile: RadialProfile, manifold: Manifold, scaling_law: NormScaling, x: Tensor
-) -> tuple[Chart, Tensor | float | None]:
-    """The chart with the scaling's constants taken in, and the factor that is left on the way out.
+) -> tuple[Chart, Tensor | float | None, list[Knob]]:
+    """The chart with the scaling's constants taken in, the factor that is left on the way out, and the knobs.
 
-    delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta.
+    delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta. Where numbers
+    serve, the parameters behind them are knobs: a dozen operations on one element, and their backward, less.
     """
-    plain = backend(x) is np and not (torch.is_grad_enabled() and _learns(manifold.curvature, scaling_law))
-    edge = _edge(profile, x)
+    knobs = _knobs(manifold, scaling_law) if backend(x) is np else None
     size: Tensor | float
-    if plain:
-        size = _radius(profile, manifold)
-    else:
+    if knobs is None:
         size = profile.stretch / manifold.curvature.at(torch.float64).abs().sqrt()
-    law = scaling_law.law(None if plain else torch.float64)
+    else:
+        size = _radius(profile, manifold)
+    law = scaling_law.law(torch.float64 if knobs is None else None)
+    edge, knobs = _edge(profile, x), knobs or []
     if law.unit:
-        return Chart(profile, size, law.alpha, edge), None
+        return Chart(profile, size, law.alpha, edge), None, knobs
     gain = None if isinstance(law.gain, float) and law.gain == 1.0 else law.gain
-    return Chart(profile, size / law.alpha, None, edge), gain
+    return Chart(profile, size / law.alpha, None, edge), gain, knobs
+
+
+def _knobs(manifold: Manifold, scaling_law: NormScaling) -> list[Knob] | None:
+    """What moves log R, log alpha and log gain, and how fast; None where that is not known."""
+    if not torch.is_grad_enabled():
+        return []
+    known: list[Knob] = []
+    if _learns(manifold.curvature):
+        # R = |kappa0 exp(raw)|^(-1/2).
+        known.append((manifold.curvature.raw, (-0.5, 0.0, 0.0)))
+    if _learns(scaling_law):
+        powers = scaling_law.log_powers()
+        if powers is None:
+            return None
+        alpha, gain = powers
+        rates = (0.0, float(alpha), 0.0) if scaling_law.law(None).unit else (float(-alpha), 0.0, float(gain))
+        known.append((scaling_law.get_parameter("log_scale"), rates))
+    return known

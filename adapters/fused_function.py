@@ -10,6 +10,7 @@ The Gram matrix G = B^T B is float64: in float32 the gain of a token along B's w
 by a half.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from manifold_lora.adapters import kernels
 from manifold_lora.adapters.numbers import backend, constant, evaluate, numbers, tensor
 from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.adapters.profile import Numbers, RadialProfile
@@ -26,6 +28,8 @@ from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Radius, length and gain: tensors where they are learned.
 Constant = Tensor | float | None
+# A parameter and how fast log R, log alpha and log gain move with it.
+Knob = tuple[Tensor, tuple[float, float, float]]
 # What the autograd function, whose arguments have to be flat, is told beside tensors: profile, edge, scaling.
 Options = tuple[RadialProfile, float, float]
 
@@ -38,12 +42,23 @@ def update(
     chart: Chart,
     gain: Float[Tensor, "1"] | float | None,
     scaling: float,
+    knobs: Sequence[Knob] = (),
 ) -> Float[Tensor, "tokens m"]:
-    """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token."""
+    """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token.
+
+    Args:
+        knobs: where chart and gain are numbers, the parameters that they are functions of.
+    """
+    on_device = kernels.fused_for(x, A, B)
+    if on_device is not None and not knobs:
+        return on_device.update(base, x, A, B, chart, gain, scaling)
     options = (chart.profile, chart.edge, scaling)
     inputs = (base, x, A, B, chart.radius, chart.length, gain)
-    if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
-        return _Fused.apply(*inputs, options)
+    learned = [parameter for parameter, _ in knobs]
+    if torch.is_grad_enabled() and any(
+        isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *learned)
+    ):
+        return _Fused.apply(*inputs, options, [rates for _, rates in knobs], *learned)
     with torch.no_grad():
         return _forward(*inputs, options)[0]
 
@@ -105,6 +120,13 @@ def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
     return wide.to(dtype)
 
 
+def refuse_second_derivative() -> None:
+    """To be called in a backward: create_graph=True is refused, where torch's once_differentiable says nothing."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        hint = "update.use('rank_space') has derivatives of every order"
+        raise ManifoldLoraError("derivative of the fused update", "a second one", "the first", hint)
+
+
 class _Fused(torch.autograd.Function):
     """base + scaling gain c B A x."""
 
@@ -119,21 +141,21 @@ class _Fused(torch.autograd.Function):
         length: Constant,
         gain: Constant,
         options: Options,
+        rates: list[tuple[float, float, float]],
+        *learned_by: Tensor,
     ) -> Tensor:
         update, u, n, q, gram = _forward(base, x, A, B, radius, length, gain, options)
         constants = (radius, length, gain)
         learned = [c if isinstance(c, Tensor) else None for c in constants]
         ctx.save_for_backward(x, A, B, u, n, q, gram, *learned)
         ctx.fixed = [None if isinstance(c, Tensor) else c for c in constants]
-        ctx.options = options
+        ctx.options, ctx.rates = options, rates
+        ctx.knob_dtypes = [parameter.dtype for parameter in learned_by]
         return update
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        # Torch's own once_differentiable would treat this gradient as a constant and say nothing.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            hint = "update.use('rank_space') has derivatives of every order"
-            raise ManifoldLoraError("derivative of the fused update", "a second one", "the first", hint)
+        refuse_second_derivative()
         with torch.no_grad():
             return _backward(ctx, g)
 
@@ -168,4 +190,14 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         tensor((gamma * slope).sum(0) / value) if needed else None
         for (slope, value), needed in zip(sums, needs[4:7], strict=True)
     ]
-    return g if needs[0] else None, dx, dA, dB, *learnt, None
+    knobs = _by_knobs(ctx, gamma, (slopes.by_radius, slopes.by_length, slopes.gain))
+    return g if needs[0] else None, dx, dA, dB, *learnt, None, None, *knobs
+
+
+def _by_knobs(ctx: Any, gamma: Numbers, slopes: tuple[Numbers, ...]) -> list[Tensor]:
+    """The chain rule through log R, log alpha and log gain, for each parameter behind them."""
+    sums = [float((gamma * slope).sum()) for slope in slopes]
+    return [
+        torch.tensor([sum(rate * part for rate, part in zip(rates, sums, strict=True))], dtype=dtype)
+        for rates, dtype in zip(ctx.rates, ctx.knob_dtypes, strict=True)
+    ]

@@ -65,6 +65,8 @@ class NormScaling(nn.Module, ABC):
 
     # Does it multiply by constants, so that an update without curvature is a matrix?
     linear: ClassVar[bool] = True
+    # Stated beside a law of one parameter log_scale: alpha and gain go like exp(log_scale) to these powers.
+    powers: ClassVar[tuple[int, int] | None] = None
 
     def __init__(self, in_features: int) -> None:
         super().__init__()
@@ -73,6 +75,11 @@ class NormScaling(nn.Module, ABC):
     @abstractmethod
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """The factors in effect now: tensors of ``dtype``, differentiable, or floats for None."""
+
+    def log_powers(self) -> tuple[int, int] | None:
+        """The powers of the class that wrote the law; a law of another class has other powers, or none."""
+        author = next(cls for cls in type(self).__mro__ if "law" in vars(cls))
+        return vars(author).get("powers")
 
     def scale(self, x: Float[Tensor, "*tokens n"]) -> tuple[Float[Tensor, "*tokens n"], ScaleLaw]:
         """v = alpha x (or alpha x / abs(x), 0 at x = 0), and what ``unscale`` needs to know."""
@@ -106,6 +113,8 @@ class Fixed(NormScaling):
 class Learned(NormScaling):
     """v = x / s and delta times s, with s = sqrt(n) exp(log_scale) learned."""
 
+    powers = (-1, 0)
+
     def __init__(self, in_features: int) -> None:
         super().__init__(in_features)
         self.log_scale = nn.Parameter(torch.zeros(1))
@@ -117,6 +126,8 @@ class Learned(NormScaling):
 
 class Released(NormScaling):
     """v = x / s and nothing on the way out, with s = sqrt(n) exp(log_scale) learned."""
+
+    powers = (-1, -1)
 
     def __init__(self, in_features: int) -> None:
         super().__init__(in_features)
@@ -132,6 +143,7 @@ class Unit(NormScaling):
     """v = s x / abs(x) and nothing on the way out, with s = exp(log_scale) learned."""
 
     linear = False
+    powers = (1, 1)
 
     def __init__(self, in_features: int) -> None:
         super().__init__(in_features)
