@@ -1,47 +1,55 @@
-"""The report of an ablation folder: table on the console, table.csv and table.png beside the results."""
+"""The report of an ablation folder: console tables; CSV, LaTeX, figures and a page beside the results."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from manifold_lora.experiments.atomic import sweep_temporaries, write_text
-from manifold_lora.experiments.comparison import Record, compare
-from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.manifest import Manifest
-from manifold_lora.experiments.table import LEGEND, cost_table, csv_text, failed_table, score_table
+from manifold_lora.experiments.atomic import sweep_temporaries, write_bytes, write_text
+from manifold_lora.experiments.reports.csv_files import comparisons_csv, scores_csv
+from manifold_lora.experiments.reports.study import Study
+from manifold_lora.experiments.table import LEGEND, cost_table, failed_table, score_table, verdict_lines
+
+FIGURES = "figures"
 
 
 def write_report(folder: Path, console: Console) -> int:
-    """Print the table and write ``table.csv`` and ``table.png``; returns 1 if a cell has no result, else 0.
+    """Print the tables and write the files; returns 1 if a cell has no result, else 0.
 
+    ``table.csv``, ``comparisons.csv``, ``table.tex``, ``table.png``, ``figures/*.svg`` and ``report.html``.
     Every figure is computed from the verified result files. Temp files that dead writers left are removed.
     Raises ManifoldLoraError for another folder, StorageError where there is no room; the old files hold then.
     """
-    manifest, ledger = Manifest.read(folder), Ledger(folder)
-    sweep_temporaries(folder, ledger.results)
-    records = [ledger.read(cell) or _missing(cell) for cell in manifest.cells]
-    rows = compare(records, ledger.items, manifest.baseline)
-    finished = sum(record["status"] == "ok" for record in records)
-    if rows:
-        from manifold_lora.experiments.figure import draw
-
-        seeds = len(rows[0].chosen.records)
-        title = f"{manifest.task}: {finished} of {len(records)} cells, {seeds} seeds"
-        console.print(score_table(rows, title), cost_table(rows), sep="\n")
+    study = Study.read(folder)
+    sweep_temporaries(folder, folder / "results", folder / FIGURES)
+    if study.rows:
+        console.print(score_table(study.rows, study.title), cost_table(study.rows), sep="\n")
         console.print(LEGEND, style="dim")
-        write_text(folder / "table.csv", csv_text(rows))
-        draw(rows, title, folder / "table.png")
-        console.print(f"{folder / 'table.csv'}, {folder / 'table.png'}, results in {ledger.results}")
-    failed = failed_table(records)
+        for line in verdict_lines(study.rows):
+            console.print(line, markup=False, highlight=False)
+    _write(study)
+    failed = failed_table(study.records)
     if failed is not None:
         console.print(failed)
-    return 0 if finished == len(records) and records else 1
+    others = ", table.csv, comparisons.csv, table.tex, table.png, figures" if study.rows else ""
+    console.print(f"{folder / 'report.html'}{others}")
+    return 1 if study.unfinished or not study.records else 0
 
 
-def _missing(cell: str) -> Record:
-    empty: dict[str, Any] = {
-        "point": {"arm": "?"},
-        "run": {"train": {"learning_rate": float("nan"), "seed": -1}},
-    }
-    return {"cell": cell, "status": "missing", "reason": "not run, or its file does not verify", **empty}
+def _write(study: Study) -> None:
+    # Imported late: matplotlib takes a second, which a refused folder need not wait for.
+    from manifold_lora.experiments.reports.canvas import png, styled
+    from manifold_lora.experiments.reports.gallery import gallery
+    from manifold_lora.experiments.reports.latex import latex
+    from manifold_lora.experiments.reports.page import page
+    from manifold_lora.experiments.reports.score_plots import scores
+
+    folder, pictures = study.folder, list(gallery(study.rows)) if study.rows else []
+    if study.rows:
+        write_text(folder / "table.csv", scores_csv(study.rows))
+        write_text(folder / "comparisons.csv", comparisons_csv(study.rows))
+        write_text(folder / "table.tex", latex(study))
+        with styled():
+            write_bytes(folder / "table.png", png(scores(study.rows)))
+    for picture in pictures:
+        write_text(folder / FIGURES / f"{picture.name}.svg", picture.svg)
+    write_text(folder / "report.html", page(study, pictures))

@@ -21,10 +21,17 @@ class Case:
     group: str
     outputs: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...]
 
+    def alone(self, first: bool) -> int:
+        """Seeds in which only the first arm is right, or only the second."""
+        return sum(
+            ours["correct"] != theirs["correct"] and bool(ours["correct"]) == first
+            for _, ours, theirs in self.outputs
+        )
+
     @property
     def balance(self) -> int:
         """Seeds in which only the first arm is right, minus those in which only the second is."""
-        return sum(bool(ours["correct"]) - bool(theirs["correct"]) for _, ours, theirs in self.outputs)
+        return self.alone(True) - self.alone(False)
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,7 @@ def _study(row: Row, other: Row, items: Items, limit: int) -> CaseStudy:
                 answers += 1
                 sides[key].append((seed, item, theirs[key]))
     cases = [_case(key, outputs) for key, outputs in sides.items() if _differ(outputs)]
-    won = sum(ours["correct"] > theirs["correct"] for case in cases for _, ours, theirs in case.outputs)
-    lost = sum(ours["correct"] < theirs["correct"] for case in cases for _, ours, theirs in case.outputs)
+    won, lost = (sum(case.alone(first) for case in cases) for first in (True, False))
     cases.sort(key=lambda case: (-abs(case.balance), case.test, case.id))
     shown = [
         *[case for case in cases if case.balance > 0][:limit],

@@ -38,7 +38,7 @@ def role_of(run: Mapping[str, Any], arm: str) -> Role:
 def group_of(role: Role) -> Group:
     """The block of the table that a role stands in."""
     if role in ("baseline", "geometry"):
-        return role  # type: ignore[return-value]  # both are names of groups
+        return role
     return "control"
 
 

@@ -38,7 +38,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         UNKNOWN,
         "none of these, or a single seed, from which nothing follows for another one; the smallest "
-        "detectable difference is what would be found significant (at 5 %, before correction) four times in five",
+        "detectable difference is what four studies in five would find significant at 5 %, before correction",
     ),
 )
 

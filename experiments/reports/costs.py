@@ -1,0 +1,40 @@
+"""What an arm costs, and how much of the baseline's that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from manifold_lora.experiments.comparison import Row
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A column of the cost table: heading, key of ``Row.costs``, factor into the heading's unit, decimals."""
+
+    heading: str
+    key: str
+    factor: float = 1.0
+    decimals: int = 0
+
+    def of(self, row: Row) -> float:
+        """The figure in the heading's unit."""
+        return self.factor * row.costs[self.key]
+
+    def text(self, row: Row) -> str:
+        """The figure as it is printed."""
+        return f"{self.of(row):,.{self.decimals}f}"
+
+
+TABLE = (
+    Cost("train s", "train_seconds", decimals=1),
+    Cost("tokens/s", "tokens_per_second"),
+    Cost("ms/item", "seconds_per_item", 1000.0, 1),
+    Cost("peak MB", "peak_memory_mb"),
+    Cost("params", "trainable_parameters"),
+    Cost("KB", "adapter_bytes", 1 / 1024),
+)
+
+
+def ratio(row: Row, rows: Sequence[Row], key: str) -> float:
+    """A cost over that of the baseline the row is compared with; 1 for a baseline, NaN over nothing."""
+    base = next((other for other in rows if other.label == row.against), row)
+    return row.costs[key] / base.costs[key] if base.costs[key] else float("nan")

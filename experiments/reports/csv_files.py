@@ -1,0 +1,85 @@
+"""The figures of a report as CSV: arms by test sets, and every comparison."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from manifold_lora.experiments.comparison import Comparison, Row
+from manifold_lora.experiments.reports.costs import ratio
+from manifold_lora.experiments.reports.verdicts import verdict
+from manifold_lora.experiments.statistics import Estimate
+
+
+def scores_csv(rows: list[Row]) -> str:
+    """One line per arm and test set, every figure of the table and its parts."""
+    return _text(_score_line(row, name, score, rows) for row in rows for name, score in row.scores.items())
+
+
+def comparisons_csv(rows: list[Row]) -> str:
+    """One line per comparison, with McNemar's tests beside."""
+    return _text(_comparison_line(row, item) for row in rows for item in row.comparisons)
+
+
+def _text(lines: Iterable[dict[str, object]]) -> str:
+    rows = list(lines)
+    out = io.StringIO()
+    fields = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(out, list(fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[str, object]:
+    said = verdict(row, name, rows)
+    gap = row.differences.get(name)
+    return {
+        "arm": row.label,
+        "group": row.group,
+        "role": row.role,
+        "test": name,
+        "learning_rate": row.chosen.value,
+        "at_edge": row.at_edge,
+        "seeds": score.seeds,
+        "items": score.items,
+        "accuracy": score.mean,
+        "low": score.low,
+        "high": score.high,
+        "sd": score.sd,
+        "validation": row.chosen.validation,
+        "baseline": row.against,
+        "difference": gap and gap.mean,
+        "difference_low": gap and gap.low,
+        "difference_high": gap and gap.high,
+        "p": gap and gap.p,
+        "p_adjusted": row.p_adjusted.get(name),
+        "detectable": gap and gap.detectable,
+        "verdict": said and said.word,
+        "gain": row.gain,
+        "kappa": row.kappa,
+        "cells": " ".join(record["cell"] for record in row.chosen.records.values()),
+        **row.costs,
+        "train_seconds_ratio": ratio(row, rows, "train_seconds"),
+    }
+
+
+def _comparison_line(row: Row, item: Comparison) -> dict[str, object]:
+    gap, pooled = item.difference, item.mcnemar.pooled
+    return {
+        "arm": row.label,
+        "other": item.other,
+        "role": item.role,
+        "test": item.test,
+        "seeds": gap.seeds,
+        "items": gap.items,
+        "difference": gap.mean,
+        "low": gap.low,
+        "high": gap.high,
+        "p": gap.p,
+        "p_adjusted": item.p_adjusted,
+        "detectable": gap.detectable,
+        "only_arm_right": pooled.arm,
+        "only_other_right": pooled.other,
+        "mcnemar_p_pooled": pooled.p,
+        "mcnemar_p_by_seed": " ".join(f"{seed}:{test.p:.3g}" for seed, test in item.mcnemar.by_seed.items()),
+    }

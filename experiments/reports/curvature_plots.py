@@ -1,0 +1,137 @@
+"""Accuracy by curvature, curvature by layer, and the gain of every layer."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from manifold_lora.experiments.comparison import Row
+from manifold_lora.experiments.reports.canvas import COLOURS, CYCLE, INK, colour, name_rows, panels
+from manifold_lora.experiments.statistics import Estimate
+
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+def curvature(rows: Sequence[Row]) -> Figure | None:
+    """Accuracy by mean kappa with 95 % intervals, a line for arms that differ in curvature alone."""
+    curved = [row for row in rows if row.kappa is not None and row.role in ("geometry", "flat")]
+    if len({row.kappa for row in curved}) < 2:
+        return None
+    tests = list(rows[0].scores)
+    figure, axes = panels(len(tests), 4.6, 3.2)
+    for axis, test in zip(axes, tests, strict=True):
+        base = rows[0].scores[test]
+        axis.axhspan(100 * base.low, 100 * base.high, color=COLOURS["baseline"], alpha=0.12, lw=0)
+        axis.axhline(100 * base.mean, color=COLOURS["baseline"], lw=1, label=rows[0].label)
+        for shade, (name, members) in zip(CYCLE * 9, _families(curved).items(), strict=False):
+            places = [float(row.kappa or 0.0) for row in members]
+            axis.errorbar(
+                places,
+                [100 * row.scores[test].mean for row in members],
+                yerr=_ends([row.scores[test] for row in members]),
+                fmt="o-",
+                ms=4,
+                lw=1,
+                capsize=2,
+                color=shade,
+                label=name,
+            )
+        # Curvatures are tried by factors, and of both signs.
+        axis.set_xscale("symlog", linthresh=0.1)
+        axis.set_xlabel("mean kappa (0: flat; logarithmic beyond ±0.1)")
+        axis.set_ylabel(f"{test}: accuracy, %")
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by manifold, transform and further grid values other than the curvature, by kappa."""
+    families: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.kappa or 0.0):
+        families[_family(row)].append(row)
+    return families
+
+
+def _family(row: Row) -> str:
+    adapter = row.settings.get("adapter", {})
+    manifold = adapter.get("manifold", row.arm)
+    parts = [manifold.get("name", "product") if isinstance(manifold, Mapping) else str(manifold)]
+    parts += [str(adapter[key]) for key in ("transform", "norm_scaling") if key in adapter]
+    extras = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in row.extras if "curvature" not in key]
+    extras = [text for text in extras if not text.startswith(("manifold=", "transform=", "norm_scaling="))]
+    mode = adapter.get("curvature")
+    if isinstance(mode, Mapping) and mode.get("mode", "fixed") != "fixed":
+        parts.append(str(mode["mode"]))
+    return " ".join([*parts, *extras])
+
+
+def _ends(scores: Sequence[Estimate]) -> list[list[float]]:
+    return [
+        [100 * (score.mean - score.low) for score in scores],
+        [100 * (score.high - score.mean) for score in scores],
+    ]
+
+
+def kappas(rows: Sequence[Row]) -> Figure | None:
+    """Kappa of every adapted layer by depth, for arms whose curvature was learned or calibrated."""
+    moved = [row for row in rows if _moved(row)]
+    if not moved:
+        return None
+    figure, axes = panels(len(moved), 3.4 if len(moved) > 1 else 5.4, 2.9)
+    for axis, row in zip(axes, moved, strict=True):
+        for shade, (kind, points) in zip(CYCLE * 9, _by_kind(row, "kappa").items(), strict=False):
+            axis.plot(*zip(*points, strict=True), "o", ms=3.5, alpha=0.75, mew=0, color=shade, label=kind)
+        axis.set_title(row.label, fontsize=9, loc="left", color=colour(row))
+        axis.set_xlabel("layer")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("kappa")
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _moved(row: Row) -> bool:
+    values = {
+        round(value, 6)
+        for record in row.chosen.records.values()
+        for value in record["geometry"]["kappa"].values()
+    }
+    setting = row.settings.get("adapter", {}).get("curvature")
+    adaptive = isinstance(setting, Mapping) and setting.get("mode", "fixed") != "fixed"
+    return len(values) > 1 and (adaptive or "product" not in _family(row))
+
+
+def _by_kind(row: Row, key: str) -> dict[str, list[tuple[float, float]]]:
+    """Kind of module -> (layer, value) over layers and seeds."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for record in row.chosen.records.values():
+        for name, value in record["geometry"][key].items():
+            found = _LAYER.search(name)
+            kind = next((part for part in name.split(".") if part.endswith("_proj")), "other")
+            points[kind].append((float(found[1]) if found else 0.0, float(value)))
+    return points
+
+
+def gains(rows: Sequence[Row]) -> Figure | None:
+    """The gain c of every adapted layer and seed, by arm, with its median; 1 is LoRA's."""
+    with_gain = [row for row in rows if _gains(row)]
+    if not with_gain:
+        return None
+    figure, (axis,) = panels(1, 6.0, 0.3 * len(with_gain) + 0.9)
+    axis.axvline(1, color=INK, lw=0.7)
+    for place, row in enumerate(with_gain):
+        values = sorted(_gains(row))
+        # Spread within a band by rank, not by lot, so that points of like gain do not hide each other.
+        places = [place + 0.5 * ((index * 0.618034) % 1 - 0.5) for index in range(len(values))]
+        axis.plot(values, places, "o", ms=2.4, alpha=0.45, mew=0, color=colour(row))
+        axis.plot(values[len(values) // 2], place, "|", ms=13, mew=2, color=INK)
+    name_rows(axis, with_gain)
+    axis.set_xscale("log")
+    axis.set_xlabel("gain c = |Δh| / |BAx| by layer and seed (bar: median)")
+    return figure
+
+
+def _gains(row: Row) -> list[Any]:
+    return [value for record in row.chosen.records.values() for value in record["geometry"]["gain"].values()]

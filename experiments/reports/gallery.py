@@ -1,0 +1,68 @@
+"""The figures of a report: those that its data has something to say in."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from manifold_lora.experiments.comparison import Row
+from manifold_lora.experiments.reports.canvas import styled, svg
+from manifold_lora.experiments.reports.curvature_plots import curvature, gains, kappas
+from manifold_lora.experiments.reports.score_plots import costs, differences, rates, scores
+
+_DRAWN: tuple[tuple[str, Callable[[Sequence[Row]], Figure | None], str], ...] = (
+    (
+        "accuracy",
+        scores,
+        "Accuracy by arm on test items: mean (bar), 95 % interval over seeds and items, seeds (dots).",
+    ),
+    (
+        "differences",
+        differences,
+        "Paired differences with 95 % intervals, same seeds and items; filled: significant at 5 % after "
+        "Benjamini-Hochberg.",
+    ),
+    (
+        "curvature",
+        curvature,
+        "Accuracy against curvature, each arm at its chosen rate, with 95 % intervals; band: the baseline.",
+    ),
+    (
+        "learning-rate",
+        rates,
+        "Validation accuracy against learning rate, mean of the seeds. Rates are chosen here; test items "
+        "have no part in it.",
+    ),
+    ("kappa", kappas, "Curvature at the end of training by layer; a dot per adapted module and seed."),
+    (
+        "gain",
+        gains,
+        "Distribution of the gain c over layers and seeds: how much longer the curved update is than LoRA's.",
+    ),
+    ("cost", costs, "Cost against accuracy: medians over seeds, 95 % intervals of the accuracy."),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a standalone SVG, its file name without ending, and its caption."""
+
+    name: str
+    caption: str
+    svg: str
+
+    @property
+    def is_broad(self) -> bool:
+        """Whether it takes the width of two others."""
+        size = re.search(r'viewBox="0 0 ([\d.]+) ', self.svg)
+        return size is not None and float(size[1]) > 72 * 6.5
+
+
+def gallery(rows: Sequence[Row]) -> Iterator[Picture]:
+    """Draw what the data has."""
+    for name, draw, caption in _DRAWN:
+        with styled():
+            figure = draw(rows)
+            if figure is not None:
+                yield Picture(name, caption, svg(figure, name))

@@ -1,0 +1,108 @@
+"""The tables of a report for a paper: LaTeX with booktabs."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from manifold_lora.experiments.comparison import Row
+from manifold_lora.experiments.reports.costs import TABLE, ratio
+from manifold_lora.experiments.reports.groups import GROUPS
+from manifold_lora.experiments.reports.study import Study
+from manifold_lora.experiments.statistics import Estimate
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_SPECIAL.get(mark, mark) for mark in text)
+
+
+def latex(study: Study) -> str:
+    """Scores and costs as two floats; ``\\usepackage{booktabs}`` is all they need."""
+    return "\n\n".join([_scores(study), _costs(study)]) + "\n"
+
+
+def _scores(study: Study) -> str:
+    head = ["Arm", "lr"]
+    for test in study.tests:
+        head += [rf"{escape(test)} (\%)", r"$\Delta$ [95\,\% CI]"]
+    counts = study.rows[0].scores[study.tests[0]]
+    task, first, base = (
+        escape(name) for name in (study.manifest.task, study.rows[0].label, study.manifest.baseline)
+    )
+    caption = (
+        rf"{task}: accuracy (mean $\pm$ standard deviation over seeds; {counts.seeds} seeds, {counts.items} "
+        rf"items for {first}) with each arm at its validation-best learning rate, and paired difference to "
+        rf"{base} in points with a 95\,\% interval over seeds and items. $^{{*}}$: significant at 5\,\% "
+        "after Benjamini--Hochberg over all comparisons of the report."
+    )
+    lines = _grouped(study.rows, len(head), _score_cells)
+    return _float(caption, "tab:scores", "ll" + "rr" * len(study.tests), head, lines)
+
+
+def _score_cells(row: Row) -> list[str]:
+    cells = [escape(row.label), _number(row.chosen.value)]
+    for test, score in row.scores.items():
+        spread = rf" $\pm$ {100 * score.sd:.1f}" if score.seeds > 1 else ""
+        gap = row.differences.get(test)
+        cells += [
+            f"{100 * score.mean:.1f}{spread}",
+            _gap(gap, row.p_adjusted.get(test, 1.0)) if gap else "--",
+        ]
+    return cells
+
+
+def _gap(gap: Estimate, p: float) -> str:
+    mark = "^{*}" if p < 0.05 else ""
+    return f"${100 * gap.mean:+.1f}{mark}$ [${100 * gap.low:+.1f}$, ${100 * gap.high:+.1f}$]"
+
+
+def _number(value: float) -> str:
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    return rf"${mantissa} \times 10^{{{int(exponent)}}}$" if exponent else mantissa
+
+
+def _costs(study: Study) -> str:
+    head = ["Arm", "$c$", *(escape(cost.heading) for cost in TABLE), r"train $\times$"]
+
+    def cells(row: Row) -> list[str]:
+        gain = "--" if row.gain is None else f"{row.gain:.3g}"
+        times = f"{ratio(row, study.rows, 'train_seconds'):.2f}"
+        return [escape(row.label), gain, *(cost.text(row) for cost in TABLE), times]
+
+    caption = (
+        r"Mean gain $c = |\Delta h| / |BAx|$ and costs, medians over seeds at the chosen learning rate; "
+        r"train $\times$ is the ratio to the baseline."
+    )
+    lines = _grouped(study.rows, len(head), cells)
+    return _float(caption, "tab:costs", "l" + "r" * (len(head) - 1), head, lines)
+
+
+def _grouped(rows: Sequence[Row], width: int, cells: Callable[[Row], list[str]]) -> Iterator[str]:
+    for place, row in enumerate(rows):
+        if not place or row.group != rows[place - 1].group:
+            yield r"\midrule"
+            yield rf"\multicolumn{{{width}}}{{l}}{{\textit{{{GROUPS[row.group]}}}}} \\"
+        yield " & ".join(cells(row)) + r" \\"
+
+
+def _float(caption: str, label: str, columns: str, head: list[str], lines: Iterator[str]) -> str:
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering\small",
+            rf"\caption{{{caption}}}",
+            rf"\label{{{label}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )

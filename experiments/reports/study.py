@@ -1,0 +1,80 @@
+"""Everything a report is made from: verified records, rows, header, and where the files lie."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from manifold_lora.experiments.comparison import Record, Row, compare
+from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.manifest import Manifest
+from manifold_lora.experiments.reports.case_studies import CaseStudy, case_studies
+from manifold_lora.experiments.reports.header import Header
+
+
+@dataclass(frozen=True)
+class Study:
+    """An ablation folder as it is read for a report.
+
+    Args:
+        records: of every cell of the manifest, in its order; those without a verified result say so.
+        rows: see ``compare``; none where nothing finished.
+    """
+
+    folder: Path
+    manifest: Manifest
+    records: Sequence[Record]
+    rows: list[Row]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Study":
+        """Read an ablation's folder; raises ManifoldLoraError for another one."""
+        manifest, ledger = Manifest.read(folder), Ledger(folder)
+        records = [ledger.read(cell) or _missing(cell) for cell in manifest.cells]
+        return cls(folder, manifest, records, compare(records, ledger.items, manifest.baseline))
+
+    @cached_property
+    def header(self) -> Header:
+        """Counts, versions, hashes."""
+        return Header.of(self.records)
+
+    @property
+    def tests(self) -> list[str]:
+        """The names of the test sets."""
+        return list(self.rows[0].scores) if self.rows else []
+
+    @property
+    def title(self) -> str:
+        """Task, cells and seeds in a line."""
+        seeds = f", {len(self.rows[0].chosen.records)} seeds" if self.rows else ""
+        return f"{self.manifest.task}: {self.header.finished} of {self.header.total} cells{seeds}"
+
+    @property
+    def unfinished(self) -> list[Record]:
+        """The records without a number."""
+        return [record for record in self.records if record["status"] != "ok"]
+
+    def cases(self) -> list[CaseStudy]:
+        """Items that two arms answer differently."""
+        return list(case_studies(self.rows, Ledger(self.folder).items))
+
+    def files(self, record: Record) -> dict[str, str]:
+        """Kind -> path, from the report's folder, of the files of a cell that exist."""
+        ledger, cell = Ledger(self.folder), record["cell"]
+        paths = {
+            "result": ledger.path(cell),
+            "items": ledger.results / f"{cell}.{record.get('items_sha256', '')[:8]}.items.jsonl",
+            "log": self.folder / "logs" / f"{cell}.jsonl",
+        }
+        return {
+            kind: path.relative_to(self.folder).as_posix() for kind, path in paths.items() if path.is_file()
+        }
+
+
+def _missing(cell: str) -> Record:
+    empty: dict[str, Any] = {
+        "point": {"arm": "?"},
+        "run": {"train": {"learning_rate": float("nan"), "seed": -1}},
+    }
+    return {"cell": cell, "status": "missing", "reason": "not run, or its file does not verify", **empty}
