@@ -127,7 +127,10 @@ def _csv(path: Path, rows: Sequence["Row"]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        for row in rows:
+            writer.writerow(
+                {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in asdict(row).items()}
+            )
 
 
 PREFACE = """# Accuracy

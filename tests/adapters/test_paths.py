@@ -22,6 +22,7 @@ def results(drawn, path):
     return [value, *(torch.zeros(1) if gradient is None else gradient for gradient in gradients)]
 
 
+@torch.no_grad()
 def room(drawn):
     """1 - |z|^2/R^2 of the token nearest to the edge of its chart: what a rounding of z is divided by."""
     m = drawn.update.manifold
