@@ -121,7 +121,7 @@ def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def refuse_second_derivative() -> None:
-    """For a backward: refuse create_graph=True, where torch's once_differentiable would be wrong in silence."""
+    """For a backward: refuse create_graph=True, where torch's once_differentiable would err in silence."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         hint = "update.use('rank_space') has derivatives of every order"
         raise ManifoldLoraError("derivative of the fused update", "a second one", "the first", hint)

@@ -1,4 +1,4 @@
-# mypy: disallow-untyped-defs=False
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 """Elementary functions in float64 for Triton, whose own language ends at exp, log, sqrt, sin and cos.
 
 Its bindings to CUDA's library have more, but not in the interpreter: what runs on a GPU would go untested.

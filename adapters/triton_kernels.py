@@ -1,7 +1,7 @@
-# mypy: disallow-untyped-defs=False
-"""The two passes over x, in Triton: (A x, |x|^2) on the way up, (dX, dA) on the way down.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+"""The passes over x, in Triton: (A x, |x|^2) on the way up, (dX, dA) on the way down; and Gram matrices.
 
-Each reads x once. Tiles are multiplied in their own dtype and accumulated in float32; WIDEN makes them
+Each pass reads x once. Tiles are multiplied in their own dtype and accumulated in float32; WIDEN makes them
 float32 first, for Triton's interpreter, which multiplies bfloat16 as integers.
 """
 
@@ -98,3 +98,32 @@ def pull_back(
     if WANT_A:
         part = tl.program_id(1).to(tl.int64) * rank * width
         tl.store(dA_ptr + part + down_at, dA, mask=down_mask)
+
+
+@triton.jit
+def cross(
+    left_ptr,
+    right_ptr,
+    parts_ptr,
+    count,
+    rank,
+    share,
+    LINES: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Left^T right over each share of the rows, a tile of it, in float64; parts to be summed."""
+    ones = tl.program_id(1) * TILE + tl.arange(0, TILE)
+    others = tl.program_id(2) * TILE + tl.arange(0, TILE)
+    total = tl.zeros((TILE, TILE), tl.float64)
+    start = tl.program_id(0) * share
+    for first in range(start, min(start + share, count), LINES):
+        lines = first + tl.arange(0, LINES)
+        at, live = lines.to(tl.int64)[:, None] * rank, (lines < count)[:, None]
+        left = tl.load(left_ptr + at + ones[None, :], mask=live & (ones < rank)[None, :], other=0.0)
+        right = tl.load(right_ptr + at + others[None, :], mask=live & (others < rank)[None, :], other=0.0)
+        # tl.dot has float64 in some versions of Triton on some processors.
+        left, right = left.to(tl.float32).to(tl.float64), right.to(tl.float32).to(tl.float64)
+        total += tl.sum(left[:, :, None] * right[:, None, :], axis=0)
+    part = parts_ptr + tl.program_id(0).to(tl.int64) * rank * rank
+    mask = (ones < rank)[:, None] & (others < rank)[None, :]
+    tl.store(part + ones[:, None] * rank + others[None, :], total, mask=mask)

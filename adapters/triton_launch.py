@@ -1,4 +1,4 @@
-"""Tile sizes, grids and buffers of the Triton kernels: each function is one launch."""
+"""Tile sizes, grids and buffers of the Triton kernels: a function each."""
 
 from functools import cache
 from typing import NamedTuple
@@ -17,6 +17,9 @@ _ROWS = 32
 # A stage of ``project``, and the block of A in ``pull_back``, in bytes: all stages fit on sm_80 and later.
 _STAGE_BYTES = 16384
 _BLOCK_BYTES = 16384
+# Rows of a program of ``cross``, and the side of its cubes of float64.
+_SHARE = 64
+_TILE = 16
 _INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 
@@ -93,6 +96,19 @@ def pull_back(
             num_warps=4 if x.element_size() == 2 else 8, num_stages=3,
         )  # fmt: skip
     return dx if want_x else None, parts.sum(0).to(A.dtype) if want_A else None
+
+
+def cross(left: Float[Tensor, "lines r"], right: Float[Tensor, "lines r"]) -> Float[Tensor, "r r"]:
+    """left^T right in float64, in two launches: cuBLAS has little to share out where r is small."""
+    left, right = left.contiguous(), right.contiguous()
+    count, rank = left.shape
+    shares, tiles = triton.cdiv(count, _SHARE), triton.cdiv(rank, _TILE)
+    parts = left.new_empty(shares, rank, rank, dtype=torch.float64)
+    with torch.cuda.device_of(left):
+        triton_kernels.cross[(shares, tiles, tiles)](
+            left, right, parts, count, rank, _SHARE, LINES=_TILE, TILE=_TILE, num_warps=4
+        )
+    return parts.sum(0)
 
 
 def gains(u: Tensor, gram: Tensor, square: Tensor, constants: Constants) -> Tensor:

@@ -1,4 +1,4 @@
-# mypy: disallow-untyped-defs=False
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 """``token_scalars`` in Triton: one kernel a direction takes the numbers per token from rank space and back.
 
 Notation and formulas are those of ``token_scalars`` and ``profile``, which the tests compare with in float64;

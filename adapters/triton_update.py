@@ -1,9 +1,11 @@
 """``fused_function`` on Triton: the same update, gradients and signature, two passes over x in all.
 
 Forward: one kernel reads x for u = A x and |x|^2, one turns u into w = s c u, cuBLAS adds w B^T to the base
-output. Backward: one kernel for all numbers per token, one pass over x for dX and dA. Sums over tokens are of
-partial sums in a fixed order, so that a step can be repeated to the last bit. Imports Triton; reached through
-``kernels.fused_for`` only.
+output. Backward: one kernel for all numbers per token, one pass over x for dX and dA. G = B^T B is float64.
+Sums over tokens are of partial sums in a fixed order, so that a step can be repeated to the last bit. Imports
+Triton; reached through ``kernels.fused_for`` only.
+
+Unmeasured: no GPU was lent. The kernels run in Triton's interpreter and compile for sm_80 and sm_90.
 """
 
 from typing import Any
@@ -13,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.adapters import triton_launch as launch
-from manifold_lora.adapters.fused_function import gram_of, refuse_second_derivative
+from manifold_lora.adapters.fused_function import refuse_second_derivative
 from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL, RadialProfile
 from manifold_lora.adapters.token_scalars import Chart
 from manifold_lora.adapters.triton_launch import Constants
@@ -67,7 +69,7 @@ def _forward(
     shape: tuple[RadialProfile, bool, float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(update, u, |x|^2, G)."""
-    gram = gram_of(B)
+    gram = launch.cross(B, B)
     u, square = launch.project(x, A)
     w = launch.gains(u, gram, square, _bundle(shape, radius, length, factor))
     return (w @ B.T if base is None else torch.addmm(base, w, B.T)), u, square, gram
@@ -115,7 +117,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     dx, dA = launch.pull_back(x, A, found.dU, found.along, needs[1], needs[2])
     dB = None
     if needs[3]:
-        dB = (g.T @ found.w).addmm_(B, (u.float().T @ found.bent).to(B.dtype))
+        dB = (g.T @ found.w).addmm_(B, launch.cross(u, found.bent).to(B.dtype))
     by_radius, by_length, by_factor = found.sums.split(1)
     # Where tokens keep their lengths ``length`` is the radius once more, with no part in c.
     learnt = (

@@ -45,7 +45,7 @@ def test_the_interpreter_agrees_with_the_torch_path():
 def test_every_launch_compiles_and_fits_a_processor(tmp_path):
     told = run(str(HERE / "triton_compiled.py"), "90", TRITON_CACHE_DIR=str(tmp_path))
     launches = [json.loads(line) for line in told.splitlines()]
-    assert {launch["kernel"] for launch in launches} == {"project", "gains", "slopes", "pull_back"}
+    assert {launch["kernel"] for launch in launches} == {"project", "cross", "gains", "slopes", "pull_back"}
     assert {launch["dtype"] for launch in launches} == {"torch.bfloat16", "torch.float32"}
     assert all(launch["shared"] <= SHARED_MEMORY for launch in launches)
     # sin and cos have a table of 40 bytes; what else is on the stack did not fit into registers.

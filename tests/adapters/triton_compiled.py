@@ -54,6 +54,7 @@ def launches(dtype: torch.dtype, rank: int, kind: str, unit: bool) -> None:
     bounds = {"hyperbolic": (80.0, float("inf")), "ball": (300.0, 0.9), "spherical": (float("inf"), 0.9)}
     constants = launch.Constants(one, one, one, kind, unit, *bounds[kind])
     u, square = launch.project(x, A)
+    launch.cross(u, u)
     launch.gains(u, gram.double(), square, constants)
     found = launch.slopes(u, u, gram.double(), square, constants)
     launch.pull_back(x, A, found.dU, found.along, True, True)
