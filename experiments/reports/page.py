@@ -24,9 +24,9 @@ from manifold_lora.experiments.table import LEGEND
 STATISTICS = (
     "Each test set is a matrix of seeds × items with 1 where an answer is right. Intervals count seeds "
     "and items both as random: the half-width is √(t²(S−1) V_seeds + t²(I−1) V_items), from the mean "
-    "squares of the two-way layout. In simulations it covers 95 to 98 % at 2 to 10 seeds, where a "
-    "percentile bootstrap covers 81 to 92 % at three seeds and an interval over items alone 53 to 78 %; "
-    "where no arm differs, a table of five such comparisons shows a false discovery in at most 4 %. "
+    "squares of the two-way layout. In simulations it covers 96 to 98 % at 2 to 10 seeds, where a "
+    "percentile bootstrap covers 81 to 92 % at three seeds and an interval over items alone 53 to 86 %; "
+    "where no arm differs, a table of five such comparisons shows a false discovery in at most 3 %. "
     "Differences are paired: same seeds, same items. All p-values of this page are adjusted together "
     "(Benjamini and Hochberg). McNemar's exact test of one seed compares two trained models, not two "
     "methods, and pooled over seeds it counts every item several times as if independent: its p is too "

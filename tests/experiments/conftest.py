@@ -1,7 +1,9 @@
 """Small ablation results to compare and report on."""
 
+import numpy as np
 import pytest
 
+from manifold_lora.experiments.arms import ARMS
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.manifest import Manifest
 
@@ -57,3 +59,55 @@ def ablation(tmp_path):
         result("direct", 1e-3, 0, [1, 1, 0, 1], 0.7, gain=1.4),
     ]
     return tmp_path, fill(tmp_path, results)
+
+
+def simulated(accuracies, seeds=4, items=300, rates=(1e-2,)):
+    """Results of arms that are right where an item's difficulty, a little noise added, is below a level.
+
+    ``accuracies``: arm -> level, the same difficulties for all arms.
+    """
+    rng = np.random.default_rng(0)
+    difficulty = rng.random(items)
+    return [
+        _detailed(arm, rate, seed, (difficulty + rng.normal(0, 0.05, items) < level).astype(int).tolist())
+        for arm, level in accuracies.items()
+        for rate in rates
+        for seed in range(seeds)
+    ]
+
+
+def _detailed(arm, rate, seed, correct):
+    curved = ARMS[arm]["method"] == "manifold_lora"
+    record, items = result(arm, rate, seed, correct, 0.5 + rate, gain=1.2 + 0.01 * seed if curved else None)
+    record["run"] |= {"arm": arm, "adapter": ARMS[arm]}
+    if curved:
+        record["geometry"]["kappa"] = {"layer": ARMS[arm].get("curvature", -1.0)}
+    record["meta"] = {
+        "versions": {"torch": "9.9.9"},
+        "inputs": {"base": "f00d" * 16},
+        "notes": {"training rows also in a test": 181},
+    }
+    record["evaluation"]["test"]["disagreements"] = 7
+    record["train"] = {"resumed_from": 0, "set_aside": [], "left_out": 0}
+    for item in items:
+        item |= {
+            "prompt": f"What is <b>{item['id']}</b> & more?",
+            "output": "right" if item["correct"] else "</pre><script>alert(1)</script>",
+            "extracted": "right" if item["correct"] else "wrong",
+            "answer": "right",
+            "group": "depth 1",
+        }
+    return record, items
+
+
+@pytest.fixture(scope="session")
+def report_on(tmp_path_factory):
+    """A function: levels by arm (see ``simulated``) -> the folder of such an ablation."""
+
+    def build(accuracies, failures=(), **options):
+        results = [*simulated(accuracies, **options), *failures]
+        folder = tmp_path_factory.mktemp("ablation")
+        fill(folder, results)
+        return folder
+
+    return build

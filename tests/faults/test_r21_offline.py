@@ -1,16 +1,21 @@
 """R21: without a network and with HF_HUB_OFFLINE=1 the quick start passes, and no connection is tried."""
 
+import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from fault_runs import save_base
+from rich.console import Console
 
 from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.report import write_report
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.load import load_adapter, load_base
 
@@ -54,6 +59,47 @@ def test_the_quick_start_ablation(tmp_path: Path, tally) -> None:
     assert not log.exists(), log.read_text()
     finished = sum(record["status"] == "ok" for record in Ledger(output).all())
     tally("R21", "cells of the quick start, no network, no connection tried", finished, 2)
+    tally("R21", "addresses in its report that lead to files beside it or into the page", *local(output))
+
+
+class Addresses(HTMLParser):
+    """Every address that a page names, in whatever attribute, and every one that its style fetches."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = re.findall(r"@import\s+\S+|url\(([^)]*)\)", text)
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "iframe", "object", "embed", "link", "base")
+        named = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
+        self.found += [value or "" for name, value in attrs if name in named]
+
+
+def local(folder: Path) -> tuple[int, int]:
+    """How many addresses of the report stay within the page and its folder, and how many there are."""
+    addresses = Addresses((folder / "report.html").read_text(encoding="utf-8")).found
+    inside = sum(
+        address.startswith(("#", "data:")) or (":" not in address and (folder / address).is_file())
+        for address in addresses
+    )
+    return inside, len(addresses)
+
+
+def test_the_report_leads_nowhere_else(tmp_path: Path, tally) -> None:
+    where = Path(__file__).parents[1] / "experiments" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("synthetic_results", where)
+    assert spec is not None
+    assert spec.loader is not None
+    small = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(small)
+    small.fill(
+        tmp_path, small.simulated({"lora": 0.5, "direct-flat": 0.5, "direct": 0.7}, rates=(1e-3, 1e-2))
+    )
+    assert write_report(tmp_path, Console(quiet=True)) == 0
+    inside, addresses = local(tmp_path)
+    assert addresses > 30
+    tally("R21", "addresses in a report that lead to files beside it or into the page", inside, addresses)
 
 
 @pytest.fixture
