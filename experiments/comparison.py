@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from manifold_lora.experiments.reports.groups import GROUPS, Group, Role, group_of, role_of
+from manifold_lora.experiments.reports.groups import GROUPS, ROLES, Group, Role, group_of, role_of
 from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.statistics import (
     Estimate,
@@ -124,8 +124,12 @@ def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]
     """
     answers = Answers(items)
     rows = [_row(label, rates, answers) for label, rates in _rates(records).items()]
-    rows.sort(key=lambda row: (row.arm != baseline, list(GROUPS).index(row.group)))
+    rows.sort(key=lambda row: (row.arm != baseline, *_place(row)))
     return _adjust([_compared(row, rows, baseline, answers) for row in rows])
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return list(GROUPS).index(row.group), list(ROLES).index(row.role)
 
 
 class Answers:
@@ -194,12 +198,18 @@ def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> Row:
         extras_of(first),
         best,
         rates,
-        scores={name: crossed_estimate(answers.matrix(best.records, name)) for name in tests},
+        scores={name: _share(answers.matrix(best.records, name)) for name in tests},
         costs={key: median(record["cost"][key] for record in best.records.values()) for key in COSTS},
         gain=_mean(best, "gain"),
         kappa=_mean(best, "kappa"),
         at_edge=len(rates) > 2 and best.value in (rates[0].value, rates[-1].value),
     )
+
+
+def _share(correct: Matrix) -> Estimate:
+    """An accuracy: its interval ends where accuracies do."""
+    estimate = crossed_estimate(correct)
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
 def _mean(rate: Rate, key: str) -> float | None:

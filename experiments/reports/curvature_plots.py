@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -39,12 +40,21 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
                 color=shade,
                 label=name,
             )
-        # Curvatures are tried by factors, and of both signs.
-        axis.set_xscale("symlog", linthresh=0.1)
-        axis.set_xlabel("mean kappa (0: flat; logarithmic beyond ±0.1)")
+        _scale(axis, [float(row.kappa or 0.0) for row in curved])
         axis.set_ylabel(f"{test}: accuracy, %")
     axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _scale(axis: Axes, kappas: Sequence[float]) -> None:
+    """By factors where curvatures lie far apart; there are some of both signs."""
+    sizes = [abs(kappa) for kappa in kappas if abs(kappa) > 0.01]
+    axis.set_xlabel("mean kappa (0: flat)")
+    axis.margins(x=0.1)
+    if sizes and max(sizes) > 6 * min(sizes):
+        axis.set_xscale("symlog", linthresh=0.1)
+        axis.set_xlabel("mean kappa (0: flat; logarithmic beyond ±0.1)")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -59,12 +69,14 @@ def _family(row: Row) -> str:
     adapter = row.settings.get("adapter", {})
     manifold = adapter.get("manifold", row.arm)
     parts = [manifold.get("name", "product") if isinstance(manifold, Mapping) else str(manifold)]
-    parts += [str(adapter[key]) for key in ("transform", "norm_scaling") if key in adapter]
+    parts += [str(adapter[key]) for key in ("transform",) if key in adapter]
+    if adapter.get("norm_scaling", "learned") != "learned":
+        parts.append(f"norm {adapter['norm_scaling']}")
     extras = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in row.extras if "curvature" not in key]
     extras = [text for text in extras if not text.startswith(("manifold=", "transform=", "norm_scaling="))]
     mode = adapter.get("curvature")
     if isinstance(mode, Mapping) and mode.get("mode", "fixed") != "fixed":
-        parts.append(str(mode["mode"]))
+        parts.append(f"{mode['mode']} kappa")
     return " ".join([*parts, *extras])
 
 
@@ -128,7 +140,11 @@ def gains(rows: Sequence[Row]) -> Figure | None:
         axis.plot(values, places, "o", ms=2.4, alpha=0.45, mew=0, color=colour(row))
         axis.plot(values[len(values) // 2], place, "|", ms=13, mew=2, color=INK)
     name_rows(axis, with_gain)
-    axis.set_xscale("log")
+    every = [value for row in with_gain for value in _gains(row)]
+    if max(every) > 3 * min(every) > 0:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
     axis.set_xlabel("gain c = |Δh| / |BAx| by layer and seed (bar: median)")
     return figure
 

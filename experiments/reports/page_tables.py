@@ -66,7 +66,7 @@ def comparisons_table(study: Study) -> Html:
         "p",
         "adjusted p",
         "detectable",
-        "only arm / only other right",
+        "alone right",
     ]
     head += ["McNemar p by seed", "pooled"]
     lines = (_comparison(item, one) for item in study.rows for one in item.comparisons)

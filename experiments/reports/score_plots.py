@@ -29,7 +29,7 @@ def scores(rows: Sequence[Row]) -> Figure:
 def _score(axis: Axes, place: int, row: Row, test: str) -> None:
     score = row.scores[test]
     seeds = [100 * record["evaluation"][test]["accuracy"] for record in row.chosen.records.values()]
-    low, high = (100 * min(max(end, 0.0), 1.0) for end in (score.low, score.high))
+    low, high = (100 * score.low, 100 * score.high)
     axis.plot([low, high], [place, place], color=colour(row), lw=2.2, alpha=0.45, solid_capstyle="round")
     axis.plot(seeds, [place] * len(seeds), "o", ms=2.6, color=colour(row), alpha=0.7, mew=0)
     axis.plot(100 * score.mean, place, "|", ms=11, mew=2, color=INK)

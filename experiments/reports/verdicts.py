@@ -10,6 +10,7 @@ GAIN_OPEN = "better, but gain is not ruled out"
 LINEAR_OPEN = "better, but a linear arm does as well"
 BETTER = "better than the baseline"
 WORSE = "worse than the baseline"
+SAME = "the same answers as the baseline"
 UNKNOWN = "cannot tell with this much data"
 
 RULES: tuple[tuple[str, str], ...] = (
@@ -35,6 +36,7 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (BETTER, "said of arms that claim no geometry"),
     (WORSE, "significantly below the baseline after correction"),
+    (SAME, "right and wrong on the same items in every seed"),
     (
         UNKNOWN,
         "none of these, or a single seed, from which nothing follows for another one; the smallest "
@@ -56,6 +58,10 @@ def verdict(row: Row, test: str, rows: list[Row]) -> Verdict | None:
     base = row.with_role(test, "baseline")
     if base is None:
         return None
+    pooled = base.mcnemar.pooled
+    if pooled.arm + pooled.other == 0:
+        answers = base.difference.seeds * base.difference.items
+        return Verdict(SAME, f"all {answers} answers are right or wrong together with those of {base.other}")
     if base.difference.seeds < 2:
         return Verdict(UNKNOWN, f"one seed; {_figure(base)}")
     if base.significant(-1):
