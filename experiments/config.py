@@ -200,7 +200,7 @@ class AblationSettings(RunSettings):
     baseline: str = "lora"
     """Arm that paired differences are taken against."""
     output: Path = Path("runs/ablation")
-    """Folder of results, table, CSV and figure."""
+    """Folder of results, logs, tables, figures and report.html."""
     cache: Path = Path(".cache/bases")
     """Folder of the embedded bases, pre-trained once per recipe."""
     jobs: Annotated[int, Field(ge=1)] = 2

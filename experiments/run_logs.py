@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifold_lora.experiments.atomic import told_with_path, write_text
+from manifold_lora.experiments.atomic import told_with_path
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class RunLogs:
     def begin(self, done: int) -> None:
         """Keep the lines of the steps that a resumed run goes on from; none for a new one."""
         kept = [line for line in self._lines() if json.loads(line)["step"] <= done]
-        write_text(self.steps, "".join(f"{line}\n" for line in kept))
+        with told_with_path(self.steps):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.steps.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def _lines(self) -> list[str]:
         try:

@@ -22,7 +22,7 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
     if len({row.kappa for row in curved}) < 2:
         return None
     tests = list(rows[0].scores)
-    figure, axes = panels(len(tests), 4.6, 3.2)
+    figure, axes = panels(len(tests), 6.0, 3.2)
     for axis, test in zip(axes, tests, strict=True):
         base = rows[0].scores[test]
         axis.axhspan(100 * base.low, 100 * base.high, color=COLOURS["baseline"], alpha=0.12, lw=0)

@@ -8,7 +8,7 @@ from manifold_lora.manifolds.errors import ManifoldLoraError
 
 
 def main(argv: list[str]) -> int:
-    """Print an ablation's table from its result files and rewrite its CSV and figure."""
+    """Print an ablation's tables from its result files and rewrite CSV, LaTeX, figures and report.html."""
     if len(argv) != 1 or argv[0].startswith("-"):
         raise ManifoldLoraError("arguments", " ".join(argv), "the output folder of an ablation")
     return write_report(Path(argv[0]), wide_console())
