@@ -48,13 +48,15 @@ class Cost:
     unit: str
 
 
-def _step(model: nn.Module, x: Tensor, upstream: Tensor) -> None:
+def step(model: nn.Module, x: Tensor, upstream: Tensor) -> None:
+    """Forward and backward."""
     model.zero_grad(set_to_none=True)
     x.grad = None
     model(x).backward(upstream)
 
 
-def _quiet(model: nn.Module, x: Tensor) -> None:
+def forward(model: nn.Module, x: Tensor) -> None:
+    """Without a graph."""
     with torch.no_grad():
         model(x)
 
@@ -69,9 +71,9 @@ def layer_costs(shape: Shape, dtype: str, rounds: int) -> Iterator[Cost]:
     token = x.detach()[:1]
     where = "x".join(str(size) for size in shape)
     tasks: dict[str, tuple[Callable[[nn.Module], object], int]] = {
-        "training step": (lambda model: _step(model, x, upstream), 1),
-        "forward": (lambda model: _quiet(model, x), 1),
-        "decode": (lambda model: _quiet(model, token), _DECODES),
+        "training step": (lambda model: step(model, x, upstream), 1),
+        "forward": (lambda model: forward(model, x), 1),
+        "decode": (lambda model: forward(model, token), _DECODES),
     }
     for what, (act, repeats) in tasks.items():
         yield from _timed(where, dtype, what, models, act, rounds, repeats)
@@ -85,7 +87,7 @@ def layer_costs(shape: Shape, dtype: str, rounds: int) -> Iterator[Cost]:
         where,
         dtype,
         "peak of a step",
-        {name: peak_bytes(partial(_step, m, x, upstream)) for name, m in models.items()},
+        {name: peak_bytes(partial(step, m, x, upstream)) for name, m in models.items()},
     )
 
 
@@ -152,9 +154,9 @@ def run_adapter_bench(
         torch.set_num_threads(threads)
 
 
-def markdown(costs: Sequence[Cost], command: str) -> str:
-    """One table a shape and dtype: contestants down, measurements across."""
-    parts = [HEAD.format(command=command)]
+def markdown(costs: Sequence[Cost], head: str) -> str:
+    """One table a shape and dtype under the head: contestants down, measurements across."""
+    parts = [head]
     for where, dtype in dict.fromkeys((cost.shape, cost.dtype) for cost in costs):
         here = [cost for cost in costs if (cost.shape, cost.dtype) == (where, dtype)]
         kinds = list(dict.fromkeys(cost.what for cost in here))
@@ -185,25 +187,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     parser.add_argument("--out", type=Path, help="also write the table as Markdown")
     options = parser.parse_args(argv)
-    shapes = [_shape(text) for text in options.shape or ()] or SHAPES
+    shapes = [parse_shape(text) for text in options.shape or ()] or SHAPES
     costs = []
     for cost in run_adapter_bench(
         shapes, options.dtype or list(DTYPES), options.rounds, not options.no_model
     ):
         costs.append(cost)
-        print(json.dumps(asdict(cost)) if options.json else _line(cost), flush=True)
+        print(json.dumps(asdict(cost)) if options.json else line(cost), flush=True)
     if options.out:
         given = " ".join(["manifold-lora bench adapters", *(sys.argv[3:] if argv is None else argv)])
-        write_text(options.out, markdown(costs, given))
+        write_text(options.out, markdown(costs, HEAD.format(command=given)))
     return 0
 
 
-def _shape(text: str) -> Shape:
+def parse_shape(text: str) -> Shape:
+    """From "tokens,in,out,rank"."""
     tokens, n, m, rank = (int(size) for size in text.split(","))
     return tokens, n, m, rank
 
 
-def _line(cost: Cost) -> str:
+def line(cost: Cost) -> str:
+    """One figure for the console."""
     figure = f"{cost.ratio:6.3f}  [{cost.low:.3f}, {cost.high:.3f}]  {cost.amount:10.3f} {cost.unit}"
     return f"{cost.shape:26} {cost.dtype:9} {cost.what:18} {cost.contestant:13} {figure}"
 

@@ -1,4 +1,4 @@
-"""manifold-lora bench numerics | adapters [--flags]"""
+"""manifold-lora bench numerics | adapters | gpu [--flags]"""
 
 from importlib import import_module
 
@@ -6,6 +6,7 @@ from manifold_lora.manifolds.errors import UnknownNameError
 
 BENCHES = {
     "adapters": "manifold_lora.experiments.bench.adapters",
+    "gpu": "manifold_lora.experiments.bench.gpu",
     "numerics": "manifold_lora.experiments.bench.numerics",
 }
 

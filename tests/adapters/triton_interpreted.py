@@ -11,8 +11,17 @@ import torch
 import triton
 import triton.language as tl
 
-from manifold_lora.adapters import fused_function, triton_functions, triton_launch, triton_update
+from manifold_lora.adapters import (
+    fused,
+    fused_function,
+    kernels,
+    triton_functions,
+    triton_launch,
+    triton_update,
+)
+from manifold_lora.adapters.config import AdapterSpec
 from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.registry import NORM_SCALINGS
 from manifold_lora.adapters.token_scalars import Chart
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -181,6 +190,32 @@ def test_x_may_lie_in_memory_as_it_likes(way):
     }[way]
     for ours, theirs in zip(batch.results(triton_update, torch.float32), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_weakest_direction_of_B_gets_its_own_gain():
+    # In float32 the Gram matrix would hide the small singular value behind the large one's rounding.
+    x, B = torch.tensor([[1e-9, 2.0]] * 3), torch.diag(torch.tensor([1e5, 1e-3]))
+    update = triton_update.update(None, x, torch.eye(2), B, Chart(HYPERBOLIC, 1.0, None, math.inf), None, 1.0)
+    expected = torch.asinh(torch.sinh(torch.tensor(2.0)) * 1e-3 * torch.ones(3))
+    torch.testing.assert_close(update[:, 1], expected, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("norm_scaling", list(NORM_SCALINGS))
+def test_an_adapted_layer_is_the_same_on_the_device(norm_scaling, draw, monkeypatch):
+    curvature = {"kappa": -0.6, "mode": "learned"}
+    spec = {"manifold": "lorentz", "curvature": curvature, "norm_scaling": norm_scaling}
+
+    def everything():
+        drawn = draw(AdapterSpec.parse(spec), tokens=(3, 5), dtype=torch.float32)
+        leaves = [*drawn.requires_grad(), *drawn.update.parameters()]
+        update = drawn.update(drawn.x, drawn.A, drawn.B, base=torch.ones(3, 5, 6), scaling=1.7)
+        return [update.detach(), *torch.autograd.grad(update.square().sum(), leaves)]
+
+    expected, launches = everything(), []
+    monkeypatch.setattr(fused, "backend", lambda x: torch)
+    monkeypatch.setattr(kernels, "fused_for", lambda *inputs: launches.append(1) or triton_update)
+    torch.testing.assert_close(everything(), expected, rtol=2e-5, atol=2e-6)
+    assert launches
 
 
 def test_scaling_of_zero_leaves_the_base():
