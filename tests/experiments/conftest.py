@@ -61,6 +61,18 @@ def ablation(tmp_path):
     return tmp_path, fill(tmp_path, results)
 
 
+@pytest.fixture
+def two_ranks(tmp_path):
+    """LoRA and direct at ranks 2 and 8: direct is better by one item of four, and by two."""
+    results = []
+    for rank in (2, 8):
+        for arm, right in (("lora", [1, 0, 0, 0]), ("direct", [1, 1, 0, rank == 8])):
+            for seed in (0, 1):
+                results.append(result(arm, 1e-3, seed, right, 0.5))
+                results[-1][0]["point"]["adapter.rank"] = rank
+    return fill(tmp_path, results)
+
+
 def simulated(accuracies, seeds=4, items=300, rates=(1e-2,)):
     """Results of arms that are right where an item's difficulty, a little noise added, is below a level.
 

@@ -46,6 +46,21 @@ def test_other_grid_values_set_arms_apart():
     assert label_of({"point": point}) == "direct curvature=-0.5"
 
 
+def test_further_grid_values_are_compared_like_with_like(two_ranks):
+    rows = _rows(two_ranks)
+    direct = {row.label: row for row in rows if row.arm == "direct"}
+    assert direct["direct rank=2"].against == "lora rank=2"
+    assert direct["direct rank=8"].differences["test"].mean == pytest.approx(0.5)
+    assert all(not row.comparisons for row in rows if row.arm == "lora")
+
+
+def test_an_accuracy_stays_between_0_and_1(ablation):
+    _, ledger = ablation
+    for row in _rows(ledger):
+        score = row.scores["test"]
+        assert 0 <= score.low <= score.mean <= score.high <= 1
+
+
 def test_the_csv_holds_what_the_console_says(ablation):
     folder, _ = ablation
     console = Console(record=True, width=130)

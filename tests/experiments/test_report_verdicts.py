@@ -1,5 +1,7 @@
 """Each verdict follows from the rule that is stated; McNemar is the binomial test by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from manifold_lora.experiments.reports.verdicts import (
     MATTERED,
     ONLY_GAIN,
     RULES,
+    SAME,
     UNKNOWN,
     WORSE,
     verdict,
@@ -62,6 +65,14 @@ def test_nothing_follows_from_one_seed(report_on):
     found = said(report_on({"lora": 0.2, GAIN: 0.2, "tangent": 0.2, "direct": 0.9}, seeds=1))
     assert found.word == UNKNOWN
     assert "one seed" in found.because
+
+
+def test_an_arm_that_never_differs_is_no_want_of_data(report_on):
+    rows = Study.read(report_on({"lora": 0.5, "tangent": 0.5})).rows
+    alike = replace(rows[1].comparisons[0], mcnemar=SeedTests({0: McNemar(0, 0), 1: McNemar(0, 0)}))
+    found = verdict(replace(rows[1], comparisons=(alike,)), "test", rows)
+    assert found is not None
+    assert found.word == SAME
 
 
 def test_an_arm_without_geometry_is_never_said_to_prove_one(report_on):

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from scipy.special import expit
 
-from manifold_lora.experiments.statistics import adjusted, crossed_estimate, paired_difference
+from manifold_lora.experiments.statistics import CrossedMean, adjusted, crossed_estimate, paired_difference
 
 matrices = arrays(
     np.float64, st.tuples(st.integers(1, 5), st.integers(2, 30)), elements=st.sampled_from([0.0, 1.0])
@@ -45,29 +44,44 @@ def test_items_that_do_not_vary_leave_the_t_interval_over_seeds():
     assert (estimate.low, estimate.high) == pytest.approx((low, high))
 
 
-def _answers(rng, seeds, items, seed_sd, item_effect):
-    """0/1 answers whose log-odds have a seed, an item and a private part."""
-    odds = 0.6 + rng.normal(0, seed_sd, (seeds, 1)) + item_effect + rng.normal(0, 0.5, (seeds, items))
-    return (rng.random((seeds, items)) < expit(odds)).astype(float)
+@given(matrices)
+def test_a_difference_is_significant_where_its_interval_leaves_zero_out(values):
+    estimate = crossed_estimate(values - 0.5)
+    if abs(abs(estimate.mean) - (estimate.high - estimate.mean)) > 1e-9:
+        assert (estimate.p < 0.05) == (estimate.low > 0 or estimate.high < 0)
+    assert 0 <= estimate.p <= 1
 
 
-@pytest.mark.parametrize(
-    ("seeds", "items", "seed_sd", "item_sd"), [(3, 240, 0.3, 1.5), (5, 240, 0.3, 1.0), (3, 100, 0.6, 1.0)]
-)
-def test_coverage_and_false_discoveries_by_simulation(seeds, items, seed_sd, item_sd):
-    rng, draws = np.random.default_rng(7), 250
-    spread = np.sqrt(seed_sd**2 + item_sd**2 + 0.25)
-    truth = expit(0.6 + rng.normal(0, spread, 1_000_000)).mean()
-    covered = false = 0
-    for _ in range(draws):
-        item_effect = rng.normal(0, item_sd, (1, items))
-        arm, baseline = (_answers(rng, seeds, items, seed_sd, item_effect) for _ in range(2))
-        estimate = crossed_estimate(arm)
-        covered += estimate.low <= truth <= estimate.high
-        false += paired_difference(arm, baseline).p < 0.05
-    print(f"{seeds} seeds x {items} items: covered {covered / draws:.3f}, false {false / draws:.3f}")
-    assert covered / draws >= 0.91
-    assert false / draws <= 0.10
+def test_the_interval_joins_those_of_seeds_and_of_items_in_quadrature():
+    values = np.random.default_rng(1).random((3, 40))
+    by_seeds = stats.sem(values.mean(axis=1)) * stats.t.ppf(0.975, 2)
+    by_items = stats.sem(values.mean(axis=0)) * stats.t.ppf(0.975, 39)
+    estimate = crossed_estimate(values)
+    assert estimate.high - estimate.mean == pytest.approx(np.hypot(by_seeds, by_items))
+
+
+def test_many_matrices_at_once_are_as_one_by_one():
+    values = np.random.default_rng(2).normal(0.2, 1, (7, 4, 30))
+    crossed = CrossedMean.of(values)
+    for index, matrix in enumerate(values):
+        one = crossed_estimate(matrix)
+        assert crossed.mean[index] == pytest.approx(one.mean)
+        assert crossed.half_width(0.05)[index] == pytest.approx(one.high - one.mean)
+        assert crossed.p_values()[index] == pytest.approx(one.p)
+
+
+def test_tiny_p_values_are_those_of_the_t_test():
+    values = np.random.default_rng(3).normal(3, 1, (1, 60))
+    expected = stats.ttest_1samp(values[0], 0).pvalue
+    assert expected < 1e-20
+    assert crossed_estimate(values).p == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_smallest_detectable_difference_is_found_four_times_in_five():
+    rng, sd, shape = np.random.default_rng(4), 1.0, (1, 50)
+    detectable = np.mean([crossed_estimate(rng.normal(0, sd, shape)).detectable for _ in range(200)])
+    found = CrossedMean.of(rng.normal(detectable, sd, (2000, *shape))).p_values() < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.04)
 
 
 def test_adjusted_p_values_are_benjamini_hochberg():
