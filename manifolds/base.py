@@ -68,8 +68,16 @@ class Manifold(nn.Module, ABC):
         return self.curvature.at(torch.promote_types(dtype, torch.float32)).detach()
 
     def store(self, point: Point, dtype: torch.dtype) -> Point:
-        """Round a point to the dtype it is kept in, staying on the manifold."""
-        return point.to(dtype)
+        """Round a point to the dtype it is kept in, staying on the manifold.
+
+        By default a point too long for a narrower dtype is shortened to what it holds: a geometry without
+        bounds saturates, and a bounded one is never that long.
+        """
+        if dtype == point.dtype:
+            return point
+        size = functions.norm(point)
+        factor = functions.within(size, size.new_full((1,), torch.finfo(dtype).max / 8))
+        return (point * torch.where(size.isfinite(), factor, 1.0)).to(dtype)
 
     def exactly(self, operation: str, *arguments: Any) -> Tensor | None:
         """The float64 value of a primitive from 106 bits; NaN, or None, where plain float64 serves.
