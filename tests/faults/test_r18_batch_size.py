@@ -46,7 +46,7 @@ def answers(arm: str, base: Path, prompts: list[Example]) -> list[tuple[str, ...
 
 def count(arm: str, base: Path, prompts: list[Example], tally) -> None:
     told = answers(arm, base, prompts)
-    assert len({outputs[0] for outputs in told}) > 40
+    assert len({outputs[0] for outputs in told}) > 10
     same = sum(len(set(outputs)) == 1 for outputs in told)
     tally("R18", f"{arm}: same answers at batch 1, 4, 8", same, 200)
 
