@@ -34,7 +34,9 @@ def test_gain_is_that_of_many_tokens(
     chart = Chart(profile, radius, None if angle is None else angle * radius, edge)
     norms = Norms(*(np.array([[value]]) for value in (n, rank, q)))
     want = gain_of(chart, norms, np).item()
-    assert one_token.gain(profile, radius, angle, edge, n, rank, q) == pytest.approx(want, rel=1e-12)
+    # Near an edge the two modules' last digit of phi is worth 1/(1 - z).
+    told = pytest.approx(want, rel=1e-9 if profile.bounded else 1e-12)
+    assert one_token.gain(profile, radius, angle, edge, n, rank, q) == told
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -41,6 +41,7 @@ def ask(tiny, tmp_path, texts):
 def adapters(tiny, tmp_path):
     """Two saved adapters of the tiny model, one of each geometry."""
     from manifold_lora.models.adapt import adapt
+    from manifold_lora.models.checkpoint import save_adapter
     from manifold_lora.models.peft_config import ManifoldLoraConfig
 
     folders = {}
@@ -48,7 +49,7 @@ def adapters(tiny, tmp_path):
         scaling = {"norm_scaling": "identity", "manifold": arm}
         config = ManifoldLoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, **scaling)
         folders[arm] = str(tmp_path / arm)
-        adapt(AutoModelForCausalLM.from_pretrained(tiny), config).save_pretrained(folders[arm])
+        save_adapter(adapt(AutoModelForCausalLM.from_pretrained(tiny), config), folders[arm])
     return folders
 
 
