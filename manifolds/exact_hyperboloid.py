@@ -12,7 +12,7 @@ from manifold_lora.manifolds.twofold import Twofold, dot
 
 # Angles below which sinh magnifies nothing.
 _SMALL = 1e-4
-# How many times longer than their sum terms may be: exp is right to 1e-28, everything else to 1e-31.
+# How many times longer than their sum terms may be: exp is right to 1e-27, everything else to 1e-30.
 _CANCELLED, _CANCELLED_EARLY = 1e11, 1e14
 
 

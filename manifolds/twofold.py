@@ -67,7 +67,7 @@ Real = Union["Twofold", float]
 class Twofold:
     """high + low, two float64 tensors of one shape with |low| at most half a unit in the last place of high.
 
-    Sums, products, quotients and roots are right to about 2^-102, exp to about 2^-93; neither overflow nor
+    Sums, products, quotients and roots are right to about 2^-102, exp to 1e-27; neither overflow nor
     underflow is handled: a result that is not finite says that plain float64 must serve.
     """
 

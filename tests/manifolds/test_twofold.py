@@ -25,18 +25,18 @@ def exact(number: Twofold) -> mpf:
 
 @settings(max_examples=200, deadline=None)
 @given(numbers, numbers, shares, signs)
-def test_arithmetic_is_right_to_31_digits(a: float, b: float, share: float, sign: float) -> None:
+def test_arithmetic_is_right_to_30_digits(a: float, b: float, share: float, sign: float) -> None:
     x, y = twofold(a, share), twofold(sign * b, -share)
     p, q = exact(x), exact(y)
     for got, want in [(x + y, p + q), (x - y, p - q), (x * y, p * q), (x / y, p / q), (x.sqrt(), mp.sqrt(p))]:
-        assert abs(exact(got) - want) <= mpf(10) ** -31 * abs(want)
+        assert abs(exact(got) - want) <= mpf(10) ** -30 * abs(want)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(0.0, 690.0), shares)
-def test_exp_is_right_to_28_digits(a: float, share: float) -> None:
+def test_exp_is_right_to_27_digits(a: float, share: float) -> None:
     x = twofold(a, share)
-    assert abs(exact(x.exp()) - mp.exp(exact(x))) <= mpf(10) ** -28 * mp.exp(exact(x))
+    assert abs(exact(x.exp()) - mp.exp(exact(x))) <= mpf(10) ** -27 * mp.exp(exact(x))
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 1000])
