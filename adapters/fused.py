@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from manifold_lora.adapters import fused_function, one_token
 from manifold_lora.adapters.fused_function import Knob
-from manifold_lora.adapters.norm_scaling import NormScaling
+from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.numbers import backend
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.profile import RadialProfile
@@ -40,9 +40,8 @@ def update(
     product = _product_dtype(x, A)
     chart, gain, knobs = _chart(profile, manifold, scaling_law, x)
     tokens = x.shape[:-1]
-    flat = x.to(product).reshape(-1, x.shape[-1])
     flat_base = None if base is None else base.to(product).reshape(-1, base.shape[-1])
-    arguments = (flat_base, flat, A.to(product), B.to(product), chart, gain, scaling, knobs)
+    arguments = (flat_base, x.to(product), A.to(product), B.to(product), chart, gain, scaling, knobs)
     if torch.is_autocast_enabled(x.device.type):
         with autocast_off(x):
             result = fused_function.update(*arguments)
@@ -59,8 +58,9 @@ def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
     return wide
 
 
-def _learns(*parts: nn.Module) -> bool:
-    return any(parameter.requires_grad for part in parts for parameter in part.parameters(recurse=False))
+def _learned(module: nn.Module) -> list[Tensor]:
+    # Not parameters(), which walks names and modules: it would be a third of this path's own time.
+    return [one for one in module._parameters.values() if one is not None and one.requires_grad]
 
 
 def _radius(profile: RadialProfile, manifold: Manifold) -> float:
@@ -79,33 +79,32 @@ def _chart(
     delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta. Where numbers
     serve, the parameters behind them are knobs: a dozen operations on one element, and their backward, less.
     """
-    knobs = _knobs(manifold, scaling_law) if backend(x) is np else None
-    size: Tensor | float
-    if knobs is None:
-        size = profile.stretch / manifold.curvature.at(torch.float64).abs().sqrt()
+    told = _in_numbers(manifold, scaling_law) if backend(x) is np else None
+    radius: Tensor | float
+    if told is None:
+        radius = profile.stretch / manifold.curvature.at(torch.float64).abs().sqrt()
     else:
-        size = _radius(profile, manifold)
-    law = scaling_law.law(torch.float64 if knobs is None else None)
-    edge, knobs = _edge(profile, x), knobs or []
+        radius = _radius(profile, manifold)
+    law, knobs = told or (scaling_law.law(torch.float64), [])
+    edge = _edge(profile, x)
     if law.unit:
-        return Chart(profile, size, law.alpha, edge), None, knobs
+        return Chart(profile, radius, law.alpha, edge), None, knobs
     gain = None if isinstance(law.gain, float) and law.gain == 1.0 else law.gain
-    return Chart(profile, size / law.alpha, None, edge), gain, knobs
+    return Chart(profile, radius / law.alpha, None, edge), gain, knobs
 
 
-def _knobs(manifold: Manifold, scaling_law: NormScaling) -> list[Knob] | None:
-    """What moves log R, log alpha and log gain, and how fast; None where that is not known."""
-    if not torch.is_grad_enabled():
-        return []
-    known: list[Knob] = []
-    if _learns(manifold.curvature):
-        # R = |kappa0 exp(raw)|^(-1/2).
-        known.append((manifold.curvature.raw, (-0.5, 0.0, 0.0)))
-    if _learns(scaling_law):
-        powers = scaling_law.log_powers()
-        if powers is None:
-            return None
-        alpha, gain = powers
-        rates = (0.0, float(alpha), 0.0) if scaling_law.law(None).unit else (float(-alpha), 0.0, float(gain))
-        known.append((scaling_law.get_parameter("log_scale"), rates))
-    return known
+def _in_numbers(manifold: Manifold, scaling_law: NormScaling) -> tuple[ScaleLaw, list[Knob]] | None:
+    """The law in floats, and what moves log R, log alpha and log gain how fast; None if that is unknown."""
+    learns = torch.is_grad_enabled()
+    scales = learns and bool(_learned(scaling_law))
+    powers = scaling_law.log_powers() if scales else None
+    if scales and powers is None:
+        return None
+    law = scaling_law.law(None)
+    # R = |kappa0 exp(raw)|^(-1/2).
+    knobs: list[Knob] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)] if learns else []
+    if powers is not None:
+        alpha, gain = map(float, powers)
+        rates = (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)
+        knobs.append((scaling_law.get_parameter("log_scale"), rates))
+    return law, knobs

@@ -133,8 +133,9 @@ class ManifoldUpdate(nn.Module):
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 
     def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
-        """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, geometry's dtype.
+        """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, in float64.
 
+        Where nothing scales it a token of length 100 has c = sinh(100)/100, beyond the range of float32.
         Under ``direct`` on a radial geometry delta = c B A x exactly.
         """
         with torch.no_grad(), autocast_off(x):
@@ -151,7 +152,7 @@ class ManifoldUpdate(nn.Module):
                     wide_B,
                     lambda: gains.small_gain(self.manifold, self.law(wide_x), wide_x),
                 )
-        return gain.to(geometry_dtype(x))
+        return gain
 
     @torch.no_grad()
     def clipped(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, ""]:

@@ -41,3 +41,8 @@ def evaluate(function: Callable[..., Result], *arguments: Any, xp: ModuleType) -
 def tensor(value: Numbers) -> Tensor:
     """Back to torch, memory shared."""
     return value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+
+
+def beside(columns: list[Numbers], xp: ModuleType) -> Numbers:
+    """Columns (tokens, 1) as one array (tokens, k)."""
+    return np.concatenate(columns, axis=-1) if xp is np else torch.cat(columns, -1)

@@ -42,7 +42,7 @@ def measure_gain(model: PeftModel, batches: Iterable[Mapping[str, Tensor]]) -> d
 
     def see(name: str, layer: Layer, x: Tensor) -> None:
         _, update, lora_A, lora_B = active_update(layer)
-        gain = update.gain(x, lora_A, lora_B).double()
+        gain = update.gain(x, lora_A, lora_B)
         total = sums.setdefault(name, [0.0, 0])
         total[0] += float(gain.sum())
         total[1] += gain.numel()

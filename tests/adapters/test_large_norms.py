@@ -90,3 +90,10 @@ def test_the_weakest_direction_of_B_gets_its_own_gain():
     x = torch.tensor([[1e-9, 2.0]] * 3)
     expected = torch.asinh(torch.sinh(torch.tensor(2.0)) * 1e-3 * torch.ones(3))
     torch.testing.assert_close(layer.delta(x)[:, 1], expected, rtol=1e-2, atol=0)
+
+
+def test_a_gain_beyond_float32_is_told():
+    layer = ManifoldLoRA.from_spec(HYPLORA.with_(norm_scaling="identity"), 64, 8, 2)
+    x = torch.nn.functional.normalize(torch.ones(1, 64), dim=-1) * 100.0
+    gain = layer.update.gain(x, torch.eye(2, 64), torch.zeros(8, 2))
+    assert gain.item() == pytest.approx(float(mpmath.sinh(100) / 100), rel=1e-4)
