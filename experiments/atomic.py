@@ -10,6 +10,7 @@ from secrets import token_hex
 
 from manifold_lora.experiments.owner import Owner
 from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.models.whole_folder import flush_folder
 
 SUFFIX = ".tmp"
 # How long a temp file of a machine that cannot be asked counts as being written.
@@ -50,7 +51,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        flush_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,24 +70,6 @@ def write_through(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names down to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_tree(folder: Path) -> None:
-    """Bring all files below a folder, and their names, down to the disk."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(place, name), "rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(Path(place))
 
 
 def sweep_temporaries(*folders: Path) -> list[Path]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from manifold_lora.experiments.atomic import sync_tree
 from manifold_lora.experiments.config import TrainSettings
 from manifold_lora.experiments.encoding import Encoded, encode_pairs
 from manifold_lora.experiments.tasks.base import Document, Task
 from manifold_lora.experiments.train import fit_encoded
 from manifold_lora.experiments.trainer import OnStep
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
+from manifold_lora.models.whole_folder import flush
 
 # Part of the cache key: raise it when a change here or in models/tiny.py gives other weights.
 _RECIPE_VERSION = 1
@@ -57,7 +57,7 @@ def ensure_base(task: Task, cache_dir: str | Path, progress: OnStep | None = Non
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
             try:
                 _pretrain(task, partial, progress)
-                sync_tree(partial)
+                flush(partial)
                 _put(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)

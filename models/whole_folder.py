@@ -22,7 +22,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         (work / "new").mkdir()
         yield work / "new"
-        _flush(work / "new")
+        flush(work / "new")
         _replace(work, path)
         flush_folder(path.parent)
     finally:
@@ -45,6 +45,12 @@ def sweep(parent: Path, older_than: float = 600.0) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def flush(folder: Path) -> None:
+    """Have the disk hold all files below a folder, and their names."""
+    for entry in [*folder.rglob("*"), folder]:
+        _fsync(entry)
+
+
 def flush_folder(folder: Path) -> None:
     """Have the disk hold the names in a folder."""
     _fsync(folder)
@@ -59,11 +65,6 @@ def _replace(work: Path, path: Path) -> None:
         if (work / "old").exists():
             os.replace(work / "old", path)
         raise
-
-
-def _flush(folder: Path) -> None:
-    for entry in [*folder.rglob("*"), folder]:
-        _fsync(entry)
 
 
 def _fsync(path: Path) -> None:
