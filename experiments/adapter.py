@@ -103,7 +103,9 @@ def _lora(settings: AdapterSettings, gains: Mapping[str, float]) -> "LoraConfig"
 
     from manifold_lora.models.gain import gain_matched_lora
 
-    plain = LoraConfig(use_dora=settings.method == "dora", **_low_rank(settings))
+    plain = LoraConfig(
+        use_dora=settings.method == "dora", lora_bias=settings.lora_bias, **_low_rank(settings)
+    )
     return gain_matched_lora(plain, gains) if settings.method == "gain_matched_lora" else plain
 
 

@@ -7,6 +7,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "custom": {},
     "lora": {"method": "lora"},
     "dora": {"method": "dora"},
+    "lora-bias": {"method": "lora", "lora_bias": True},
     "lora-plus": {"method": "lora", "lora_plus_ratio": 16.0},
     "adalora": {"method": "adalora"},
     "prefix": {"method": "prefix"},

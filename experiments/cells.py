@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifold_lora.experiments.adapter import check_adapter
-from manifold_lora.experiments.config import AblationSettings, RunSettings
+from manifold_lora.experiments.config import AblationSettings, AdapterSettings, RunSettings
 from manifold_lora.experiments.run_logs import check_reporters
 from manifold_lora.experiments.settings import field_names, field_paths, validate
 from manifold_lora.experiments.tasks.registry import check_task
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.plugins import check_installed
+
+# What a method without a geometry does not read.
+_GEOMETRY = ("manifold", "curvature", "manifold_pattern", "transform", "norm_scaling", "token_norms")
+# A gain-matched LoRA has none either, but copies from an arm that does.
+_WITHOUT_GEOMETRY = ("lora", "dora", "adalora", "prefix", "series", "parallel")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def expand(settings: AblationSettings, inputs: Mapping[str, str]) -> list[Cell]:
     check_installed(settings.plugins)
     check_adapter(settings.adapter)
     cells: dict[str, Cell] = {}
-    points = [(dict(point), _resolve(settings, dict(point))) for point in _points(settings.grid)]
+    points = [_needed(dict(point), _resolve(settings, dict(point))) for point in _points(settings.grid)]
     for point, run in sorted(points, key=lambda pair: pair[1].adapter.gain_from is not None):
         cell = _cell(settings, run, point, inputs)
         if cell.needs is not None and cell.needs not in cells:
@@ -81,6 +86,17 @@ def _resolve(settings: AblationSettings, point: dict[str, Any]) -> RunSettings:
     check_reporters(run.train.report_to)
     check_task(run.task.name, train=run.task.train, tests=run.task.tests, leaks=run.task.leaks)
     return run
+
+
+def _needed(point: dict[str, Any], run: RunSettings) -> tuple[dict[str, Any], RunSettings]:
+    """Without what its method does not read: LoRA is run once on a grid of curvatures, and stands for all."""
+    if run.adapter.method not in _WITHOUT_GEOMETRY:
+        return point, run
+    defaults = AdapterSettings()
+    adapter = run.adapter.model_copy(update={name: getattr(defaults, name) for name in _GEOMETRY})
+    unread = {f"adapter.{name}" for name in _GEOMETRY}
+    needed = {key: value for key, value in point.items() if key not in unread}
+    return needed, run.model_copy(update={"adapter": adapter})
 
 
 def _arm_fields(name: str, fields: Any) -> dict[str, Any]:
@@ -127,6 +143,10 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     data.pop("plugins")
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
+    # Results from before there were these keep their names.
+    for block, key, before in (("evaluation", "num_beams", 1), ("adapter", "lora_bias", False)):
+        if data[block][key] == before:
+            data[block].pop(key)
     if "base" in inputs:
         data["model"].pop("name")
     text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))

@@ -93,6 +93,9 @@ class AdapterSettings(Strict):
     """Dropout on the adapter's input."""
     lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of B over that of A (LoRA+ proposes 16)."""
+    lora_bias: bool = False
+    """Whether B of method lora gets a bias: the control of boost, whose time column adds nearly the same
+    vector to every token."""
     non_linearity: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """What a bottleneck has between its two layers."""
     virtual_tokens: Annotated[int, Field(ge=1)] = 8
@@ -142,10 +145,12 @@ class TrainSettings(Strict):
 
 
 class EvaluationSettings(Strict):
-    """How answers are generated and scored: greedy decoding."""
+    """How answers are generated and scored: without sampling."""
 
     batch_size: Annotated[int, Field(ge=1)] = 128
     max_new_tokens: Annotated[int, Field(ge=1)] = 24
+    num_beams: Annotated[int, Field(ge=1)] = 1
+    """Continuations kept at each step (beam search); 1 is greedy."""
 
 
 class RunSettings(Strict):

@@ -1,4 +1,4 @@
-"""Greedy answers to every example, and whether they are right."""
+"""Answers to every example by greedy or beam search, and whether they are right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,9 +39,10 @@ def evaluate(
     examples: Sequence[Example],
     batch_size: int = 64,
     max_new_tokens: int = 32,
+    num_beams: int = 1,
 ) -> list[ItemResult]:
     """Answer ``examples`` by ``answer`` and score them, in the order given."""
-    return judged(task, examples, answer(model, tokenizer, examples, batch_size, max_new_tokens))
+    return judged(task, examples, answer(model, tokenizer, examples, batch_size, max_new_tokens, num_beams))
 
 
 def answer(
@@ -50,8 +51,9 @@ def answer(
     examples: Sequence[Example],
     batch_size: int = 64,
     max_new_tokens: int = 32,
+    num_beams: int = 1,
 ) -> list[str]:
-    """What the model writes behind each prompt, greedily, in the order given.
+    """What the model writes behind each prompt, greedily or by beam search, in the order given.
 
     Prompts are padded on the left and masked; those of like length share a batch. The answers do not depend
     on ``batch_size`` in float32. Generation stops at the end-of-sequence token.
@@ -62,6 +64,7 @@ def answer(
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
+        num_beams=num_beams,
         pad_token_id=pad_id(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
     )

@@ -157,7 +157,7 @@ def seeds(run: RunSettings) -> dict[str, Any]:
     """What each random choice of a run was drawn by."""
     seed = run.train.seed
     names = ("adapter_init", "calibration", "data_order", "dropout")
-    return {"task": run.task.seed, **dict.fromkeys(names, seed), "generation": "greedy, nothing is drawn"}
+    return {"task": run.task.seed, **dict.fromkeys(names, seed), "generation": "nothing is drawn"}
 
 
 def evaluate_sets(
@@ -170,7 +170,9 @@ def evaluate_sets(
     evaluation, items = {}, []
     for name, examples in {"validation": task.validation, **task.tests}.items():
         start = time.perf_counter()
-        outputs = answer(model, tokenizer, examples, settings.batch_size, settings.max_new_tokens)
+        outputs = answer(
+            model, tokenizer, examples, settings.batch_size, settings.max_new_tokens, settings.num_beams
+        )
         seconds = time.perf_counter() - start
         results = judged(task, examples, outputs)
         evaluation[name] = {

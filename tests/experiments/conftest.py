@@ -93,7 +93,8 @@ def _detailed(arm, rate, seed, correct):
     record, items = result(arm, rate, seed, correct, 0.5 + rate, gain=1.2 + 0.01 * seed if curved else None)
     record["run"] |= {"arm": arm, "adapter": ARMS[arm]}
     if curved:
-        record["geometry"]["kappa"] = {"layer": ARMS[arm].get("curvature", -1.0)}
+        stated = ARMS[arm].get("curvature", -1.0)
+        record["geometry"]["kappa"] = {"layer": stated if isinstance(stated, float) else -1.0}
     record["meta"] = {
         "versions": {"torch": "9.9.9"},
         "inputs": {"base": "f00d" * 16},
@@ -123,3 +124,20 @@ def report_on(tmp_path_factory):
         return folder
 
     return build
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The folder of an untrained Llama of two layers that knows the task's words."""
+    # Only here: the tests that need no model are quick without its libraries.
+    from manifold_lora.experiments.tasks import build_task
+    from manifold_lora.models.tiny import tiny_model, word_tokenizer
+
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = word_tokenizer(
+        f"{example.prompt} {example.target}" for example in build_task("taxonomy").train
+    )
+    tokenizer.save_pretrained(folder)
+    model = tiny_model(len(tokenizer), hidden_size=16, layers=2, heads=2, intermediate_size=32)
+    model.save_pretrained(folder)
+    return str(folder)

@@ -18,23 +18,17 @@ from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.experiments.train import fit
 from manifold_lora.experiments.verbs.train import main as train
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
+# peft says that a bias cannot be merged into a layer without one, and takes a bias for a lost shard.
+BIASED = pytest.param(
+    "lora-bias",
+    marks=[
+        pytest.mark.filterwarnings("ignore:.lora_bias=True"),
+        pytest.mark.filterwarnings("ignore:Adapter 'default'. .* LoRA tensor.s. have invalid shape"),
+    ],
+)
 BASELINES = ["series", "parallel", "prefix", "adalora", "lora-plus"]
 OURS = ["direct-token", "direct-learned", "direct-shared", "shuffled-norms"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """The folder of an untrained Llama of two layers that knows the task's words."""
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = word_tokenizer(
-        f"{example.prompt} {example.target}" for example in build_task("taxonomy").train
-    )
-    tokenizer.save_pretrained(folder)
-    model = tiny_model(len(tokenizer), hidden_size=16, layers=2, heads=2, intermediate_size=32)
-    model.save_pretrained(folder)
-    return str(folder)
 
 
 def run_of(base, arm, **train):
@@ -49,7 +43,7 @@ def run_of(base, arm, **train):
     return cell.run
 
 
-@pytest.mark.parametrize("arm", [*BASELINES, *OURS])
+@pytest.mark.parametrize("arm", [*BASELINES, BIASED, *OURS])
 def test_an_arm_trains_is_saved_and_answers_the_same_when_loaded(base, tmp_path, arm):
     flags = ["--arm", arm, "--model", base, "--task.style", "equation", "--task.limit", "24"]
     flags += ["--adapter.rank", "2", "--train.steps", "3", "--train.batch-size", "8"]
@@ -66,7 +60,7 @@ def test_an_arm_trains_is_saved_and_answers_the_same_when_loaded(base, tmp_path,
     assert [item["output"] for item in again["items"]] == [item["output"] for item in result["items"]]
 
 
-@pytest.mark.parametrize("arm", ["series", "parallel", "adalora", "lora-plus", *OURS])
+@pytest.mark.parametrize("arm", ["series", "parallel", "adalora", "lora-plus", BIASED, *OURS])
 def test_an_arm_starts_as_the_base(base, arm):
     task = build_task("taxonomy", style="equation", limit=4)
     model, tokenizer = load_adapted(run_of(base, arm), base, task.train, {})

@@ -40,6 +40,18 @@ def test_a_gain_matched_cell_follows_the_cell_it_copies_at_the_same_rate_and_see
         assert source.run.train == cell.run.train
 
 
+def test_an_arm_without_geometry_is_run_once_for_all_geometries():
+    arms, kappas = ["lora", "series", "direct", "gain-matched-lora"], [-0.5, -1.0, -2.0]
+    cells = expand(AblationSettings(grid={"arm": arms, "adapter.curvature": kappas}), {})
+    curvatures = {
+        arm: [cell.point.get("adapter.curvature") for cell in cells if cell.run.arm == arm] for arm in arms
+    }
+    assert curvatures["lora"] == curvatures["series"] == [None]
+    assert curvatures["direct"] == curvatures["gain-matched-lora"] == kappas
+    ranks = expand(AblationSettings(grid={"arm": ["lora"], "adapter.rank": [2, 4]}), {})
+    assert [cell.point["adapter.rank"] for cell in ranks] == [2, 4]
+
+
 def test_ids_follow_what_is_computed_and_not_where_it_lies():
     def ids(inputs, **changes):
         return [cell.id for cell in expand(AblationSettings(grid=GRID, **changes), inputs)]
@@ -50,6 +62,14 @@ def test_ids_follow_what_is_computed_and_not_where_it_lies():
     assert plain == ids({"base": "x"}, model={"name": "/moved/base"})
     assert not set(plain) & set(ids({"base": "y"}))
     assert not set(plain) & set(ids({"base": "x"}, adapter={"rank": 5}))
+
+
+def test_results_from_before_a_setting_existed_keep_their_names():
+    cells = expand(AblationSettings(grid={"arm": ["lora", "direct"]}), {})
+    assert [cell.id for cell in cells] == ["521f3e7b52624ea2", "578b8bc0283716d4"]
+    changes = [{}, {"evaluation": {"num_beams": 2}}, {"adapter": {"lora_bias": True}}]
+    ids = {expand(AblationSettings(grid={"arm": ["lora"]}, **change), {})[0].id for change in changes}
+    assert len(ids) == 3
 
 
 def test_an_arm_of_the_config_stands_beside_the_built_in_ones():

@@ -1,4 +1,4 @@
-"""Greedy answers: the same at every batch size, equal to one-by-one argmax, ended by end of sequence."""
+"""Answers: the same at every batch size, equal to one-by-one argmax, ended by end of sequence."""
 
 import pytest
 import torch
@@ -41,15 +41,44 @@ def examples(task: Task) -> list[Example]:
     ]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
 def test_answers_do_not_depend_on_the_batch_size(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, task: Task, examples: list[Example]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    task: Task,
+    examples: list[Example],
+    beams: int,
 ) -> None:
     one, four, eight, many = (
-        evaluate(model, tokenizer, task, examples, batch_size=size, max_new_tokens=4)
+        evaluate(model, tokenizer, task, examples, batch_size=size, max_new_tokens=4, num_beams=beams)
         for size in (1, 4, 8, 200)
     )
     assert one == four == eight == many
-    assert len({result.output for result in one}) > 50
+    assert len({result.output for result in one}) > 40
+
+
+def test_a_beam_finds_answers_that_are_as_likely_or_likelier(
+    tokenizer: PreTrainedTokenizerFast, task: Task, examples: list[Example]
+) -> None:
+    # Small weights keep an untrained model undecided, so that the greedy first word is often a mistake.
+    undecided = tiny_model(len(tokenizer), hidden_size=32, layers=1, heads=2).eval()
+
+    def log_likelihood(example: Example, output: str) -> float:
+        start, end = encode_prompts(tokenizer, [example.prompt])[0], encode_prompts(tokenizer, [output])[0]
+        end = end[-len(output.split()) :]
+        with torch.no_grad():
+            logits = undecided(input_ids=torch.tensor([[*start, *end]])).logits[0, len(start) - 1 : -1]
+        return float(logits.log_softmax(-1)[range(len(end)), end].sum())
+
+    greedy, wide = (evaluate(undecided, tokenizer, task, examples[:120], 32, 3, beams) for beams in (1, 6))
+    gaps = [
+        log_likelihood(example, found.output) - log_likelihood(example, plain.output)
+        for example, plain, found in zip(examples, greedy, wide, strict=False)
+        if len(plain.output.split()) == len(found.output.split()) == 3
+    ]
+    assert len(gaps) > 20
+    assert min(gaps) > -1e-4
+    assert max(gaps) > 1e-3
 
 
 def test_answers_are_the_argmax_step_by_step(

@@ -13,22 +13,9 @@ from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.models.adapt import adapt
 from manifold_lora.models.load import load_adapter
-from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
 FLAGS = ["--task.style", "equation", "--task.limit", "24", "--adapter.rank", "2", "--train.steps", "12"]
 FLAGS += ["--train.learning-rate", "3e-2", "--train.batch-size", "8", "--evaluation.max-new-tokens", "2"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = word_tokenizer(
-        f"{example.prompt} {example.target}" for example in build_task("taxonomy").train
-    )
-    tokenizer.save_pretrained(folder)
-    model = tiny_model(len(tokenizer), hidden_size=16, layers=2, heads=2, intermediate_size=32)
-    model.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
