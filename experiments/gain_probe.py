@@ -1,5 +1,6 @@
 """The mean gain of an adapter over the course of its training."""
 
+import math
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from manifold_lora.experiments.divergence import DivergedError
 from manifold_lora.experiments.encoding import encode_pairs, pad_id, pad_right
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.models.gain import measure_gain
@@ -36,10 +38,13 @@ class GainProbe:
         self.measured: dict[str, list[float]] = {}
 
     def __call__(self, step: int) -> None:
-        """Measure if ``step`` is one of the probe's."""
+        """Measure if ``step`` is one of the probe's. Raises DivergedError for a gain that is not finite."""
         if not self.has_geometry or step not in self.at:
             return
         for layer, gain in measure_gain(self.model, [self.batch]).items():
+            if not math.isfinite(gain):
+                hint = "norm_scaling fixed or learned brings the inputs to length 1"
+                raise DivergedError(f"gain of {layer} at step {step}", gain, "a finite number", hint)
             self.measured.setdefault(layer, []).append(gain)
 
     def state(self) -> dict[str, Any]:
