@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from manifold_lora.experiments.reports.controls import control_of, counterpart
 from manifold_lora.experiments.reports.groups import GROUPS, ROLES, Group, Role, group_of, role_of
 from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.statistics import (
@@ -21,7 +22,7 @@ from manifold_lora.experiments.statistics import (
 Record = dict[str, Any]
 Items = Callable[[str], list[dict[str, Any]]]
 
-CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "norms")
+CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "norms", "bias")
 ARM, RATE, SEED = "arm", "train.learning_rate", "train.seed"
 COSTS = (
     "train_seconds",
@@ -96,6 +97,17 @@ class Row:
         """The settings of its first run."""
         run: Mapping[str, Any] = next(iter(self.chosen.records.values()))["run"]
         return run
+
+    @property
+    def adapter(self) -> Mapping[str, Any]:
+        """The adapter block of these settings."""
+        block: Mapping[str, Any] = self.settings.get("adapter", {})
+        return block
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha."""
+        return float(self.adapter.get("alpha", 1.0))
 
     def with_role(self, test: str, role: Role) -> Comparison | None:
         """Its comparison with the arm of a role on a test set, if there is one."""
@@ -221,10 +233,10 @@ def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) ->
     """The row with its comparisons: to the baseline, and for a geometry to each kind of control."""
     if row.arm == baseline:
         return row
-    base = _counterpart(row, [other for other in rows if other.arm == baseline])
+    base = counterpart(row, [other for other in rows if other.arm == baseline])
     others: list[tuple[Role, Row | None]] = [("baseline", base)]
     if row.role == "geometry":
-        controls = [(role, _control(row, rows, role)) for role in CONTROLS]
+        controls = [(role, control_of(row, rows, role)) for role in CONTROLS]
         others += [(role, other) for role, other in controls if other is not base]
     comparisons = [
         _comparison(row, other, role, test, answers)
@@ -236,27 +248,8 @@ def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) ->
     return replace(row, against=base.label if base else None, comparisons=tuple(comparisons))
 
 
-def _control(row: Row, rows: Sequence[Row], role: Role) -> Row | None:
-    controls = [other for other in rows if other.role == role]
-    own = [other for other in controls if _copies(other) == row.arm]
-    return _counterpart(row, own or controls)
-
-
 def _seeds(row: Row) -> set[int]:
     return set(row.chosen.records)
-
-
-def _copies(row: Row) -> str | None:
-    """The arm whose gain a gain-matched LoRA has."""
-    source: str | None = row.settings.get("adapter", {}).get("gain_from")
-    return source
-
-
-def _counterpart(row: Row, others: Sequence[Row]) -> Row | None:
-    """The arm of these at the same further grid values; else one that has none; else nothing."""
-    same = [other for other in others if other.extras == row.extras]
-    plain = [other for other in others if not other.extras]
-    return next(iter([*same, *plain]), None)
 
 
 def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -> Comparison:

@@ -50,6 +50,11 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
+def beside_legend(entries: int, least: float) -> float:
+    """The height, in inches, of a figure whose legend beside it has so many entries."""
+    return max(least, 0.5 + 0.19 * entries)
+
+
 def colour(row: Row) -> str:
     """The colour of an arm's group."""
     return COLOURS[row.group]

@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from manifold_lora.experiments.comparison import Row
-from manifold_lora.experiments.reports.canvas import COLOURS, CYCLE, INK, colour, name_rows, panels
+from manifold_lora.experiments.reports.canvas import (
+    COLOURS,
+    CYCLE,
+    INK,
+    beside_legend,
+    colour,
+    name_rows,
+    panels,
+)
 from manifold_lora.experiments.statistics import Estimate
 
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -22,12 +30,13 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
     if len({row.kappa for row in curved}) < 2:
         return None
     tests = list(rows[0].scores)
-    figure, axes = panels(len(tests), 6.0, 3.2)
+    families = _families(curved)
+    figure, axes = panels(len(tests), 6.0, beside_legend(len(families) + 1, 3.2))
     for axis, test in zip(axes, tests, strict=True):
         base = rows[0].scores[test]
         axis.axhspan(100 * base.low, 100 * base.high, color=COLOURS["baseline"], alpha=0.12, lw=0)
         axis.axhline(100 * base.mean, color=COLOURS["baseline"], lw=1, label=rows[0].label)
-        for shade, (name, members) in zip(CYCLE * 9, _families(curved).items(), strict=False):
+        for shade, (name, members) in zip(CYCLE * 9, families.items(), strict=False):
             places = [float(row.kappa or 0.0) for row in members]
             axis.errorbar(
                 places,
@@ -58,15 +67,16 @@ def _scale(axis: Axes, kappas: Sequence[float]) -> None:
 
 
 def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by manifold, transform and further grid values other than the curvature, by kappa."""
+    """Rows by manifold, transform, alpha and further grid values other than the curvature, by kappa."""
     families: dict[str, list[Row]] = defaultdict(list)
+    one_alpha = len({row.alpha for row in rows}) == 1
     for row in sorted(rows, key=lambda row: row.kappa or 0.0):
-        families[_family(row)].append(row)
+        families[_family(row) + ("" if one_alpha else f", alpha {row.alpha:g}")].append(row)
     return families
 
 
 def _family(row: Row) -> str:
-    adapter = row.settings.get("adapter", {})
+    adapter = row.adapter
     manifold = adapter.get("manifold", row.arm)
     parts = [manifold.get("name", "product") if isinstance(manifold, Mapping) else str(manifold)]
     parts += [str(adapter[key]) for key in ("transform",) if key in adapter]
@@ -110,7 +120,7 @@ def _moved(row: Row) -> bool:
         for record in row.chosen.records.values()
         for value in record["geometry"]["kappa"].values()
     }
-    setting = row.settings.get("adapter", {}).get("curvature")
+    setting = row.adapter.get("curvature")
     adaptive = isinstance(setting, Mapping) and setting.get("mode", "fixed") != "fixed"
     return len(values) > 1 and (adaptive or "product" not in _family(row))
 

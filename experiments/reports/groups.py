@@ -6,7 +6,7 @@ from typing import Any, Literal
 from manifold_lora.experiments.arms import ARMS
 
 Group = Literal["baseline", "control", "geometry"]
-Role = Literal["baseline", "gain", "tangent", "flat", "norms", "geometry"]
+Role = Literal["baseline", "gain", "tangent", "flat", "norms", "bias", "geometry"]
 
 GROUPS: dict[Group, str] = {"baseline": "Baselines", "control": "Controls", "geometry": "Geometries"}
 ROLES: dict[Role, str] = {
@@ -15,6 +15,7 @@ ROLES: dict[Role, str] = {
     "tangent": "the maps without their curvature: a linear arm, LoRA by another road",
     "flat": "curvature so small that the geometry is flat",
     "norms": "each token scaled by the norm of another one: what the gain's dependence on the token does",
+    "bias": "LoRA with a bias: what the time column of boost does without curvature",
     "geometry": "a curved update",
 }
 _FLAT = 1e-4
@@ -27,7 +28,7 @@ def role_of(run: Mapping[str, Any], arm: str) -> Role:
     if method == "gain_matched_lora":
         return "gain"
     if method != "manifold_lora":
-        return "baseline"
+        return "bias" if adapter.get("lora_bias") else "baseline"
     if adapter.get("transform") == "tangent":
         return "tangent"
     if adapter.get("token_norms", "own") == "shuffled":

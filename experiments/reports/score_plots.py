@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from manifold_lora.experiments.comparison import Comparison, Row
-from manifold_lora.experiments.reports.canvas import INK, colour, name_rows, panels, told_apart
+from manifold_lora.experiments.reports.canvas import INK, beside_legend, colour, name_rows, panels, told_apart
 
 _MARKS = {"baseline": "o", "gain": "s", "tangent": "D"}
 _OTHERS = {"baseline": "to the baseline", "gain": "to gain-matched LoRA", "tangent": "to tangent"}
@@ -69,7 +69,7 @@ def rates(rows: Sequence[Row]) -> Figure | None:
     """Validation accuracy by learning rate: mean of the seeds; what the rate was chosen by."""
     if max(len(row.rates) for row in rows) < 2:
         return None
-    figure, (axis,) = panels(1, 6.4, 0.5 + max(2.6, 0.19 * len(rows)))
+    figure, (axis,) = panels(1, 6.4, beside_legend(len(rows), 3.1))
     for index, row in enumerate(rows):
         values = [rate.value for rate in row.rates]
         means = [100 * rate.validation for rate in row.rates]
@@ -92,7 +92,7 @@ def costs(rows: Sequence[Row]) -> Figure | None:
     if len(rows) < 2:
         return None
     test = next(iter(rows[0].scores))
-    figure, axes = panels(2, 4.2, 3.2)
+    figure, axes = panels(2, 4.2, beside_legend(len(rows), 3.2))
     for axis, key, factor, name in (
         (axes[0], "train_seconds", 1.0, "training, s"),
         (axes[1], "seconds_per_item", 1000.0, "inference, ms per item"),

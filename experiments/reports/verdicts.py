@@ -8,6 +8,7 @@ MATTERED = "geometry mattered"
 ONLY_GAIN = "it was only gain"
 GAIN_OPEN = "better, but gain is not ruled out"
 LINEAR_OPEN = "better, but a linear arm does as well"
+BIAS_OPEN = "better, but a bias does as well"
 BETTER = "better than the baseline"
 WORSE = "worse than the baseline"
 SAME = "the same answers as the baseline"
@@ -16,8 +17,8 @@ UNKNOWN = "cannot tell with this much data"
 RULES: tuple[tuple[str, str], ...] = (
     (
         MATTERED,
-        "a geometry beats the baseline, gain-matched LoRA and tangent, each significant at 5 % after "
-        "Benjamini-Hochberg correction over all comparisons of this report",
+        "a geometry beats the baseline, gain-matched LoRA and tangent (boost also LoRA with a bias), each "
+        "significant at 5 % after Benjamini-Hochberg correction over all comparisons of this report",
     ),
     (
         ONLY_GAIN,
@@ -33,6 +34,11 @@ RULES: tuple[tuple[str, str], ...] = (
         LINEAR_OPEN,
         "it beats the baseline and gain-matched LoRA but not tangent, which is LoRA by another road; or the "
         "grid has no tangent",
+    ),
+    (
+        BIAS_OPEN,
+        "boost beats all of these but not LoRA with a bias, which its time column nearly is; or the grid has "
+        "no such LoRA",
     ),
     (BETTER, "said of arms that claim no geometry"),
     (WORSE, "significantly below the baseline after correction"),
@@ -87,6 +93,11 @@ def _of_better_geometry(row: Row, test: str, rows: list[Row], base: Comparison) 
         return Verdict(LINEAR_OPEN, f"{_figure(base)}; {_figure(gain)}; no tangent in the grid")
     if not tangent.significant(1):
         return Verdict(LINEAR_OPEN, f"{_figure(base)}; {_figure(gain)}; {_undecided(tangent)}")
+    if row.adapter.get("transform") == "boost":
+        bias = row.with_role(test, "bias")
+        if bias is None or not bias.significant(1):
+            told = _undecided(bias) if bias is not None else "no LoRA with a bias in the grid"
+            return Verdict(BIAS_OPEN, f"{_figure(base)}; {_figure(gain)}; {_figure(tangent)}; {told}")
     norms = row.with_role(test, "norms")
     remark = f"; {_undecided(norms)}" if norms is not None and not norms.significant(1) else ""
     return Verdict(MATTERED, f"{_figure(base)}; {_figure(gain)}; {_figure(tangent)}{remark}")

@@ -10,10 +10,12 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from manifold_lora.experiments.arms import ARMS
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.manifest import Manifest
 from manifold_lora.experiments.report import write_report
 from manifold_lora.experiments.reports.case_studies import case_studies
+from manifold_lora.experiments.reports.gallery import gallery
 from manifold_lora.experiments.reports.latex import escape
 from manifold_lora.experiments.reports.study import Study
 
@@ -173,6 +175,14 @@ def test_figures_are_those_that_the_data_has(written):
         "gain",
         "cost",
     }
+
+
+def test_every_arm_at_once_has_room_in_every_figure(report_on):
+    # matplotlib warns where a legend leaves an axis no room, and warnings are errors here.
+    levels = {arm: 0.4 + 0.01 * place for place, arm in enumerate(ARMS) if arm != "custom"}
+    rows = Study.read(report_on(levels, rates=(1e-3, 1e-2), seeds=2, items=40)).rows
+    assert len(rows) > 20
+    assert {picture.name for picture in gallery(rows)} >= {"accuracy", "curvature", "learning-rate", "cost"}
 
 
 def test_the_same_results_give_the_same_files(written):

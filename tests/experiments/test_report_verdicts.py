@@ -14,6 +14,7 @@ from manifold_lora.experiments.reports.mcnemar import McNemar, SeedTests
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import (
     BETTER,
+    BIAS_OPEN,
     GAIN_OPEN,
     LINEAR_OPEN,
     MATTERED,
@@ -90,10 +91,18 @@ def test_a_geometry_is_compared_with_every_control_and_all_are_adjusted_together
     assert [item.p_adjusted for item in items] == pytest.approx(list(expected))
 
 
+def test_boost_has_to_beat_a_bias_too(report_on):
+    levels = {"lora": 0.4, GAIN: 0.4, "tangent": 0.4, "boost": 0.7}
+    assert said(report_on(levels), "boost").word == BIAS_OPEN
+    assert said(report_on({**levels, "lora-bias": 0.7}), "boost").word == BIAS_OPEN
+    assert said(report_on({**levels, "lora-bias": 0.5}), "boost").word == MATTERED
+    assert said(report_on({**levels, "lora-bias": 0.7, "direct": 0.7})).word == MATTERED
+
+
 def test_arms_by_what_they_are_for():
     groups = {name: group_of(role_of({}, name)) for name in ARMS if name != "custom"}
     controls = {name for name, group in groups.items() if group == "control"}
-    assert controls == {GAIN, "tangent", "euclidean", "direct-flat", "shuffled-norms"}
+    assert controls == {GAIN, "tangent", "euclidean", "direct-flat", "shuffled-norms", "lora-bias"}
     assert {name for name, group in groups.items() if group == "baseline"} >= {"lora", "dora", "prefix"}
     assert {name for name, group in groups.items() if group == "geometry"} >= {"direct", "boost"}
     assert role_of({"adapter": {"curvature": {"mode": "fixed", "kappa": -1e-6}}}, "direct") == "flat"

@@ -1,0 +1,55 @@
+"""Which other arm an arm is compared with."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from manifold_lora.experiments.reports.groups import Role
+
+if TYPE_CHECKING:
+    from manifold_lora.experiments.comparison import Row
+
+
+def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":
+    """The control of a role that differs least from a geometry in everything but the role.
+
+    Gain-matched LoRA: the one with its own gain, else with the step alpha c nearest to it. Shuffled norms: of
+    the same norm scaling, without which the gains are not alike either. A bias: of the step nearest to
+    alpha c, for boost alone, which has a time column to compare it with.
+    """
+    controls = [other for other in rows if other.role == role]
+    if role == "gain":
+        controls.sort(key=lambda other: _gain_apart(row, other, rows))
+    if role == "norms":
+        controls = [other for other in controls if _scaling(other) == _scaling(row)]
+    if role == "bias":
+        controls = controls if row.adapter.get("transform") == "boost" else []
+        controls.sort(key=lambda other: _apart(other.alpha, row.alpha * (row.gain or 1.0)))
+    return counterpart(row, controls)
+
+
+def counterpart(row: "Row", others: Sequence["Row"]) -> "Row | None":
+    """The first arm of these at the same further grid values, as far as it has them; None without one.
+
+    LoRA has no curvature: on a grid of ranks and curvatures it is met at the same rank.
+    """
+    alike = [other for other in others if set(other.extras) <= set(row.extras)]
+    return max(alike, key=lambda other: len(other.extras), default=None)
+
+
+def _gain_apart(row: "Row", control: "Row", rows: Sequence["Row"]) -> tuple[bool, float]:
+    """Not the row's own control, and by which factor (its logarithm) their steps alpha c differ."""
+    copied = control.adapter.get("gain_from")
+    sources = [other for other in rows if other.arm == copied]
+    source = counterpart(control, sources)
+    if source is None or not source.gain or not row.gain:
+        return copied != row.arm, math.inf
+    return copied != row.arm, _apart(source.gain * control.alpha, row.gain * row.alpha)
+
+
+def _apart(step: float, other: float) -> float:
+    return abs(math.log(step / other))
+
+
+def _scaling(row: "Row") -> str:
+    return str(row.adapter.get("norm_scaling", "learned"))
