@@ -5,16 +5,27 @@ TASK ?= taxonomy
 CONFIG ?= experiments/configs/$(if $(DATA),word_problems,$(TASK)).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation test test-slow test-faults check lint types arrows wheel clean
+.PHONY: ablation study test test-slow test-extras test-faults check lint types arrows wheel clean
 
 ablation: .venv/installed
 	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
+
+# The three parts of docs/study; stopped and given again, it goes on from where it was.
+study: .venv/installed
+	$(BIN)/manifold-lora ablate experiments/configs/study.yaml $(ARGS)
+	$(BIN)/manifold-lora ablate experiments/configs/study_arithmetic.yaml $(ARGS)
+	$(BIN)/manifold-lora ablate experiments/configs/study_longer.yaml $(ARGS)
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 $(ARGS)
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --timeout 3000 $(ARGS)
+
+# The tests that skip in `make test`: Triton takes a gigabyte, and torchao warns in every import of transformers.
+test-extras: .venv/installed .extras/installed
+	PYTHONPATH=.extras OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/adapters/test_triton.py \
+		tests/models/test_quantised.py $(ARGS)
 
 # Every fault check of tests/faults, the long ones included; the counts become docs/reliability.md.
 test-faults: .venv/installed
@@ -43,5 +54,9 @@ wheel: .venv/installed
 	$(BIN)/pip install --quiet -c constraints.txt --editable ".[dev]"
 	touch $@
 
+.extras/installed: constraints.txt .venv/installed
+	$(BIN)/pip install --quiet --no-deps --target .extras -c constraints.txt triton torchao
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .extras build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
