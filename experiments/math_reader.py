@@ -8,22 +8,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+import psutil
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # The grammar's time grows faster than the text, and an answer stands at its end.
 _TAIL = 400
 _START_SECONDS = 60.0
+# A child that is not given the processor is waited for: this many times the limit on the clock.
+_PATIENCE = 50.0
+# Seconds between two looks at what a child has spent.
+_TICK = 0.01
 
 
 class MathReader:
     """Reads numbers and choices out of texts by math-verify, in a child process kept for the next text.
 
-    A text that takes longer than ``limit`` seconds is answered by None: the child is interrupted at half of
-    it, and killed and replaced at 0.9 of it. Safe to call from several threads; a forked process gets a child
-    of its own.
+    A text that takes longer than ``limit`` seconds of the processor is answered by None: the child is
+    interrupted at half of it, and killed and replaced at 0.9 of it. Not seconds on the clock, by which a busy
+    machine would read other answers than an idle one. Safe to call from several threads; a forked process
+    gets a child of its own.
     """
 
     def __init__(self, limit: float = 0.1) -> None:
@@ -49,12 +56,9 @@ class MathReader:
         request = json.dumps([tail, list(choices), self._limit / 2]).encode() + b"\n"
         with self._lock:
             child = self._running()
-            deadline = time.monotonic() + 0.9 * self._limit
             try:
-                child.stdin.write(request)  # type: ignore[union-attr]
-                child.stdin.flush()  # type: ignore[union-attr]
-                line = _line(child, deadline)
-            except OSError:
+                line = self._answer(child, request)
+            except (OSError, psutil.Error):
                 line = None
             if line is None:
                 self._stop()
@@ -62,6 +66,19 @@ class MathReader:
                 return None
         reading = json.loads(line)
         return None if reading is None else str(reading)
+
+    def _answer(self, child: "subprocess.Popen[bytes]", request: bytes) -> bytes | None:
+        process, start = psutil.Process(child.pid), time.monotonic()
+        begun = _cpu_seconds(process)
+        child.stdin.write(request)  # type: ignore[union-attr]
+        child.stdin.flush()  # type: ignore[union-attr]
+        return _line(
+            child,
+            lambda: (
+                _cpu_seconds(process) - begun > 0.9 * self._limit
+                or time.monotonic() - start > _PATIENCE * self._limit
+            ),
+        )
 
     def close(self) -> None:
         """End the child."""
@@ -73,8 +90,8 @@ class MathReader:
         self._inherited, self._child, self._lock = self._child, None, threading.Lock()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        child = self._child or self._spawn()
-        if not self._ready and _line(child, time.monotonic() + _START_SECONDS) != b"ready\n":
+        child, start = self._child or self._spawn(), time.monotonic()
+        if not self._ready and _line(child, lambda: time.monotonic() - start > _START_SECONDS) != b"ready\n":
             self._stop()
             raise ManifoldLoraError("math-verify", "no answer", "a child process that starts", _HINT)
         self._ready = True
@@ -101,14 +118,20 @@ class MathReader:
 _HINT = "python -m manifold_lora.experiments.math_worker tells why"
 
 
-def _line(child: subprocess.Popen[bytes], deadline: float) -> bytes | None:
-    """The next line of a child's answer, or None at the deadline or at its end."""
+def _cpu_seconds(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
+
+
+def _line(child: "subprocess.Popen[bytes]", over: Callable[[], bool]) -> bytes | None:
+    """The next line of a child's answer, or None at its end or when it is ``over``."""
     source, line = child.stdout.fileno(), b""  # type: ignore[union-attr]
     while not line.endswith(b"\n"):
-        if not select.select([source], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if select.select([source], [], [], _TICK)[0]:
+            part = os.read(source, 65536)
+            if not part:
+                return None
+            line += part
+        elif over():
             return None
-        part = os.read(source, 65536)
-        if not part:
-            return None
-        line += part
     return line

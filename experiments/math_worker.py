@@ -57,20 +57,20 @@ def _digits(value: Any) -> str | None:
 
 
 def _timed(seconds: float, call: Callable[[], str | None]) -> str | None:
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return call()
     except (_OutOfTime, Exception):  # any text is answered: what cannot be read is no answer
         return None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def main() -> None:
     """Answer ``[text, choices, seconds]`` by a reading or null, until stdin ends."""
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    signal.signal(signal.SIGALRM, _ring)
+    signal.signal(signal.SIGPROF, _ring)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, whose end closes stdin
     for text in _WARM_UP:
         _timed(10.0, lambda text=text: read(text, ()))  # type: ignore[misc]
