@@ -7,6 +7,8 @@ import pytest
 from fault_drivers import contents, finish, start, under_way, wait_until
 from fault_jobs import notes
 
+from manifold_lora.experiments.ledger import Ledger
+
 CELLS = 24
 
 
@@ -16,6 +18,29 @@ def _kill(folder, after, choose):
     choose(psutil.Process(under_way(folder)[-1])).send_signal(signal.SIGKILL)
 
 
+def _kill_at_work(folder, after):
+    """As ``_kill``, of a cell itself, and of one whose result is not written yet."""
+    killed = False
+    while not killed:
+        wait_until(lambda: len(notes(folder, "end")) >= after and under_way(folder))
+        killed = _killed_before_its_result(folder, under_way(folder))
+
+
+def _killed_before_its_result(folder, processes):
+    cells = {pid: cell for cell, pid in notes(folder, "start")}
+    for pid in reversed(processes):
+        try:
+            process = psutil.Process(pid)
+            process.suspend()  # it cannot finish between the look and the blow
+            lost = process.status() != psutil.STATUS_ZOMBIE and Ledger(folder).read(cells[pid]) is None
+            process.send_signal(signal.SIGKILL if lost else signal.SIGCONT)
+        except psutil.NoSuchProcess:
+            continue
+        if lost:
+            return True
+    return False
+
+
 def _parent(word):
     return lambda cell: next(p for p in cell.parents() if word in " ".join(p.cmdline()))
 
@@ -23,7 +48,7 @@ def _parent(word):
 def test_three_killed_workers_of_this_machine(tmp_path, tally):
     driver = start(tmp_path, "--cells", CELLS, "--seconds", 0.3, "--jobs", 4)
     for after in (2, 8, 14):
-        _kill(tmp_path, after, lambda cell: cell)
+        _kill_at_work(tmp_path, after)
     code, said = finish(driver)
     assert code == 0, said
     assert len(notes(tmp_path, "start")) >= CELLS + 3
