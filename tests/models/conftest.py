@@ -41,6 +41,8 @@ _SHAPE = {
 }
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "llama": lambda: LlamaConfig(**_SHAPE),
+    # Wide enough for bitsandbytes' kernels for AVX-512: whole blocks of 64 inputs, 32 outputs.
+    "llama-64": lambda: LlamaConfig(**{**_SHAPE, "hidden_size": 64, "intermediate_size": 64}),
     "gemma": lambda: GemmaConfig(**_SHAPE, head_dim=8),
     "gemma3": lambda: Gemma3TextConfig(**_SHAPE, head_dim=8, sliding_window=16),
     "qwen2": lambda: Qwen2Config(**_SHAPE),

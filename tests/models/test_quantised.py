@@ -32,17 +32,24 @@ def torchao_int8():
 @pytest.fixture(params=[four_bit, eight_bit, torchao_int8], ids=lambda make: make.__name__)
 def quantised(request, model_folder):
     config = request.param()
-    folder = model_folder("llama")
+    folder = model_folder("llama-64")
     return lambda: AutoModelForCausalLM.from_pretrained(
         folder, quantization_config=config, dtype=torch.float32
     )
+
+
+def served(model, tokens):
+    """Logits as a server computes them; some kernels of bitsandbytes are for this alone."""
+    with torch.no_grad():
+        return model.eval()(tokens).logits
 
 
 @pytest.mark.parametrize(
     "options", [{"curvature": {"mode": "learned", "kappa": -0.7}}, {"transform": "boost"}], ids=str
 )
 def test_an_adapter_on_a_quantised_base(quantised, shake, tokens, tmp_path, options):
-    base = quantised()
+    # Not eval yet: there bitsandbytes packs the weights for AVX-512, for good and without a gradient.
+    base = quantised().train()
     expected = base(tokens).logits
     config = ManifoldLoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **options)
     model = get_peft_model(base, config)
@@ -52,12 +59,11 @@ def test_an_adapter_on_a_quantised_base(quantised, shake, tokens, tmp_path, opti
     grads = [p.grad for name, p in model.named_parameters() if ".lora_" in name]
     assert all(g is not None and g.isfinite().all() and g.abs().sum() > 0 for g in grads)
 
-    model.eval()
-    logits = model(tokens).logits
-    assert not torch.allclose(logits, expected)
+    assert not torch.allclose(model(tokens).logits, expected)
+    logits = served(model, tokens)
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(quantised(), tmp_path)
-    assert torch.equal(again(tokens).logits, logits)
+    assert torch.equal(served(again, tokens), logits)
 
     layer = next(module for module in model.modules() if isinstance(module, LoraLayer))
     with pytest.raises(LinearOnlyError):
@@ -65,4 +71,4 @@ def test_an_adapter_on_a_quantised_base(quantised, shake, tokens, tmp_path, opti
     with pytest.raises(LinearOnlyError):
         layer.get_delta_weight("default")
     assert not layer.merged
-    assert torch.equal(model(tokens).logits, logits)
+    assert torch.equal(served(model, tokens), logits)
