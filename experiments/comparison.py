@@ -61,9 +61,14 @@ class Comparison:
     mcnemar: SeedTests
     p_adjusted: float = float("nan")
 
+    @property
+    def is_significant(self) -> bool:
+        """Whether the two differ at 5 % after correction; never by one seed, which says nothing of others."""
+        return self.difference.seeds > 1 and self.p_adjusted < 0.05
+
     def significant(self, sign: int) -> bool:
-        """Whether the arm is better (sign 1) or worse (-1) than the other, after correction."""
-        return self.p_adjusted < 0.05 and self.difference.mean * sign > 0
+        """Whether the arm is so better (sign 1) or worse (-1) than the other."""
+        return self.is_significant and self.difference.mean * sign > 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.table import Table
 
-from manifold_lora.experiments.comparison import Record, Row, label_of
+from manifold_lora.experiments.comparison import Comparison, Record, Row, label_of
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.verdicts import verdict
 from manifold_lora.experiments.statistics import Estimate
@@ -16,12 +16,12 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.mean:.1f}{spread}"
 
 
-def difference(estimate: Estimate | None, p: float | None) -> str:
+def difference(item: Comparison | None) -> str:
     """A difference in points with its interval; * where it is significant."""
-    if estimate is None or p is None:
+    if item is None:
         return "baseline"
-    mark = "*" if p < 0.05 else ""
-    return f"{100 * estimate.mean:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]{mark}"
+    gap, mark = item.difference, "*" if item.is_significant else ""
+    return f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{mark}"
 
 
 def rate(row: Row) -> str:
@@ -42,7 +42,7 @@ def score_table(rows: Sequence[Row], title: str) -> Table:
             table.add_section()
         cells = [row.label, rate(row)]
         for name, score in row.scores.items():
-            cells += [percent(score), difference(row.differences.get(name), row.p_adjusted.get(name))]
+            cells += [percent(score), difference(row.with_role(name, "baseline"))]
         table.add_row(*cells)
     return table
 
@@ -68,7 +68,8 @@ def cost_table(rows: Sequence[Row]) -> Table:
 LEGEND = (
     "Accuracy: mean ± standard deviation over seeds, each arm at its validation-best learning rate "
     "(^: at the edge of the tried rates). Δ: paired difference in points with a 95 % interval over seeds and "
-    "items; *: significant at 5 % after Benjamini-Hochberg. c: mean gain |Δh|/|BAx| over layers."
+    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: mean gain |Δh|/|BAx| over "
+    "layers."
 )
 
 

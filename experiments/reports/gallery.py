@@ -21,7 +21,7 @@ _DRAWN: tuple[tuple[str, Callable[[Sequence[Row]], Figure | None], str], ...] = 
         "differences",
         differences,
         "Paired differences with 95 % intervals, same seeds and items; filled: significant at 5 % after "
-        "Benjamini-Hochberg.",
+        "Benjamini-Hochberg, never by one seed.",
     ),
     (
         "curvature",

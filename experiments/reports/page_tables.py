@@ -50,10 +50,11 @@ def _interval(score: Estimate) -> str:
 
 
 def _gap(item: Row, test: str) -> list[object]:
-    gap, p = item.differences.get(test), item.p_adjusted.get(test)
-    if gap is None or p is None:
+    one = item.with_role(test, "baseline")
+    if one is None:
         return ["–", "–", "–"]
-    return [_source(item, text) for text in (difference(gap, p), p_text(p), f"{100 * gap.detectable:.1f}")]
+    texts = difference(one), p_text(one.p_adjusted), f"{100 * one.difference.detectable:.1f}"
+    return [_source(item, text) for text in texts]
 
 
 def comparisons_table(study: Study) -> Html:
@@ -76,7 +77,7 @@ def comparisons_table(study: Study) -> Html:
 def _comparison(item: Row, one: Comparison) -> Html:
     gap, pooled = one.difference, one.mcnemar.pooled
     numbers = (
-        difference(gap, one.p_adjusted),
+        difference(one),
         p_text(gap.p),
         p_text(one.p_adjusted),
         f"{100 * gap.detectable:.1f}",

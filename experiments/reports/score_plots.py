@@ -61,7 +61,7 @@ def differences(rows: Sequence[Row]) -> Figure | None:
 def _difference(axis: Axes, place: float, item: Comparison, shade: str) -> None:
     gap = item.difference
     axis.plot([100 * gap.low, 100 * gap.high], [place, place], color=shade, lw=1.6, alpha=0.5)
-    filled = shade if item.p_adjusted < 0.05 else "none"
+    filled = shade if item.is_significant else "none"
     axis.plot(100 * gap.mean, place, _MARKS[item.role], ms=4.5, mfc=filled, mec=shade, mew=1.1)
 
 

@@ -28,7 +28,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         GAIN_OPEN,
         "it beats the baseline but not gain-matched LoRA, which is not shown to beat the baseline itself; or "
-        "the grid has no gain-matched LoRA",
+        "the grid has no gain-matched LoRA, or a single seed of it",
     ),
     (
         LINEAR_OPEN,
@@ -86,7 +86,8 @@ def _of_better_geometry(row: Row, test: str, rows: list[Row], base: Comparison) 
     if not gain.significant(1):
         control = next(other for other in rows if other.label == gain.other)
         own = control.with_role(test, "baseline")
-        word = ONLY_GAIN if own is not None and own.significant(1) else GAIN_OPEN
+        explained = gain.difference.seeds > 1 and own is not None and own.significant(1)
+        word = ONLY_GAIN if explained else GAIN_OPEN
         told = f"; {control.label} itself: {_figure(own)}" if own is not None else ""
         return Verdict(word, f"{_figure(base)}; {_undecided(gain)}{told}")
     if tangent is None:

@@ -10,7 +10,10 @@ from scipy import stats
 
 from manifold_lora.experiments.arms import ARMS
 from manifold_lora.experiments.reports.groups import group_of, role_of
+from manifold_lora.experiments.reports.latex import latex
 from manifold_lora.experiments.reports.mcnemar import McNemar, SeedTests
+from manifold_lora.experiments.reports.page_tables import scores_table
+from manifold_lora.experiments.reports.score_plots import differences
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import (
     BETTER,
@@ -25,6 +28,7 @@ from manifold_lora.experiments.reports.verdicts import (
     WORSE,
     verdict,
 )
+from manifold_lora.experiments.table import difference
 
 GAIN, FLAT = "gain-matched-lora", 0.5
 
@@ -66,6 +70,21 @@ def test_nothing_follows_from_one_seed(report_on):
     found = said(report_on({"lora": 0.2, GAIN: 0.2, "tangent": 0.2, "direct": 0.9}, seeds=1))
     assert found.word == UNKNOWN
     assert "one seed" in found.because
+
+
+@pytest.mark.parametrize(("seeds", "starred"), [(1, False), (2, True)])
+def test_no_star_and_no_filled_mark_by_one_seed(seeds, starred, report_on):
+    study = Study.read(report_on({"lora": 0.2, "direct": 0.9}, seeds=seeds))
+    (item,) = study.rows[1].comparisons
+    assert item.p_adjusted < 0.05
+    assert item.is_significant == starred
+    assert difference(item).endswith("*") == starred
+    assert ("]*" in scores_table(study)) == starred
+    assert ("^{*}$ [" in latex(study)) == starred
+    figure = differences(study.rows)
+    assert figure is not None
+    mark = next(line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()))
+    assert (mark.get_markerfacecolor() != "none") == starred
 
 
 def test_an_arm_that_never_differs_is_no_want_of_data(report_on):
