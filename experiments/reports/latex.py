@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from manifold_lora.experiments.comparison import Row
+from manifold_lora.experiments.comparison import Comparison, Row
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
 from manifold_lora.experiments.reports.study import Study
-from manifold_lora.experiments.statistics import Estimate
 
+# Nine columns of costs in a column of text.
+_TIGHT = r"\footnotesize\setlength{\tabcolsep}{3pt}"
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
@@ -38,7 +39,7 @@ def _scores(study: Study) -> str:
         rf"{task}: accuracy (mean $\pm$ standard deviation over seeds; {counts.seeds} seeds, {counts.items} "
         rf"items for {first}) with each arm at its validation-best learning rate, and paired difference to "
         rf"{base} in points with a 95\,\% interval over seeds and items. $^{{*}}$: significant at 5\,\% "
-        "after Benjamini--Hochberg over all comparisons of the report."
+        "after Benjamini--Hochberg over all comparisons of the report, never by one seed."
     )
     lines = _grouped(study.rows, len(head), _score_cells)
     return _float(caption, "tab:scores", "ll" + "rr" * len(study.tests), head, lines)
@@ -48,16 +49,13 @@ def _score_cells(row: Row) -> list[str]:
     cells = [escape(row.label), _number(row.chosen.value)]
     for test, score in row.scores.items():
         spread = rf" $\pm$ {100 * score.sd:.1f}" if score.seeds > 1 else ""
-        gap = row.differences.get(test)
-        cells += [
-            f"{100 * score.mean:.1f}{spread}",
-            _gap(gap, row.p_adjusted.get(test, 1.0)) if gap else "--",
-        ]
+        item = row.with_role(test, "baseline")
+        cells += [f"{100 * score.mean:.1f}{spread}", _gap(item) if item else "--"]
     return cells
 
 
-def _gap(gap: Estimate, p: float) -> str:
-    mark = "^{*}" if p < 0.05 else ""
+def _gap(item: Comparison) -> str:
+    gap, mark = item.difference, "^{*}" if item.is_significant else ""
     return f"${100 * gap.mean:+.1f}{mark}$ [${100 * gap.low:+.1f}$, ${100 * gap.high:+.1f}$]"
 
 
@@ -79,7 +77,7 @@ def _costs(study: Study) -> str:
         r"train $\times$ is the ratio to the baseline."
     )
     lines = _grouped(study.rows, len(head), cells)
-    return _float(caption, "tab:costs", "l" + "r" * (len(head) - 1), head, lines)
+    return _float(caption, "tab:costs", "l" + "r" * (len(head) - 1), head, lines, _TIGHT)
 
 
 def _grouped(rows: Sequence[Row], width: int, cells: Callable[[Row], list[str]]) -> Iterator[str]:
@@ -90,11 +88,13 @@ def _grouped(rows: Sequence[Row], width: int, cells: Callable[[Row], list[str]])
         yield " & ".join(cells(row)) + r" \\"
 
 
-def _float(caption: str, label: str, columns: str, head: list[str], lines: Iterator[str]) -> str:
+def _float(
+    caption: str, label: str, columns: str, head: list[str], lines: Iterator[str], size: str = r"\small"
+) -> str:
     return "\n".join(
         [
             r"\begin{table}[t]",
-            r"\centering\small",
+            rf"\centering{size}",
             rf"\caption{{{caption}}}",
             rf"\label{{{label}}}",
             rf"\begin{{tabular}}{{{columns}}}",

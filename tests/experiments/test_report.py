@@ -152,6 +152,18 @@ def test_latex_is_booktabs_and_escaped(written):
     assert escape(r"a_b & 50% \x {c} #1") == r"a\_b \& 50\% \textbackslash{}x \{c\} \#1"
 
 
+def test_latex_compiles(written, tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed: apt-get install texlive-latex-recommended")
+    table = (written[0] / "table.tex").read_text()
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{table}\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "paper.pdf").is_file()
+
+
 def test_csv_files_agree_with_the_page(written):
     folder, console = written
     scores = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
