@@ -29,8 +29,9 @@ def update(
     B: Float[Tensor, "m r"],
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
+    in_place: bool = False,
 ) -> Float[Tensor, "*tokens m"]:
-    """base + scaling * delta of ``direct`` on a geometry with a profile."""
+    """base + scaling * delta of ``direct`` on a geometry with a profile, over base if that is allowed."""
     if one_token.serves(x, A, base):
         radius, law = _radius(profile, manifold), scaling_law.law(None)
         told = one_token.update(profile, radius, law, _edge(profile, x), x, A, B, base, scaling)
@@ -39,20 +40,28 @@ def update(
     kept = x.dtype if base is None else base.dtype
     product = _product_dtype(x, A)
     chart, gain, knobs = _chart(profile, manifold, scaling_law, x)
-    tokens = x.shape[:-1]
-    flat_base = None if base is None else base.to(product).reshape(-1, base.shape[-1])
-    arguments = (flat_base, x.to(product), A.to(product), B.to(product), chart, gain, scaling, knobs)
+    wide = None if base is None else base.to(product)
+    arguments = (wide, x.to(product), A.to(product), B.to(product), chart, gain, scaling, knobs)
+    in_place = in_place and wide is base and may_be_overwritten(base)
     if torch.is_autocast_enabled(x.device.type):
         with autocast_off(x):
-            result = fused_function.update(*arguments)
-    else:
-        result = fused_function.update(*arguments)
-    return result.view(*tokens, B.shape[0]).to(kept)
+            return fused_function.update(*arguments, in_place).to(kept)
+    return fused_function.update(*arguments, in_place).to(kept)
+
+
+def may_be_overwritten(base: Tensor | None) -> bool:
+    """Does autograd take an addition in place without copies, which views and traced tensors need?"""
+    return (
+        base is not None
+        and not torch.compiler.is_compiling()
+        and base.is_contiguous()
+        and not base._is_view()
+    )
 
 
 def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
     """The dtype of the products with A and B: autocast's, as for LoRA, else the wider of the two."""
-    wide = torch.promote_types(x.dtype, A.dtype)
+    wide = x.dtype if x.dtype == A.dtype else torch.promote_types(x.dtype, A.dtype)
     if wide != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return wide

@@ -1,11 +1,11 @@
 """delta = c B A x with c from rank space, as one autograd function with a hand-derived backward.
 
-Saved for the backward: x, u = A x, B^T B and the slopes of every token in geometry's dtype: c, by_out,
-by_x, by_rank on a bounded chart, and one for each learned number: 12 to 24 bytes. With s the LoRA scaling,
-k = s gain, P = k g B, gamma = <P, u> row by row, the backward is
+Saved for the backward: x, u = A x, B^T B and of every token c, by_out, by_x, by_rank on a bounded chart and
+R dc/dR if something is learned, each times k = scaling gain, in geometry's dtype: 12 to 20 bytes. With g the
+upstream gradient, P = g B, gamma = <P, u> row by row, the backward is
 
-    dU = c P + gamma (c_q/q u G + ...),  dA = dU^T x,  dX = dU A + gamma (c_n/n) x,
-    dB = g^T (k c u) + B (u^T diag(gamma c_q/q) u),  dR = sum gamma c_R.
+    dU = k c P + gamma k (c_q/q u G + ...),  dA = dU^T x,  dX = dU A + gamma k (c_n/n) x,
+    dB = g^T (k c u) + B (u^T diag(gamma k c_q/q) u),  dR = k sum gamma c_R.
 
 The Gram matrix G = B^T B is float64: in float32 the gain of a token along B's weakest direction is wrong
 by a half.
@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.adapters import kernels
-from manifold_lora.adapters.numbers import backend, beside, constant, evaluate, numbers, tensor
+from manifold_lora.adapters.numbers import at_least, backend, beside, constant, evaluate, numbers, tensor
 from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.adapters.profile import Numbers, RadialProfile
 from manifold_lora.adapters.row_norm import row_norm
-from manifold_lora.adapters.token_scalars import Chart, Norms, Slopes, gain_of, slopes_of
+from manifold_lora.adapters.token_scalars import Chart, Norms, gain_of, slopes_of
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Radius, length and gain: tensors where they are learned.
@@ -32,8 +32,15 @@ Constant = Tensor | float | None
 # A parameter and how fast log R, log alpha and log gain move with it.
 Rates = tuple[float, float, float]
 Knob = tuple[Tensor, Rates]
-# What the autograd function, whose arguments have to be flat, is told beside tensors: profile, edge, scaling.
-Options = tuple[RadialProfile, float, float]
+
+
+class Options(NamedTuple):
+    """What the autograd function, whose arguments have to be flat, is told beside tensors."""
+
+    profile: RadialProfile
+    edge: float
+    scaling: float
+    in_place: bool
 
 
 class _Seen(NamedTuple):
@@ -50,7 +57,7 @@ class _Seen(NamedTuple):
 
 
 def update(
-    base: Float[Tensor, "tokens m"] | None,
+    base: Float[Tensor, "*batch m"] | None,
     x: Float[Tensor, "*batch n"],
     A: Float[Tensor, "r n"],
     B: Float[Tensor, "m r"],
@@ -58,19 +65,22 @@ def update(
     gain: Float[Tensor, "1"] | float | None,
     scaling: float,
     knobs: Sequence[Knob] = (),
-) -> Float[Tensor, "tokens m"]:
+    in_place: bool = False,
+) -> Float[Tensor, "*batch m"]:
     """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token.
 
-    x keeps the shape that its owner gave it: autograd adds up the gradients of one input in place, but not
-    those that went through a view.
+    base and x keep the shape that their owner gave them: autograd adds up the gradients of one input in
+    place, but not those that went through a view.
 
     Args:
         knobs: where chart and gain are numbers, the parameters that they are functions of.
+        in_place: base is nobody else's, so that the sum may be written over it.
     """
     on_device = kernels.fused_for(x, A, B)
     if on_device is not None and not knobs:
-        return on_device.update(base, x.reshape(-1, x.shape[-1]), A, B, chart, gain, scaling)
-    options = (chart.profile, chart.edge, scaling)
+        told = on_device.update(_rows(base), _rows(x), A, B, chart, gain, scaling)
+        return told.view(*x.shape[:-1], told.shape[-1])
+    options = Options(chart.profile, chart.edge, scaling, in_place)
     inputs = (base, x, A, B, chart.radius, chart.length, gain)
     learned = [parameter for parameter, _ in knobs]
     if torch.is_grad_enabled() and any(
@@ -79,9 +89,17 @@ def update(
         return _Fused.apply(*inputs, options, [rates for _, rates in knobs], *learned)
     with torch.no_grad():
         xp = backend(x)
-        seen = _see(x, A, B, options[0], xp)
+        seen = _see(x, A, B, options.profile, xp)
         c = evaluate(gain_of, _chart(options, chart.radius, chart.length, xp), seen.norms, xp=xp)
-        return _added(base, x, B, seen, c, constant(gain, xp), scaling)
+        return _added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
+
+
+def _rows(x: Tensor | None) -> Any:
+    return None if x is None else x.reshape(-1, x.shape[-1])
+
+
+def _factor(scaling: float, gain: Constant, xp: ModuleType) -> Numbers:
+    return scaling if gain is None else scaling * constant(gain, xp)
 
 
 def _see(x: Tensor, A: Tensor, B: Tensor, profile: RadialProfile, xp: ModuleType) -> _Seen:
@@ -95,23 +113,30 @@ def _see(x: Tensor, A: Tensor, B: Tensor, profile: RadialProfile, xp: ModuleType
         gram = gram_of(B)
         square = ((wide @ gram) * wide).sum(-1, keepdim=True)
     rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
-    q = xp.sqrt(numbers(square, xp).clip(min=0.0))
+    q = xp.sqrt(at_least(numbers(square, xp), 0.0, xp))
     return _Seen(u, wide, gram, v, Norms(numbers(n, xp), numbers(rank, xp), q))
 
 
 def _added(
-    base: Tensor | None, x: Tensor, B: Tensor, seen: _Seen, c: Numbers, gain: Numbers | None, scaling: float
+    base: Tensor | None, x: Tensor, B: Tensor, seen: _Seen, kc: Numbers, in_place: bool = False
 ) -> Tensor:
-    k = tensor((c if gain is None else c * gain) * scaling)
+    """base + kc B u, over base itself if that is allowed."""
+    factor = tensor(kc)
     if seen.v is not None:
-        delta = seen.v * k.to(geometry_dtype(x))
-        return (delta if base is None else base + delta).to(x.dtype)
-    w = narrow(seen.wide * k, seen.u.dtype)
-    return w @ B.T if base is None else torch.addmm(base, w, B.T)
+        delta = (seen.v * factor.to(geometry_dtype(x))).view(*x.shape[:-1], B.shape[0])
+        if base is None:
+            return delta.to(x.dtype)
+        return base.add_(delta) if in_place else (base + delta).to(x.dtype)
+    w = narrow(seen.wide * factor, seen.u.dtype)
+    if base is not None and in_place:
+        base.view(-1, B.shape[0]).addmm_(w, B.T)
+        return base
+    rows = w @ B.T if base is None else torch.addmm(_rows(base), w, B.T)
+    return rows.view(*x.shape[:-1], B.shape[0])
 
 
 def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType) -> Chart:
-    return Chart(options[0], constant(radius, xp), constant(length, xp), options[1])
+    return Chart(options.profile, constant(radius, xp), constant(length, xp), options.edge)
 
 
 def few(x: Tensor, B: Tensor) -> bool:
@@ -157,18 +182,21 @@ class _Fused(torch.autograd.Function):
         *learned_by: Tensor,
     ) -> Tensor:
         xp = backend(x)
-        seen = _see(x, A, B, options[0], xp)
+        seen = _see(x, A, B, options.profile, xp)
         chart = _chart(options, radius, length, xp)
         slopes = evaluate(slopes_of, chart, seen.norms, xp=xp)
-        moved = _moved(slopes, (chart.radius, chart.length, constant(gain, xp)), ctx.needs_input_grad[4:7])
-        turned = [_turned(slopes, one) for one in rates]
+        factor = _factor(options.scaling, gain, xp)
         columns = [slopes.gain, slopes.by_out, slopes.by_x]
         columns += [] if slopes.by_rank is None else [slopes.by_rank]
-        kept = _finite(tensor(beside([*columns, *moved, *turned], xp)), geometry_dtype(x))
-        ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, gain if isinstance(gain, Tensor) else None)
-        ctx.options, ctx.gain = options, gain if isinstance(gain, float) else 1.0
+        columns += [slopes.by_radius] if learned_by or any(ctx.needs_input_grad[4:7]) else []
+        kept = _finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
+        constants = [value if isinstance(value, Tensor) else None for value in (radius, length, gain)]
+        ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, *constants)
+        ctx.bounded, ctx.rates = options.profile.bounded, rates
         ctx.knob_dtypes = [parameter.dtype for parameter in learned_by]
-        return _added(base, x, B, seen, slopes.gain, constant(gain, xp), options[2])
+        if options.in_place:
+            ctx.mark_dirty(base)
+        return _added(base, x, B, seen, slopes.gain * factor, options.in_place)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -183,47 +211,27 @@ def _finite(columns: Tensor, dtype: torch.dtype) -> Tensor:
     return columns.clamp(-limit, limit).to(dtype)
 
 
-def _moved(slopes: Slopes, constants: tuple[Numbers, ...], needs: Sequence[bool]) -> list[Numbers]:
-    """dc by each of radius, length and gain that is learned as a tensor, over c's own factor."""
-    by = (slopes.by_radius, slopes.by_length, slopes.gain)
-    return [slope / value for slope, value, needed in zip(by, constants, needs, strict=True) if needed]
-
-
-def _turned(slopes: Slopes, rates: Rates) -> Numbers:
-    """The chain rule through log R, log alpha and log gain, for the parameter behind them."""
-    by_radius, by_length, by_gain = rates
-    turned = by_gain * slopes.gain
-    if by_radius:
-        turned = turned + by_radius * slopes.by_radius
-    return turned + by_length * slopes.by_length if by_length else turned
-
-
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of the inputs, in the order of ``forward`` (formulas in the module docstring)."""
-    x, A, B, u, gram, kept, gain = ctx.saved_tensors
-    xp, needs = backend(x), ctx.needs_input_grad
-    factor = ctx.options[2] * (ctx.gain if gain is None else constant(gain, xp))
-    kept, wide = numbers(kept, xp), u.double()
-    c, by_out, by_x, *rest = (kept[:, i : i + 1] for i in range(kept.shape[1]))
-    P = (g @ B).double()
-    gamma = numbers((P * wide).sum(-1, keepdim=True), xp) * factor
-    carried, bent = tensor(c * factor), tensor(gamma * by_out)
-    by_rank = rest.pop(0) if ctx.options[0].bounded else None
+    x, A, B, u, gram, kept, *constants = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    rows, wide = _rows(g), u.double()
+    P = (rows @ B).double()
+    slopes = (P * wide).sum(-1, keepdim=True) * kept
+    carried, bent, along = kept[:, :1], slopes[:, 1:2], slopes[:, 2:3]
     dx = dA = dB = None
     if needs[1] or needs[2]:
         dU = (carried * P).addcmul_(bent, wide @ (gram_of(B) if gram is None else gram))
-        if by_rank is not None:
-            dU += tensor(gamma * by_rank) * wide
+        if ctx.bounded:
+            dU.addcmul_(slopes[:, 3:4], wide)
         dU = narrow(dU, u.dtype)
-        dA = dU.T @ x.reshape(-1, x.shape[-1]) if needs[2] else None
-        dx = _by_x(x, tensor(gamma * by_x), dU, A) if needs[1] else None
+        dA = dU.T @ _rows(x) if needs[2] else None
+        dx = _by_x(x, along, dU, A) if needs[1] else None
     if needs[3]:
         w = narrow(wide * carried, u.dtype)
-        dB = (g.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
-    sums = iter([tensor((gamma * slope).sum(0)) for slope in rest])
-    moved = [next(sums) if needed else None for needed in needs[4:7]]
-    turned = [by.to(dtype) for by, dtype in zip(sums, ctx.knob_dtypes, strict=True)]
-    return g if needs[0] else None, dx, dA, dB, *moved, None, None, *turned
+        dB = (rows.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
+    learned = _by_constants(ctx, slopes, constants) if ctx.rates or any(needs[4:7]) else (None, None, None)
+    return g if needs[0] else None, dx, dA, dB, *learned[:3], None, None, *learned[3:]
 
 
 def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
@@ -232,3 +240,16 @@ def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
     # In place: a fresh (tokens, n) tensor costs more than the arithmetic on it.
     dx.view(-1, x.shape[-1]).addmm_(dU, A)
     return dx
+
+
+def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients of radius, length and gain, then of the knobs: R c_R + alpha c_alpha = c."""
+    sums = slopes.sum(0)
+    by_gain, by_radius = sums[:1], sums[-1:]
+    logs = (by_radius, by_gain - by_radius, by_gain)
+    moved = [
+        log / value if needed and value is not None else None
+        for log, value, needed in zip(logs, constants, ctx.needs_input_grad[4:7], strict=True)
+    ]
+    turned = [(radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.rates]
+    return [*moved, *(by.to(dtype) for by, dtype in zip(turned, ctx.knob_dtypes, strict=True))]

@@ -80,7 +80,7 @@ class ManifoldLoRA(nn.Module):
         if x.shape[-1] != self.base.in_features:
             raise ManifoldLoraError("last axis of the input", x.shape[-1], f"{self.base.in_features}")
         base = functional.linear(x, self.base.weight, self.base.bias)
-        return self.update(x, self.lora_A, self.lora_B, base=base, scaling=self.scaling)
+        return self.update(x, self.lora_A, self.lora_B, base=base, scaling=self.scaling, in_place=True)
 
     def delta(self, x: Float[Tensor, "*tokens n"]) -> Float[Tensor, "*tokens m"]:
         """What the adapter adds to the base layer's output."""

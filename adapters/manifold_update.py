@@ -115,15 +115,30 @@ class ManifoldUpdate(nn.Module):
         return self
 
     def forward(
-        self, x: Tokens, A: Down, B: Up, *, base: Output | None = None, scaling: float | int = 1.0
+        self,
+        x: Tokens,
+        A: Down,
+        B: Up,
+        *,
+        base: Output | None = None,
+        scaling: float | int = 1.0,
+        in_place: bool = False,
     ) -> Output:
         """base + scaling * delta (without ``base``: scaling * delta), in the dtype of x.
 
         Under autocast the products with A and B are in autocast's dtype, as LoRA's are; the geometry is in
         float32, or float64 where x is.
+
+        Args:
+            x: the tokens.
+            A, B: the low-rank maps.
+            base: what the update is added to.
+            scaling: LoRA's alpha over rank.
+            in_place: base is nobody else's: the sum may be written over it, which saves a tensor of its size.
         """
         if self.path == "fused" and self._profile is not None and not isinstance(self.transform, Boost):
-            return fused.update(self._profile, self.manifold, self.norm_scaling, x, A, B, base, scaling)
+            parts = (self._profile, self.manifold, self.norm_scaling)
+            return fused.update(*parts, x, A, B, base, scaling, in_place)
         if self.path == "linear":
             delta = self._linear(x, A, B)
         else:

@@ -19,8 +19,7 @@ is the one of curvature kappa/s^2 without scaling. Source: arXiv 2410.04010, sec
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -30,8 +29,7 @@ from manifold_lora.adapters.precision import keeping_float32
 from manifold_lora.manifolds import functions
 
 
-@dataclass(frozen=True)
-class ScaleLaw:
+class ScaleLaw(NamedTuple):
     """The numbers of a norm scaling: v = alpha x, or alpha x / abs(x) if ``unit``; gain = alpha beta.
 
     A tensor alpha has the shape (1,), or (*tokens, 1) where it differs from token to token.
@@ -43,7 +41,7 @@ class ScaleLaw:
 
     def times(self, factor: Float[Tensor, "*tokens 1"]) -> "ScaleLaw":
         """The law that enters ``factor`` times longer and leaves as much shorter."""
-        return replace(self, alpha=self.alpha * factor)
+        return self._replace(alpha=self.alpha * factor)
 
     def scale(self, x: Float[Tensor, "*tokens n"]) -> Float[Tensor, "*tokens n"]:
         """v = alpha x (or alpha x / abs(x), 0 at x = 0), in the dtype of x."""

@@ -43,6 +43,16 @@ def tensor(value: Numbers) -> Tensor:
     return value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
 
 
+def at_least(value: Numbers, least: float, xp: ModuleType) -> Numbers:
+    """max(value, least); numpy's own clip costs four times its maximum."""
+    return np.maximum(value, least) if xp is np else value.clip(min=least)
+
+
+def at_most(value: Numbers, most: float, xp: ModuleType) -> Numbers:
+    """min(value, most)."""
+    return np.minimum(value, most) if xp is np else value.clip(max=most)
+
+
 def beside(columns: list[Numbers], xp: ModuleType) -> Numbers:
     """Columns (tokens, 1) as one array (tokens, k)."""
     return np.concatenate(columns, axis=-1) if xp is np else torch.cat(columns, -1)

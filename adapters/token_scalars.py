@@ -6,9 +6,10 @@ n c_n = D - E (-E for one length), alpha c_alpha = D, R c_R = c - D. All in floa
 and where c is nearly 1 what E - c has lost to cancellation is far below the gradient's own rounding.
 """
 
-from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
+from manifold_lora.adapters.numbers import at_least, at_most
 from manifold_lora.adapters.profile import Numbers, RadialProfile
 
 # Under these, limits take over: no token is shorter, no B A x smaller beside x.
@@ -16,8 +17,7 @@ SMALLEST_NORM = 1e-15
 SMALLEST_RATIO = 1e-12
 
 
-@dataclass(frozen=True)
-class Norms:
+class Norms(NamedTuple):
     """The lengths of a batch of tokens, each (tokens, 1) in float64.
 
     Args:
@@ -31,8 +31,7 @@ class Norms:
     out: Numbers
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """The geometry as the fused path sees it.
 
     Args:
@@ -48,20 +47,17 @@ class Chart:
     edge: float
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """c and its derivatives: dc/du = by_out uG + by_rank u, dc/dx = by_x x, R dc/dR, alpha dc/dalpha."""
+class Slopes(NamedTuple):
+    """c and its slopes: dc/du = by_out uG + by_rank u, dc/dx = by_x x, R dc/dR (alpha dc/dalpha is the rest)."""
 
     gain: Numbers
     by_out: Numbers
     by_rank: Numbers | None
     by_x: Numbers
     by_radius: Numbers
-    by_length: Numbers
 
 
-@dataclass(frozen=True)
-class _Image:
+class _Image(NamedTuple):
     """Where a token arrives: n, rho, q, angle a (and capped), z = rho phi(a) brought into the chart."""
 
     n: Numbers
@@ -76,17 +72,17 @@ class _Image:
 
 def _image(chart: Chart, norms: Norms, xp: ModuleType) -> _Image:
     profile = chart.profile
-    n = norms.x.clip(min=SMALLEST_NORM)
-    rho = (norms.out / n).clip(min=SMALLEST_RATIO)
+    n = at_least(norms.x, SMALLEST_NORM, xp)
+    rho = at_least(norms.out / n, SMALLEST_RATIO, xp)
     a = n / chart.radius if chart.length is None else xp.ones_like(n) * (chart.length / chart.radius)
-    within = a.clip(max=profile.cap)
+    within = at_most(a, profile.cap, xp)
     phi = profile.phi(xp, within)
     z = rho * phi
     if not profile.bounded:
         return _Image(n, rho, rho * n, a, within, z)
     middle = abs(norms.rank / n * phi)
     early = middle > chart.edge
-    z = xp.where(early, z * (chart.edge / middle.clip(min=chart.edge)), z)
+    z = xp.where(early, z * (chart.edge / at_least(middle, chart.edge, xp)), z)
     late = abs(z) > chart.edge
     return _Image(n, rho, rho * n, a, within, z.clip(-chart.edge, chart.edge), early, late)
 
@@ -115,9 +111,9 @@ def slopes_of(chart: Chart, norms: Norms, xp: ModuleType) -> Slopes:
         e = xp.where(at.late, 0.0, e)
         turned = at.late | at.early
         d = xp.where(turned, 0.0, d)
-        by_rank = xp.where(at.early, -e / xp.square(norms.rank.clip(min=SMALLEST_NORM)), 0.0)
+        by_rank = xp.where(at.early, -e / xp.square(at_least(norms.rank, SMALLEST_NORM, xp)), 0.0)
     along = d - e if chart.length is None else -e
     if turned is not None:
         along = xp.where(turned, 0.0, along)
     by_x = along / (at.n * at.n)
-    return Slopes(c, (e - c) / (at.q * at.q), by_rank, by_x, by_radius=c - d, by_length=d)
+    return Slopes(c, (e - c) / (at.q * at.q), by_rank, by_x, by_radius=c - d)

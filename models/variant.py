@@ -7,6 +7,8 @@ import torch
 from peft.tuners.lora.layer import LoraVariant
 from peft.utils.other import transpose
 from torch import nn
+from torch.nn.modules.module import _global_forward_hooks
+from transformers.pytorch_utils import Conv1D
 
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.errors import LinearOnlyError
@@ -14,6 +16,8 @@ from manifold_lora.manifolds.errors import LinearOnlyError
 # peft's LoraLayer is mixed into modules and does not say so to a type checker.
 Layer = Any
 
+# Their output is a new tensor, which their backward does not need.
+_OWNING = (nn.Linear, Conv1D)
 CONTAINER = "lora_manifold"
 WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
 
@@ -41,7 +45,8 @@ class ManifoldVariant(LoraVariant):
         update, scaling = getattr(module, CONTAINER)[active_adapter], module.scaling[active_adapter]
         x = module.lora_dropout[active_adapter](x)
         if x.dtype == result.dtype:
-            return update(x, lora_A, lora_B, base=result, scaling=scaling)
+            in_place = is_fresh(module.base_layer)
+            return update(x, lora_A, lora_B, base=result, scaling=scaling, in_place=in_place)
         return result + update(x, lora_A, lora_B, scaling=scaling)
 
     @staticmethod
@@ -58,6 +63,11 @@ class ManifoldVariant(LoraVariant):
     def unmerge(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
         """The weight without the adapter."""
         return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+
+def is_fresh(base: nn.Module) -> bool:
+    """Whether nobody but its caller can hold the output of a layer: no class that may keep it, no hook."""
+    return type(base) in _OWNING and not base._forward_hooks and not _global_forward_hooks
 
 
 def attach(layer: Layer, adapter_name: str, update: ManifoldUpdate) -> None:
