@@ -99,7 +99,8 @@ def _rows(x: Tensor | None) -> Any:
 
 
 def _factor(scaling: float, gain: Constant, xp: ModuleType) -> Numbers:
-    return scaling if gain is None else scaling * constant(gain, xp)
+    one: Numbers = 1.0 if gain is None else constant(gain, xp)
+    return scaling * one
 
 
 def _see(x: Tensor, A: Tensor, B: Tensor, profile: RadialProfile, xp: ModuleType) -> _Seen:
