@@ -48,7 +48,7 @@ class Chart(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """c and its slopes: dc/du = by_out uG + by_rank u, dc/dx = by_x x, R dc/dR; alpha dc/dalpha is the rest."""
+    """c and its slopes dc/du = by_out uG + by_rank u, dc/dx = by_x x and R dc/dR (c less alpha dc/dalpha)."""
 
     gain: Numbers
     by_out: Numbers
