@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.adapters.config import AdapterSpec
+from manifold_lora.adapters.curvature_scope import TOKEN
 from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.experiments.config import AdapterSettings
-from manifold_lora.experiments.geometry.data_curvature import DataCurvature
+from manifold_lora.experiments.geometry.data_curvature import MODE, DataCurvature
+from manifold_lora.manifolds.curvature_spec import MODES
 from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import PRODUCT
@@ -30,6 +32,7 @@ def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
 
     Under ``curvature: {mode: data}`` its kappa is the default, which no layer is going to have.
     """
+    _check_mode(settings.curvature)
     data = data_curvature(settings)
     stated = None if data else settings.curvature
     fields: dict[str, Any] = {"manifold": settings.manifold, "curvature": stated}
@@ -47,6 +50,13 @@ def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
 def data_curvature(settings: AdapterSettings) -> DataCurvature | None:
     """What ``curvature: {mode: data}`` asks to be measured; None where curvature is stated or unused."""
     return DataCurvature.parse(settings.curvature) if settings.method == "manifold_lora" else None
+
+
+def _check_mode(curvature: Any) -> None:
+    # Each floor knows only its own modes: here all of them are told.
+    modes = (*MODES, TOKEN, MODE)
+    if isinstance(curvature, Mapping) and curvature.get("mode", MODES[0]) not in modes:
+        raise ManifoldLoraError("adapter.curvature.mode", curvature["mode"], modes)
 
 
 def _check_hyperbolic(name: str) -> None:
