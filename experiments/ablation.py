@@ -13,13 +13,14 @@ from manifold_lora.experiments.config import AblationSettings
 from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.build import build_executor
 from manifold_lora.experiments.executors.local import LocalExecutor
+from manifold_lora.experiments.grid import Grid, baseline_of
 from manifold_lora.experiments.manifest import Manifest
 from manifold_lora.experiments.prepare import prepare, task_of
 from manifold_lora.experiments.presence import Presence
 from manifold_lora.experiments.progress import CellProgress
 from manifold_lora.experiments.report import write_report
 from manifold_lora.experiments.run import run_cell
-from manifold_lora.experiments.settings import dump_yaml
+from manifold_lora.experiments.settings import brief, dump_yaml
 from manifold_lora.experiments.sweep import Sweep, work_of
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -37,6 +38,7 @@ def ablate(settings: AblationSettings, console: Console) -> int:
     """
     drafts = expand(settings, {})
     executor = build_executor(settings)
+    _tell(settings, console)
     task = task_of(settings.task, settings.model.name)
     console.print(
         f"{task.name}: {len(task.train)} training, {len(task.validation)} validation, "
@@ -50,11 +52,17 @@ def ablate(settings: AblationSettings, console: Console) -> int:
         cells = expand(settings, inputs)
         jobs = [_job(cell, settings, ready["base"], inputs) for cell in cells]
         with Presence(settings.output, work_of(jobs), settings.execution.stale) as driver:
-            manifest = Manifest(task.name, settings.baseline, tuple(cell.id for cell in cells))
+            manifest = Manifest(task.name, baseline_of(settings), tuple(cell.id for cell in cells))
             write_text(settings.output / "ablation.yaml", dump_yaml(settings))
             manifest.write(settings.output)
             Sweep(settings.output, jobs, executor, driver, progress).run()
     return write_report(settings.output, console)
+
+
+def _tell(settings: AblationSettings, console: Console) -> None:
+    lines = (f"settings beside the defaults: {brief(settings)}", Grid(settings).told())
+    for line in filter(None, lines):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _prepare(settings: AblationSettings, drafts: Sequence[Cell], progress: CellProgress) -> dict[str, str]:

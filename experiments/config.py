@@ -199,11 +199,12 @@ class AblationSettings(RunSettings):
     """Arms x learning rates x seeds on one task: a run with a grid over its fields."""
 
     grid: YamlValue = {}
-    """Dotted field -> values, e.g. {arm: [lora, direct], train.learning_rate: [1e-3, 1e-2]}."""
+    """Dotted field -> values, e.g. {arm: [lora, direct], train.learning_rate: [1e-3, 1e-2]}; not the task nor
+    the model, which all cells share. Combinations that cannot exist (boost on euclidean) are left out."""
     arms: YamlValue = {}
     """Extra arms: name -> adapter fields that differ."""
     baseline: str = "lora"
-    """Arm that paired differences are taken against."""
+    """Arm that paired differences are taken against: one of the grid's, where it has several."""
     output: Path = Path("runs/ablation")
     """Folder of results, logs, tables, figures and report.html."""
     cache: Path = Path(".cache/bases")

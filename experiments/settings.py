@@ -1,5 +1,6 @@
 """Default < YAML < flag: build a settings object, or say in one line which key is wrong."""
 
+import math
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -40,6 +41,14 @@ def parse_flags(model: type[Settings], base: Settings, flags: Sequence[str], pro
 def dump_yaml(settings: BaseModel) -> str:
     """The resolved settings as YAML that `load_settings` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def brief(settings: BaseModel) -> str:
+    """What differs from the defaults, as one line of YAML."""
+    data = settings.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(
+        data, default_flow_style=True, width=math.inf, sort_keys=False, allow_unicode=True
+    ).strip()
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> ManifoldLoraError:

@@ -21,7 +21,8 @@ GRID = {
     seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True),
 )
 def test_one_cell_for_every_combination(arms, rates, seeds):
-    settings = AblationSettings(grid={"arm": arms, "train.learning_rate": rates, "train.seed": seeds})
+    grid = {"arm": arms, "train.learning_rate": rates, "train.seed": seeds}
+    settings = AblationSettings(grid=grid, baseline=arms[0])
     cells = expand(settings, {})
     places = {(cell.run.arm, cell.run.train.learning_rate, cell.run.train.seed) for cell in cells}
     assert places == {(arm, rate, seed) for arm in arms for rate in rates for seed in seeds}

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifold_lora.experiments.config import AblationSettings, RunSettings
-from manifold_lora.experiments.settings import dump_yaml, field_paths, load_settings, parse_flags, validate
+from manifold_lora.experiments.settings import (
+    brief,
+    dump_yaml,
+    field_paths,
+    load_settings,
+    parse_flags,
+    validate,
+)
 from manifold_lora.experiments.yaml_file import parse_yaml
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
@@ -29,6 +36,18 @@ def test_resolved_settings_read_back_as_themselves(rate, steps, arms, curvature)
     )
     again = validate(AblationSettings, parse_yaml(dump_yaml(settings)), "dump")
     assert again.model_dump(mode="json") == settings.model_dump(mode="json")
+
+
+@given(rate=st.floats(1e-8, 10), arms=st.lists(st.sampled_from(["lora", "direct"]), min_size=1))
+def test_what_differs_from_the_defaults_is_a_line_that_reads_back(rate, arms):
+    settings = AblationSettings(
+        train={"learning_rate": rate}, grid={"arm": arms, "adapter.rank": [*range(99)]}
+    )
+    line = brief(settings)
+    assert "\n" not in line
+    assert "steps" not in line
+    assert validate(AblationSettings, parse_yaml(line), "line") == settings
+    assert brief(AblationSettings()) == "{}"
 
 
 def test_flags_win_over_yaml_over_defaults(tmp_path):

@@ -73,6 +73,7 @@ def test_every_cell_has_a_verified_result_with_items_costs_and_versions(finished
 def test_the_table_names_every_arm_and_the_files_are_there(finished):
     output, text = finished
     assert all(arm in text for arm in ARMS)
+    assert "settings beside the defaults: {task: {style: equation, limit: 24}" in text
     assert {"table.csv", "table.png", "ablation.yaml", "manifest.json"} <= {
         path.name for path in output.iterdir()
     }

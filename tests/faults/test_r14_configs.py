@@ -49,7 +49,10 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "curvature of the wrong sign": ("adapter: {curvature: 1.0}\n", ("negative", "1.0")),
     "curvature of a sphere": ("adapter: {manifold: sphere, curvature: -1.0}\n", ("positive", "-1.0")),
     "curvature NaN": ("adapter: {curvature: .nan}\n", ("kappa of lorentz", "nan", "finite")),
-    "curvature mode": ("adapter: {curvature: {mode: lerned, kappa: -1.0}}\n", ("did you mean 'learned'",)),
+    "curvature mode": (
+        "adapter: {curvature: {mode: lerned, kappa: -1.0}}\n",
+        ("adapter.curvature.mode", "fixed, learned, free, token, data", "did you mean 'learned'"),
+    ),
     "unknown arm": ("arm: dircet\n", ("arm", "did you mean 'direct'")),
     "unknown arm in the grid": ("grid: {arm: [lora, bost]}\n", ("did you mean 'boost'",)),
     "unknown manifold": ("adapter: {manifold: lorenz}\n", ("did you mean 'lorentz'",)),
@@ -72,6 +75,31 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "grid is a list": ("grid: [arm]\n", ("grid", "a mapping")),
     "grid key": ("grid: {train.lr: [1e-3]}\n", ("train.lr", "train.learning_rate")),
     "grid value": ("grid: {train.steps: [10, ten]}\n", ("train.steps", "'ten'")),
+    "model as an axis": (
+        "grid: {model.name: [embedded, x/y]}\n",
+        ("model.name", "one ablation", "model.dtype"),
+    ),
+    "task as an axis": ("grid: {task.name: [gsm8k, aqua]}\n", ("task.name", "one ablation", "train.seed")),
+    "data as an axis": ("grid: {task.data: [here, there]}\n", ("task.data", "one ablation")),
+    "axis without effect": ("grid: {train.checkpoint_every: [0, 5]}\n", ("train.checkpoint_every", "share")),
+    "list for an arm": ("grid: {arm: [[lora]]}\n", ("arm", "['lora']")),
+    "baseline is no arm": (
+        "baseline: lorax\ngrid: {arm: [lora, direct]}\n",
+        ("baseline", "did you mean 'lora'"),
+    ),
+    "baseline without a grid": ("baseline: lorax\n", ("baseline", "did you mean 'lora'")),
+    "baseline not in the grid": (
+        "grid: {arm: [direct, boost]}\n",
+        ("add lora to grid.arm", "--baseline direct"),
+    ),
+    "typo among combinations": (
+        "grid: {arm: [lora, gain-matched-lora, direct], adapter.transform: [direct, bost]}\n",
+        ("transform", "did you mean 'boost'"),
+    ),
+    "no combination that exists": (
+        "grid: {arm: [lora, custom], adapter.manifold: [euclidean, poincare], adapter.transform: [boost]}\n",
+        ("transform on euclidean", "direct, tangent"),
+    ),
     "needed arm missing": ("grid: {arm: [gain-matched-lora]}\n", ("add direct to grid.arm",)),
     "own arm with unknown key": ("arms: {mine: {rnak: 3}}\ngrid: {arm: [mine]}\n", ("did you mean 'rank'",)),
     "python object": ("output: !!python/object/apply:os.system ['touch pwned']\n", ("bad.yaml:1",)),
