@@ -16,6 +16,7 @@ from manifold_lora.experiments.comparison import Row
 COLOURS = {"baseline": "#737373", "control": "#d98200", "geometry": "#0072b2"}
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7b5cc4", "#737373")
 MARKS = "osD^v"
+LINES = ("-", "--", "-.", ":")
 INK = "#1b1f24"
 
 # Typed by matplotlib with every key it knows.
@@ -45,14 +46,9 @@ def styled() -> Iterator[None]:
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels in a row, each ``width`` x ``height`` inches."""
-    figure = Figure(figsize=(width * count, height))
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
-
-
-def beside_legend(entries: int, least: float) -> float:
-    """The height, in inches, of a figure whose legend beside it has so many entries."""
-    return max(least, 0.5 + 0.19 * entries)
+    """A figure of ``count`` panels below each other, each ``width`` x ``height`` inches."""
+    figure = Figure(figsize=(width, height * count))
+    return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
 
 
 def colour(row: Row) -> str:
@@ -63,6 +59,11 @@ def colour(row: Row) -> str:
 def told_apart(index: int) -> tuple[str, str]:
     """Colour and marker of one of many arms; no pair comes twice among the first forty."""
     return CYCLE[index % len(CYCLE)], MARKS[index // len(CYCLE) % len(MARKS)]
+
+
+def dashes(index: int) -> str:
+    """The line of one of many arms: another one where colours begin anew."""
+    return LINES[index // len(CYCLE) % len(LINES)]
 
 
 def name_rows(axis: Axes, rows: Sequence[Row]) -> None:
@@ -100,6 +101,8 @@ def inline(text: str, name: str, title: str) -> str:
     body = re.sub(r"fill: (#ffffff|white)\b", "fill: none", body)
     body = body.replace(INK, "currentColor")
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body)
-    width = f"{float(size[1]) * 4 / 3:.0f}" if size else "600"
-    head = f'<svg role="img" aria-label="{title}" style="max-width:{width}px"'
+    width = float(size[1]) * 4 / 3 if size else 600.0
+    # At four fifths letters of 8 pt can still be read; where the page is narrower, the box scrolls.
+    limits = f"max-width:{width:.0f}px;min-width:{0.8 * width:.0f}px"
+    head = f'<svg role="img" aria-label="{title}" style="{limits}"'
     return re.sub(r'^<svg(.*?) width="[^"]*"', rf"{head}\1", re.sub(r' height="[\d.]+pt"', "", body, count=1))

@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from manifold_lora.experiments.comparison import Row
 from manifold_lora.experiments.reports.canvas import (
     COLOURS,
-    CYCLE,
     INK,
-    beside_legend,
     colour,
+    dashes,
     name_rows,
     panels,
+    told_apart,
 )
 from manifold_lora.experiments.statistics import Estimate
 
@@ -31,18 +31,20 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
         return None
     tests = list(rows[0].scores)
     families = _families(curved)
-    figure, axes = panels(len(tests), 6.0, beside_legend(len(families) + 1, 3.2))
+    figure, axes = panels(len(tests), 5.4, 3.2)
+    figure.set_figheight(3.2 * len(tests) + 0.18 * (len(families) + 1))
     for axis, test in zip(axes, tests, strict=True):
         base = rows[0].scores[test]
         axis.axhspan(100 * base.low, 100 * base.high, color=COLOURS["baseline"], alpha=0.12, lw=0)
         axis.axhline(100 * base.mean, color=COLOURS["baseline"], lw=1, label=rows[0].label)
-        for shade, (name, members) in zip(CYCLE * 9, families.items(), strict=False):
+        for index, (name, members) in enumerate(families.items()):
+            shade, mark = told_apart(index)
             places = [float(row.kappa or 0.0) for row in members]
             axis.errorbar(
                 places,
                 [100 * row.scores[test].mean for row in members],
                 yerr=_ends([row.scores[test] for row in members]),
-                fmt="o-",
+                fmt=f"{mark}{dashes(index)}",
                 ms=4,
                 lw=1,
                 capsize=2,
@@ -51,7 +53,7 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
             )
         _scale(axis, [float(row.kappa or 0.0) for row in curved])
         axis.set_ylabel(f"{test}: accuracy, %")
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left")
     return figure
 
 
@@ -102,15 +104,16 @@ def kappas(rows: Sequence[Row]) -> Figure | None:
     moved = [row for row in rows if _moved(row)]
     if not moved:
         return None
-    figure, axes = panels(len(moved), 3.4 if len(moved) > 1 else 5.4, 2.9)
+    figure, axes = panels(len(moved), 5.4, 2.4)
     for axis, row in zip(axes, moved, strict=True):
-        for shade, (kind, points) in zip(CYCLE * 9, _by_kind(row, "kappa").items(), strict=False):
-            axis.plot(*zip(*points, strict=True), "o", ms=3.5, alpha=0.75, mew=0, color=shade, label=kind)
+        for index, (kind, points) in enumerate(_by_kind(row, "kappa").items()):
+            shade, mark = told_apart(index)
+            axis.plot(*zip(*points, strict=True), mark, ms=3.5, alpha=0.75, mew=0, color=shade, label=kind)
         axis.set_title(row.label, fontsize=9, loc="left", color=colour(row))
         axis.set_xlabel("layer")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel("kappa")
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.set_ylabel("kappa")
+    axes[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -141,7 +144,7 @@ def gains(rows: Sequence[Row]) -> Figure | None:
     with_gain = [row for row in rows if _gains(row)]
     if not with_gain:
         return None
-    figure, (axis,) = panels(1, 6.0, 0.3 * len(with_gain) + 0.9)
+    figure, (axis,) = panels(1, 5.4, 0.3 * len(with_gain) + 0.9)
     axis.axvline(1, color=INK, lw=0.7)
     for place, row in enumerate(with_gain):
         values = sorted(_gains(row))

@@ -1,6 +1,5 @@
 """The figures of a report: those that its data has something to say in."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,10 @@ from matplotlib.figure import Figure
 
 from manifold_lora.experiments.comparison import Row
 from manifold_lora.experiments.reports.canvas import styled, svg
+from manifold_lora.experiments.reports.cost_plots import costs
 from manifold_lora.experiments.reports.curvature_plots import curvature, gains, kappas
-from manifold_lora.experiments.reports.score_plots import costs, differences, rates, scores
+from manifold_lora.experiments.reports.rate_plots import rates
+from manifold_lora.experiments.reports.score_plots import differences, scores
 
 _DRAWN: tuple[tuple[str, Callable[[Sequence[Row]], Figure | None], str], ...] = (
     (
@@ -31,8 +32,8 @@ _DRAWN: tuple[tuple[str, Callable[[Sequence[Row]], Figure | None], str], ...] = 
     (
         "learning-rate",
         rates,
-        "Validation accuracy against learning rate, mean of the seeds. Rates are chosen here; test items "
-        "have no part in it.",
+        "Validation accuracy against learning rate, mean of the seeds, by group; ring: chosen, dashed: the "
+        "baseline. Rates are chosen here; test items have no part in it.",
     ),
     ("kappa", kappas, "Curvature at the end of training by layer; a dot per adapted module and seed."),
     (
@@ -40,7 +41,12 @@ _DRAWN: tuple[tuple[str, Callable[[Sequence[Row]], Figure | None], str], ...] = 
         gains,
         "Distribution of the gain c over layers and seeds: how much longer the curved update is than LoRA's.",
     ),
-    ("cost", costs, "Cost against accuracy: medians over seeds, 95 % intervals of the accuracy."),
+    (
+        "cost",
+        costs,
+        "Cost against accuracy: medians over seeds, 95 % intervals of the accuracy. Of many arms are "
+        "named the baseline, the dearest, the least accurate and those that no other beats in both.",
+    ),
 )
 
 
@@ -51,12 +57,6 @@ class Picture:
     name: str
     caption: str
     svg: str
-
-    @property
-    def is_broad(self) -> bool:
-        """Whether it takes the width of two others."""
-        size = re.search(r'viewBox="0 0 ([\d.]+) ', self.svg)
-        return size is not None and float(size[1]) > 72 * 6.5
 
 
 def gallery(rows: Sequence[Row]) -> Iterator[Picture]:

@@ -113,7 +113,6 @@ def _figures(pictures: Sequence[Picture]) -> Html:
             "figure",
             Html(inline(picture.svg, picture.name, picture.caption.split(":")[0].split(",")[0])),
             element("figcaption", picture.caption),
-            cls="broad" if picture.is_broad else None,
         )
         for picture in pictures
     ]

@@ -1,13 +1,12 @@
-"""Accuracy by arm, difference to the baseline, accuracy by learning rate and by cost."""
+"""Accuracy by arm, and difference to the baseline."""
 
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from manifold_lora.experiments.comparison import Comparison, Row
-from manifold_lora.experiments.reports.canvas import INK, beside_legend, colour, name_rows, panels, told_apart
+from manifold_lora.experiments.reports.canvas import INK, colour, name_rows, panels
 
 _MARKS = {"baseline": "o", "gain": "s", "tangent": "D"}
 _OTHERS = {"baseline": "to the baseline", "gain": "to gain-matched LoRA", "tangent": "to tangent"}
@@ -63,48 +62,3 @@ def _difference(axis: Axes, place: float, item: Comparison, shade: str) -> None:
     axis.plot([100 * gap.low, 100 * gap.high], [place, place], color=shade, lw=1.6, alpha=0.5)
     filled = shade if item.is_significant else "none"
     axis.plot(100 * gap.mean, place, _MARKS[item.role], ms=4.5, mfc=filled, mec=shade, mew=1.1)
-
-
-def rates(rows: Sequence[Row]) -> Figure | None:
-    """Validation accuracy by learning rate: mean of the seeds; what the rate was chosen by."""
-    if max(len(row.rates) for row in rows) < 2:
-        return None
-    figure, (axis,) = panels(1, 6.4, beside_legend(len(rows), 3.1))
-    for index, row in enumerate(rows):
-        values = [rate.value for rate in row.rates]
-        means = [100 * rate.validation for rate in row.rates]
-        style = {"baseline": ":", "control": "--", "geometry": "-"}[row.group]
-        shade, mark = told_apart(index)
-        axis.plot(values, means, f"{mark}{style}", ms=3, lw=1.1, color=shade, label=row.label)
-        axis.plot(row.chosen.value, 100 * row.chosen.validation, "o", ms=7, mfc="none", color=shade)
-    tried = sorted({rate.value for row in rows for rate in row.rates})
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticks(tried, [f"{value:g}" for value in tried])
-    axis.set_xlabel("learning rate (ring: chosen)")
-    axis.set_ylabel("validation accuracy, %")
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def costs(rows: Sequence[Row]) -> Figure | None:
-    """Accuracy by training time and by inference time."""
-    if len(rows) < 2:
-        return None
-    test = next(iter(rows[0].scores))
-    figure, axes = panels(2, 4.2, beside_legend(len(rows), 3.2))
-    for axis, key, factor, name in (
-        (axes[0], "train_seconds", 1.0, "training, s"),
-        (axes[1], "seconds_per_item", 1000.0, "inference, ms per item"),
-    ):
-        for index, row in enumerate(rows):
-            score, cost = row.scores[test], factor * row.costs[key]
-            shade, mark = told_apart(index)
-            ends = ([100 * (score.mean - score.low)], [100 * (score.high - score.mean)])
-            axis.errorbar(cost, 100 * score.mean, yerr=ends, color=shade, lw=0.7, alpha=0.6)
-            axis.plot(cost, 100 * score.mean, mark, ms=5, color=shade, label=row.label)
-        axis.set_xlabel(name)
-        axis.set_ylabel(f"{test}: accuracy, %")
-        axis.margins(x=0.1)
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure

@@ -39,8 +39,7 @@ td a { color: inherit; } :target { background: var(--open-bg); }
 .verdicts li { padding: .45rem 0; border-bottom: 1px solid var(--line); }
 .verdicts .arm { font-weight: 600; margin-right: .5rem; } .verdicts p { margin: .15rem 0 0; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.2rem; }
-.broad { grid-column: 1 / -1; }
-figure { margin: 0; min-width: 0; overflow-x: auto; } figure svg { width: 100%; min-width: 20rem; height: auto;
+figure { margin: 0; min-width: 0; overflow-x: auto; } figure svg { width: 100%; height: auto;
   display: block; } svg text { font-family: inherit !important; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 .case { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem .8rem; margin: .7rem 0; }
