@@ -106,7 +106,8 @@ def carried(points: int, gives_point: bool) -> Callable[[Operation], Operation]:
                 arguments = tuple(a.to(wide) if isinstance(a, Tensor) else a for a in arguments)
             if kept in HALVES:
                 arguments = (*(self.projx(x) for x in arguments[:points]), *arguments[points:])
-            if wide == kept:
+            # A graph looks for no last digits (`_digits_count`), and a thread's own state has no place in it.
+            if wide == kept or torch.compiler.is_compiling():
                 result: Tensor = operation(self, *arguments)
             else:
                 with _narrower_asked():

@@ -42,16 +42,33 @@ def test_the_graph_has_no_breaks():
     run(["hyplora"], "aot_eager")
 
 
+PRODUCT = {
+    "name": "product",
+    "parts": [{"share": 1, "name": "lorentz"}, {"share": 1, "name": "euclidean"}],
+}
+
+
+def test_a_product_is_compiled_twice_in_a_process_that_never_ran_it_eagerly():
+    program = f"""
+import torch
+from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+
+for _ in range(2):
+    layer = ManifoldLoRA(8, 6, 2, manifold={PRODUCT!r})
+    torch.compile(layer, fullgraph=True, backend="eager")(torch.randn(3, 8))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.slow
 def test_no_other_path_has_breaks():
     learned = {"manifold": {"name": "lorentz", "curvature": {"mode": "learned", "kappa": -1.0}}}
-    product = {
-        "name": "product",
-        "parts": [{"share": 1, "name": "lorentz"}, {"share": 1, "name": "euclidean"}],
-    }
     unit = {"manifold": "poincare", "norm_scaling": "unit"}
     token = {"manifold": {"name": "sphere", "curvature": {"mode": "token"}}}
     run(
-        [unit, token, "tangent", "boost", {**learned, "norm_scaling": "released"}, {"manifold": product}],
+        [unit, token, "tangent", "boost", {**learned, "norm_scaling": "released"}, {"manifold": PRODUCT}],
         "aot_eager",
     )
