@@ -1,6 +1,8 @@
 """Manifold adapters in PEFT, loading of base models, parameter groups and control arms."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __all__ = [
@@ -59,6 +61,17 @@ if TYPE_CHECKING:
     from manifold_lora.models.optim import create_optimizer, parameter_groups
     from manifold_lora.models.peft_config import ManifoldLoraConfig
     from manifold_lora.models.peft_tuner import ManifoldLoraModel
+
+
+class _Package(ModuleType):
+    """Keeps ``adapt`` the function: an import of the file of that name would set the file in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _EXPORTS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,41 @@
+"""Every name that a package offers is the thing itself, whichever way and in whichever order it is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+PACKAGES = (
+    "manifold_lora",
+    "manifold_lora.manifolds",
+    "manifold_lora.adapters",
+    "manifold_lora.models",
+    "manifold_lora.experiments.geometry",
+    "manifold_lora.experiments.tasks",
+)
+PROGRAM = """
+import importlib, types
+package = importlib.import_module({package!r})
+full = lambda home: home if home.startswith("manifold_lora.") else {package!r} + "." + home
+homes = {{name: full(home) for name, home in package._EXPORTS.items()}}
+assert set(homes) == set(package.__all__) - {{"__version__"}}
+if {files_first}:
+    for home in homes.values():
+        importlib.import_module(home)
+for _ in range(2):
+    for name in package.__all__:
+        found = {{}}
+        exec(f"from {package} import {{name}} as it", found)
+        assert not isinstance(found["it"], types.ModuleType), name
+        if name in homes:
+            assert found["it"] is vars(importlib.import_module(homes[name]))[name], name
+"""
+
+
+# Processes of their own: here the packages were imported long ago, in another order.
+@pytest.mark.parametrize("files_first", [False, True])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_name_is_what_its_file_defines(package, files_first):
+    code = PROGRAM.format(package=package, files_first=files_first)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
