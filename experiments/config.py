@@ -124,7 +124,7 @@ class TrainSettings(Strict):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     steps: Annotated[int, Field(ge=1)] = 200
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the training rows, in place of steps."""
+    """Passes over the training rows that are not too long, in place of steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     grouping: Literal["length", "none"] = "length"
     """Who shares a batch: examples of like length, which pads little, or chance alone."""
@@ -133,7 +133,8 @@ class TrainSettings(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_length: Annotated[int, Field(ge=8)] = 512
-    """Longest tokenised example; longer ones are refused, not cut."""
+    """Tokens of the longest training row, answer included. Longer rows are left out, not cut, and told; where
+    that is more than half of them, the run is refused."""
     geometry_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning-rate factor of curvature and norm-scale parameters, which never decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

@@ -83,13 +83,17 @@ def load_adapted(
 
     Args:
         examples: what the adapter is going to learn from, and its curvature under ``{mode: data}``.
+
+    Raises ManifoldLoraError where most of the examples are too long.
     """
     from transformers import set_seed
 
+    from manifold_lora.experiments.fitting import fitting
     from manifold_lora.models.adapt import adapt
     from manifold_lora.models.load import load_base
 
     model, tokenizer = load_base(base, dtype=run.model.dtype, device=device_of(run.model.device))
+    examples = fitting(tokenizer, examples, run.train.max_length)
     run = in_steps(run, len(examples))
     kappas = calibrate(run.adapter, model, tokenizer, examples, run.train.seed)
     set_seed(run.train.seed)
@@ -104,13 +108,22 @@ def train_and_evaluate(
     progress: Callable[[int, int], None],
     checkpoints: "Checkpoints | None" = None,
     logs: RunLogs | None = None,
+    tell: Callable[[str], None] = print,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Train, then answer validation and every test set; returns the result's record and per-item outputs."""
+    """Train, then answer validation and every test set; returns the result's record and per-item outputs.
+
+    ``tell`` is told of training rows that are left out as too long, which a run's epochs do not count.
+    """
+    from manifold_lora.experiments.fitting import fitting, told
     from manifold_lora.experiments.gain_probe import GainProbe
     from manifold_lora.experiments.train import fit
     from manifold_lora.models.effective_kappa import effective_kappa, token_gates
 
-    run = in_steps(run, len(task.train))
+    rows, max_length = task.train, run.train.max_length
+    examples = fitting(tokenizer, rows, max_length)
+    if len(examples) < len(rows):
+        tell(told(len(examples), len(rows), max_length))
+    run = in_steps(run, len(examples))
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
 
     def on_step(step: int, _: float) -> None:
@@ -119,7 +132,7 @@ def train_and_evaluate(
 
     probe(0)
     ratio = run.adapter.lora_plus_ratio
-    report = fit(model, tokenizer, task.train, run.train, on_step, checkpoints, probe, ratio, logs)
+    report = fit(model, tokenizer, examples, run.train, on_step, checkpoints, probe, ratio, logs)
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
@@ -133,7 +146,7 @@ def train_and_evaluate(
         "train": {
             "losses": report.losses,
             "tokens": report.tokens,
-            "left_out": report.left_out,
+            "left_out": len(rows) - len(examples),
             "resumed_from": report.resumed_from,
             "set_aside": list(report.set_aside),
         },
