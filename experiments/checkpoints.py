@@ -83,6 +83,13 @@ class Checkpoints:
                 log.warning("checkpoint set aside: %s: %s", folder, _reason(error))
         return None
 
+    def told(self) -> str:
+        """Where the same run goes on from."""
+        newest = self.newest()
+        if newest is None:
+            return "no checkpoint (train.checkpoint_every): the same command starts at step 0 again"
+        return f"the same command goes on from step {newest.step}"
+
     def clear(self) -> None:
         """Remove them all: the run's result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)

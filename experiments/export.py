@@ -12,8 +12,8 @@ from manifold_lora.experiments.calibration_text import Batches, from_file, from_
 from manifold_lora.experiments.config import RunSettings
 from manifold_lora.experiments.export_report import ExportReport
 from manifold_lora.experiments.prepare import task_of
+from manifold_lora.experiments.run_folder import ADAPTER, SETTINGS
 from manifold_lora.experiments.settings import load_settings
-from manifold_lora.experiments.single import ADAPTER, SETTINGS
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.export import export_lora, exportable, fit_layers, linearised, logits_error

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -18,6 +18,15 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
                 if signal.getsignal(number) == signal.SIG_DFL:
                     signal.signal(number, _interrupt)
         yield
+
+
+@contextmanager
+def told_when_interrupted(what: Callable[[], str]) -> Iterator[None]:
+    """A KeyboardInterrupt of the block says what the same command is going to do when it is given again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what()) from None
 
 
 @contextmanager

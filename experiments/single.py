@@ -1,30 +1,34 @@
 """One adapter by hand: train it and save it, load it and evaluate it."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from manifold_lora.experiments.atomic import write_text
 from manifold_lora.experiments.cells import cell_id
 from manifold_lora.experiments.config import AblationSettings, RunSettings
 from manifold_lora.experiments.device import device_of, is_first
+from manifold_lora.experiments.executors.base import Outcome
+from manifold_lora.experiments.interrupt import told_when_interrupted
 from manifold_lora.experiments.prepare import prepare, task_of
+from manifold_lora.experiments.progress import CellProgress
+from manifold_lora.experiments.run_folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.run_logs import RunLogs
-from manifold_lora.experiments.settings import dump_yaml
+from manifold_lora.experiments.settings import brief
 from manifold_lora.manifolds.errors import ManifoldLoraError
 
-SETTINGS, ADAPTER, BASE = "run.yaml", "adapter", "base.json"
+_BASE, _TRAINING = "base", "train"
 
 
 def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     """Train one adapter, save it under ``output/adapter`` with its settings, and print its scores.
 
-    Interrupted, it goes on from its newest checkpoint when the same settings are run again. Returns 0, or 1
-    if it diverged: then nothing but the reason is saved.
+    Interrupted, it goes on from its newest checkpoint when the same settings are run again; finished, it is
+    not trained again. Returns 0, or 1 if it diverged: then the settings and the reason are saved, no adapter.
+
+    Raises ManifoldLoraError for bad input, which a folder with a finished run of other settings is.
     """
     from manifold_lora.experiments.divergence import DivergedError
     from manifold_lora.experiments.run import checkpoints_of, header, load_adapted, train_and_evaluate
@@ -34,54 +38,79 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
         raise ManifoldLoraError(
             "adapter.method", "gain_matched_lora", "an arm that stands alone", "use ablate"
         )
+    folder, tell = RunFolder(output), _teller(console)
     task = task_of(run.task, run.model.name)
-    with Progress(console=console) as bar:
-        line = bar.add_task("base model")
-        data = AblationSettings(**dict(run), cache=cache).model_dump(mode="json")
-        ready = prepare(
-            data,
-            [run.adapter.target_modules],
-            lambda step, steps: bar.update(line, completed=step, total=steps),
-        )
-        bar.reset(line, description="training")
+    tell(f"settings beside the defaults: {brief(run)}")
+    with CellProgress(console, output / LOGS) as progress:
+        progress.name({_BASE: "base model", _TRAINING: run.arm})
+        ready = _prepared(run, cache, progress)
         inputs = {**task.data_hashes, "base": ready["fingerprint"]}
+        if folder.finished(run, inputs):
+            tell(f"{output} holds this run already, finished; remove it to train again")
+            console.print(_table(folder.result()["evaluation"], f"{run.arm} on {task.name}"))
+            return 0
         checkpoints = checkpoints_of(output, cell_id(run, inputs))
         model, tokenizer = load_adapted(run, ready["base"], task.train, {})
+        if is_first():
+            folder.begin(run, ready, header(task, inputs))
         try:
-            record, items = train_and_evaluate(
-                model,
-                tokenizer,
-                task,
-                run,
-                lambda step, steps: bar.update(line, completed=step, total=steps),
-                checkpoints,
-                RunLogs(output / "logs", "train"),
-            )
+            with told_when_interrupted(checkpoints.told):
+                record, items = train_and_evaluate(
+                    model,
+                    tokenizer,
+                    task,
+                    run,
+                    lambda step, steps: progress.step(_TRAINING, step, steps),
+                    checkpoints,
+                    RunLogs(output / LOGS, _TRAINING),
+                    tell,
+                )
         except DivergedError as error:
-            _save(output / "result.json", {"status": error.status, "reason": str(error)}, [])
-            bar.stop()
-            console.print(f"diverged: {error}", markup=False, highlight=False, soft_wrap=True)
+            if is_first():
+                folder.end({"status": error.status, "reason": str(error)}, [])
+            tell(f"diverged: {error}")
             return 1
     if not is_first():
         return 0
     save_adapter(model, output / ADAPTER, tokenizer, record["geometry"]["gain"])
-    write_text(output / SETTINGS, dump_yaml(run))
-    write_text(output / BASE, json.dumps(ready) + "\n")
-    _save(output / "result.json", {"status": "ok", **record, "meta": header(task, inputs)}, items)
+    folder.end({"status": "ok", **record}, items)
     checkpoints.clear()
-    _tell_resumed(record["train"], console)
+    _tell_resumed(record["train"], tell)
     console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
     console.print(f"adapter in {output / ADAPTER}")
     return 0
 
 
-def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
-    """Evaluate the adapter saved in ``folder`` and write ``folder/evaluation.json``."""
+def _prepared(run: RunSettings, cache: Path, progress: CellProgress) -> dict[str, str]:
+    data = AblationSettings(**dict(run), cache=cache).model_dump(mode="json")
+    targets = [run.adapter.target_modules]
+    ready = prepare(data, targets, lambda step, steps: progress.step(_BASE, step, steps))
+    progress.end(Outcome(_BASE, "ok"))
+    return ready
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is; nothing in the later ones of several processes."""
+
+    def tell(line: str) -> None:
+        if is_first():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return tell
+
+
+def evaluate(run: RunSettings, output: Path, console: Console) -> int:
+    """Evaluate the adapter of the finished run in ``output`` and write ``output/evaluation.json``.
+
+    Raises ManifoldLoraError for a run that has not ended well, or a base that is not the one it had.
+    """
     from manifold_lora.experiments.prepare import fingerprint
-    from manifold_lora.experiments.run import evaluate_sets
+    from manifold_lora.experiments.run import evaluate_sets, header
     from manifold_lora.models.load import load_adapter, load_base
 
-    ready = _base_of(folder)
+    folder = RunFolder(output)
+    folder.check_finished()
+    ready = folder.base()
     task = task_of(run.task, run.model.name)
     model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
     found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
@@ -89,36 +118,21 @@ def evaluate(run: RunSettings, folder: Path, console: Console) -> int:
         raise ManifoldLoraError(
             "base model", found, ready["fingerprint"], "the adapter was trained on other weights"
         )
-    adapted = load_adapter(str(folder / ADAPTER), model)
+    adapted = load_adapter(str(output / ADAPTER), model)
     evaluation, items = evaluate_sets(adapted, tokenizer, task, run)
-    _save(folder / "evaluation.json", {"evaluation": evaluation}, items)
+    adapter = fingerprint(str(output / ADAPTER), None)
+    meta = header(task, {**task.data_hashes, "base": found, "adapter": adapter})
+    record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
+    folder.write(EVALUATION, record)
     console.print(_table(evaluation, f"{run.arm} on {task.name}"))
     return 0
 
 
-def _base_of(folder: Path) -> dict[str, str]:
-    """Where the base of a training folder is, and the fingerprint of its content."""
-    path = folder / BASE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {"base": str(data["base"]), "fingerprint": str(data["fingerprint"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = f"{type(error).__name__}: {error}"
-        allowed = "what manifold-lora train wrote"
-        raise ManifoldLoraError("base of adapter", str(path), allowed, hint) from error
-
-
-def _tell_resumed(training: dict[str, Any], console: Console) -> None:
+def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None:
     for reason in training["set_aside"]:
-        console.print(f"checkpoint set aside: {reason}", markup=False, highlight=False)
+        tell(f"checkpoint set aside: {reason}")
     if training["resumed_from"]:
-        console.print(f"resumed from step {training['resumed_from']}")
-
-
-def _save(path: Path, record: dict[str, Any], items: list[dict[str, Any]]) -> None:
-    write_text(
-        path, json.dumps({**record, "items": items}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+        tell(f"resumed from step {training['resumed_from']}")
 
 
 def _table(evaluation: dict[str, Any], title: str) -> Table:

@@ -12,8 +12,9 @@ from manifold_lora.experiments.arms import ARMS
 from manifold_lora.experiments.cells import expand
 from manifold_lora.experiments.config import AblationSettings, AdapterSettings, RunSettings
 from manifold_lora.experiments.run import load_adapted
+from manifold_lora.experiments.run_folder import SETTINGS
 from manifold_lora.experiments.settings import load_settings, validate
-from manifold_lora.experiments.single import SETTINGS, evaluate
+from manifold_lora.experiments.single import evaluate
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.experiments.train import fit
 from manifold_lora.experiments.verbs.train import main as train
