@@ -60,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ManifoldLoraError as error:
         print(f"manifold-lora {arguments[0]}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        # What giving the command again would do, only the verb knows.
+        print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130
 
 
