@@ -43,7 +43,7 @@ class Sources:
         judged = TEST_SETS[name]
         if self.data is None:
             return list(_problems(self._hub(judged.hub, judged.hub.test).rows, name))
-        return list(_problems(self._file(judged.file, judged.schema).rows, name))
+        return list(_problems(self._file(judged.file, judged.schema, judged.hub).rows, name))
 
     def train(self, name: str) -> list[Problem]:
         """All training rows of a training set."""
@@ -51,7 +51,7 @@ class Sources:
         if self.data is None:
             hub = _learnable(name, learned.hub)
             return list(_problems(self._hub(hub, hub.train or "").rows, f"{name}-train"))
-        files = [self._file(file, learned.schema) for file in learned.files]
+        files = [self._file(file, learned.schema, learned.hub) for file in learned.files]
         return list(_problems([row for file in files for row in file.rows], f"{name}-train"))
 
     def validation(self, name: str) -> list[Problem]:
@@ -61,11 +61,20 @@ class Sources:
             hub = _learnable(name, learned.hub)
             rows: list[Any] = list(self._hub(hub, hub.validation).rows) if hub.validation else []
         else:
-            rows = self._file(learned.validation, learned.schema).rows if learned.validation else []
+            rows = (
+                self._file(learned.validation, learned.schema, learned.hub).rows if learned.validation else []
+            )
         return list(_problems(rows, f"{name}-validation"))
 
-    def _file(self, file: str, schema: type[Record]) -> DataFile[Any]:
-        return self._noted(file, read_rows((self.data or Path()) / file, schema, self.max_bad_records))
+    def _file(self, file: str, schema: type[Record], hub: Hub | None) -> DataFile[Any]:
+        path = (self.data or Path()) / file
+        if hub is not None and not path.exists():
+            names = sorted(other.name for other in path.parent.glob("*.json*"))
+            hint = (
+                f"without task.data (--data) all sets of the task come from the hub, this one as {hub.name}"
+            )
+            raise DataError(f"{path}: file", "none", names or "the files of the data schema", hint)
+        return self._noted(file, read_rows(path, schema, self.max_bad_records))
 
     def _hub(self, hub: Hub, split: str) -> DataFile[Any]:
         return self._noted(f"{hub.name}/{split}", read_hub(hub, split, self.max_bad_records))
