@@ -16,6 +16,7 @@ from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.adapter_config import check_config
 from manifold_lora.models.adapter_manifest import CONFIG, MANIFEST, WEIGHTS, read_manifest, tensor_facts
 from manifold_lora.models.base_identity import check_base
+from manifold_lora.models.exponents import check_exponents
 from manifold_lora.models.folders import check_adapter_folder
 from manifold_lora.models.weights_file import check_finite, check_header, read_json, read_tensors
 
@@ -52,7 +53,7 @@ class AdapterFiles:
             check_base(self._manifest["base"], model)
 
     def check_fit(self, model: nn.Module, config: PeftConfig) -> None:
-        """Raise ManifoldLoraError unless the tensors are exactly those the model takes, in name and shape.
+        """Raise ManifoldLoraError unless the tensors are those the model takes, by name, shape and bounds.
 
         ``model`` is left as it is: the adapter is put on a copy of its modules that shares all weights.
         """
@@ -62,6 +63,10 @@ class AdapterFiles:
         skeleton = PeftModel(copy.deepcopy(model, shared), copy.deepcopy(config), low_cpu_mem_usage=empty)
         expected = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
         self._check_keys(expected, dict(skeleton.named_parameters()))
+        tuner = type(skeleton.base_model)
+        check_exponents(
+            skeleton, self._tensors, lambda name: tuner._remove_adapter_name_from_key(name, "default")
+        )
 
     def _check_keys(self, expected: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
         # peft saves embeddings too where the vocabulary was enlarged.

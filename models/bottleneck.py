@@ -9,6 +9,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.adapter_names import check_name
 from manifold_lora.models.bottleneck_layer import (
     NON_LINEARITIES,
     PLACEMENTS,
@@ -104,6 +105,7 @@ class BottleneckModel(BaseTuner):
         check_free(model, adapter_name)
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
+        check_name(model, adapter_name, BottleneckLayer.adapter_layer_names)
         check_targets(model, self._prepare_adapter_config(config, model_config), own=BottleneckLayer)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 

@@ -15,6 +15,7 @@ from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import LinearOnlyError
 from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.models.adapter_names import check_name
 from manifold_lora.models.incoming import check_incoming
 from manifold_lora.models.layer_support import check_layer, is_transposed
 from manifold_lora.models.targets import check_default_targets, check_free, check_targets
@@ -36,6 +37,7 @@ class ManifoldLoraModel(LoraModel):
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
+        check_name(model, adapter_name, _parts(config, targets))
         # The geometries that layers have in common, each module once: peft saves it with every layer.
         self._shared: dict[ManifoldSpec, Manifold] = {}
         # What peft would do layer by layer, with a warning each time.
@@ -148,3 +150,10 @@ class ManifoldLoraModel(LoraModel):
         if inside in key:
             return key.replace(inside, f".{CONTAINER}.")
         return super()._remove_adapter_name_from_key(key, adapter_name)
+
+
+def _parts(config: Any, targets: Iterable[str]) -> set[str]:
+    """What stands between the dots of the names of the tensors that an adapter brings."""
+    specs = {config.layer_spec(name) for name in targets}
+    keys = (key for spec in specs for key in ManifoldUpdate.from_spec(spec, 2, 2, 1).state_dict())
+    return {"lora_A", "lora_B", CONTAINER}.union(*(key.split(".") for key in keys))

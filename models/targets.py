@@ -1,7 +1,7 @@
 """Checks that an adapter lands where its config says, before the model is touched."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from copy import copy
 from difflib import get_close_matches
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.layer_support import SUPPORTED, has_fused_experts, unsupported_reason
+from manifold_lora.models.own_modules import own_modules
 
 
 def check_default_targets(
@@ -24,7 +25,7 @@ def check_default_targets(
 ) -> None:
     """Raise UnknownNameError if ``target_modules`` is unset and peft has no default for this model type."""
     if config.target_modules is None and model_type not in defaults:
-        raise UnknownNameError("target_modules", None, _linear_names(dict(_own_modules(model))))
+        raise UnknownNameError("target_modules", None, _linear_names(dict(own_modules(model))))
 
 
 def check_free(model: nn.Module, adapter_name: str) -> None:
@@ -46,16 +47,17 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
         config: peft's LoraConfig, or another method's with the same ways to name modules.
         own: the method's own layer class, where it is not LoRA's: it may hold an earlier adapter.
 
-    Raises UnknownNameError for a target, ``modules_to_save`` or pattern that names nothing (with the nearest
-    name), and ManifoldLoraError for zero adapted layers or a module that cannot carry the adapter.
+    Raises UnknownNameError for a target, ``exclude_modules``, ``modules_to_save`` or pattern that names nothing
+    (with the nearest name), and ManifoldLoraError for zero adapted layers or a module that cannot carry the adapter.
     """
-    modules = dict(_own_modules(model))
+    modules = dict(own_modules(model))
     linear = _linear_names(modules)
     if str(config.target_modules).lower() == INCLUDE_LINEAR_LAYERS_SHORTHAND:
         _check_no_experts(modules, config)
         expanded: Any = _maybe_include_all_linear_layers(copy(config), model)
         config = expanded
     _check_known("target_modules", config.target_modules, modules, linear)
+    _check_known("exclude_modules", config.exclude_modules, modules, linear)
     _check_known("modules_to_save", config.modules_to_save, modules, [_leaf(name) for name in modules])
     matched = [name for name in modules if check_target_module_exists(config, name)]
     if not matched:
@@ -84,17 +86,6 @@ def _check_no_experts(modules: dict[str, nn.Module], config: LoraConfig) -> None
 
 def _linear_names(modules: dict[str, nn.Module]) -> list[str]:
     return sorted({_leaf(name) for name, module in modules.items() if unsupported_reason(module) is None})
-
-
-def _own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Named modules outside the inner life of adapters that are already there."""
-    inside: tuple[str, ...] = ()
-    for name, module in model.named_modules():
-        if not name or name.startswith(inside or ("\0",)):
-            continue
-        if isinstance(module, BaseTunerLayer):
-            inside += (f"{name}.",)
-        yield name, module
 
 
 def _check_known(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -177,6 +178,22 @@ def test_an_adapter_of_another_shape_is_refused(plain):
 def test_an_adapter_with_a_nan_is_refused(plain):
     tampered(plain, lambda tensors: tensors[next(iter(tensors))].fill_(float("nan")))
     assert "NaN" in refusal(load_adapter, plain)
+
+
+@UNSEALED
+@pytest.mark.parametrize(
+    ("leaf", "number"),
+    [("curvature.raw", 1e30), ("log_scale", -1e4), ("gate", 100.0), ("log_reference", 65.0)],
+)
+def test_an_exponent_that_no_geometry_can_use_is_refused_by_name(adapted, base, tmp_path, leaf, number):
+    mode = "learned" if leaf == "curvature.raw" else "token"
+    adapted(curvature={"mode": mode}).save_pretrained(str(tmp_path))
+    tampered(tmp_path, lambda ts: [t.fill_(number) for name, t in ts.items() if name.endswith(leaf)])
+    model = base()
+    before = [name for name, _ in model.named_modules()]
+    assert re.search(rf"exponent in adapter: .*{leaf}.*at most 64", refusal(load_adapter, tmp_path, model))
+    assert [name for name, _ in model.named_modules()] == before
+    assert leaf in refusal(PeftModel.from_pretrained, model, tmp_path)
 
 
 @UNSEALED

@@ -29,6 +29,7 @@ def refusal(model: nn.Module, **options) -> str:
         ({"target_modules": r".*\.q_porj"}, "did you mean 'q_proj'"),
         ({"target_modules": []}, "no layer would be adapted"),
         ({"target_modules": ["q_proj"], "exclude_modules": ["q_proj"]}, "exclude_modules"),
+        ({"target_modules": ["q_proj"], "exclude_modules": ["v_porj"]}, "did you mean 'v_proj'"),
         ({"target_modules": ["q_proj"], "layers_to_transform": [7]}, "layers_to_transform"),
         ({"target_modules": ["q_proj"], "modules_to_save": ["lm_haed"]}, "did you mean 'lm_head'"),
         ({"target_modules": ["q_proj"], "rank_pattern": {"v_proj": 2}}, "rank_pattern"),
