@@ -58,9 +58,12 @@ def check_numbers(config: LoraConfig) -> None:
             or alpha == 0
         ):
             raise ManifoldLoraError(where, alpha, "a finite number other than 0")
-    if not 0 <= config.lora_dropout < 1:
-        raise ManifoldLoraError("lora_dropout", config.lora_dropout, "a number in [0, 1)")
+    dropout: Any = config.lora_dropout
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ManifoldLoraError("lora_dropout", dropout, "a number in [0, 1)")
 
 
-def _entries(name: str, pattern: dict[str, Any] | None) -> dict[str, Any]:
+def _entries(name: str, pattern: Any) -> dict[str, Any]:
+    if not isinstance(pattern, dict | None):
+        raise ManifoldLoraError(name, pattern, "a mapping from modules to numbers")
     return {f"{name}[{key!r}]": value for key, value in (pattern or {}).items()}

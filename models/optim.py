@@ -1,5 +1,6 @@
 """Parameter groups: which weights decay, and at which learning rate the geometry moves."""
 
+import math
 from typing import Any
 
 import torch
@@ -26,12 +27,13 @@ def parameter_groups(
         geometry_lr_factor: the learning rate of geometric parameters is ``lr`` times this.
         lora_plus_ratio: the learning rate of B is ``lr`` times this (LoRA+, arXiv 2402.12354, section 4).
 
-    Raises ManifoldLoraError if nothing is trainable or a factor is negative.
+    Raises ManifoldLoraError if nothing is trainable or a rate is no finite number or negative.
     """
     factors = {"lr": lr, "geometry_lr_factor": geometry_lr_factor, "lora_plus_ratio": lora_plus_ratio}
     for name, value in {**factors, "weight_decay": weight_decay}.items():
-        if not value >= 0:
-            raise ManifoldLoraError(name, value, "a number that is not negative")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
+            raise ManifoldLoraError(name, value, "a finite number that is not negative")
     rates = {"geometry": lr * geometry_lr_factor, "b": lr * lora_plus_ratio, "matrices": lr, "vectors": lr}
     decays = {"b": weight_decay, "matrices": weight_decay}
     members: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
@@ -58,7 +60,7 @@ def create_optimizer(
 def _kind(name: str, parameter: nn.Parameter, geometric: set[int]) -> str:
     if id(parameter) in geometric:
         return "geometry"
-    # time_A and time_B are the extra columns of A and B that a boost adds.
-    if ".lora_B." in name or name.endswith(".time_B"):
+    # time_A and time_B are the extra columns of A and B that a boost adds; a bias of B is no column.
+    if name.endswith(".time_B") or (".lora_B." in name and not name.endswith(".bias")):
         return "b"
     return "matrices" if parameter.dim() > 1 or name.endswith(".time_A") else "vectors"

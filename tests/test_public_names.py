@@ -1,4 +1,4 @@
-"""Every name that a package offers is the thing itself, whichever way and in whichever order it is imported."""
+"""Every name that a package offers is the thing itself, in whichever order it is imported."""
 
 import subprocess
 import sys

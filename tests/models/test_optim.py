@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.models.optim import create_optimizer, parameter_groups
@@ -48,11 +49,30 @@ def test_a_step_moves_the_geometry_by_its_own_rate(adapted, shake, tokens):
 
 
 @pytest.mark.parametrize(
-    "options", [{"weight_decay": -1.0}, {"geometry_lr_factor": float("nan")}, {"lora_plus_ratio": -2}]
+    "options",
+    [
+        {"weight_decay": -1.0},
+        {"geometry_lr_factor": float("nan")},
+        {"geometry_lr_factor": float("inf")},
+        {"lora_plus_ratio": -2},
+        {"lora_plus_ratio": True},
+        {"lr": "1"},
+    ],
+    ids=str,
 )
 def test_senseless_rates_are_refused(adapted, options):
     with pytest.raises(ManifoldLoraError, match=next(iter(options))):
-        parameter_groups(adapted(), 1e-3, **options)
+        create_optimizer(adapted(), **{"lr": 1e-3, **options})
+
+
+# llama's layers have none, which peft finds worth a warning.
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed:UserWarning")
+def test_no_bias_decays_nor_takes_the_rate_of_b(base):
+    model = get_peft_model(base(), LoraConfig(r=2, target_modules=["q_proj"], lora_bias=True))
+    groups = parameter_groups(model, 0.5, weight_decay=0.1, lora_plus_ratio=16.0)
+    assert members(model, groups)["vectors"] == {"B.default.bias"}
+    (vectors,) = [group for group in groups if group["name"] == "vectors"]
+    assert (vectors["weight_decay"], vectors["lr"]) == (0.0, 0.5)
 
 
 def test_a_model_without_trainable_parameters_is_refused(base):
