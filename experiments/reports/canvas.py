@@ -18,6 +18,8 @@ CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7b5
 MARKS = "osD^v"
 LINES = ("-", "--", "-.", ":")
 INK = "#1b1f24"
+# Inches: at four fifths, the least it is shown at, a phone of 400 px has it whole.
+WIDTH = 4.8
 
 # Typed by matplotlib with every key it knows.
 _STYLE: Any = {

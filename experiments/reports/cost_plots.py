@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lora.experiments.comparison import Row
-from manifold_lora.experiments.reports.canvas import COLOURS, colour, panels
+from manifold_lora.experiments.reports.canvas import COLOURS, WIDTH, colour, panels
 from manifold_lora.experiments.reports.costs import TABLE, Cost
 from manifold_lora.experiments.reports.groups import GROUPS, Group
 from manifold_lora.experiments.reports.margin_labels import Named, height_for, name_in_margin
@@ -25,7 +25,7 @@ def costs(rows: Sequence[Row]) -> Figure | None:
     shown = [cost for cost in TABLE if cost.key in _AXES]
     named = [_worth_naming(rows, cost, test) for cost in shown]
     height = height_for(max(map(len, named)), 3.2)
-    figure, axes = panels(len(shown), 5.4, height)
+    figure, axes = panels(len(shown), WIDTH, height)
     for axis, cost, chosen in zip(axes, shown, named, strict=True):
         for row in rows:
             _point(axis, row, cost, test)

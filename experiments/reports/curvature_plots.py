@@ -13,6 +13,7 @@ from manifold_lora.experiments.comparison import Row
 from manifold_lora.experiments.reports.canvas import (
     COLOURS,
     INK,
+    WIDTH,
     colour,
     dashes,
     name_rows,
@@ -31,7 +32,7 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
         return None
     tests = list(rows[0].scores)
     families = _families(curved)
-    figure, axes = panels(len(tests), 5.4, 3.2)
+    figure, axes = panels(len(tests), WIDTH, 3.2)
     figure.set_figheight(3.2 * len(tests) + 0.18 * (len(families) + 1))
     for axis, test in zip(axes, tests, strict=True):
         base = rows[0].scores[test]
@@ -104,7 +105,7 @@ def kappas(rows: Sequence[Row]) -> Figure | None:
     moved = [row for row in rows if _moved(row)]
     if not moved:
         return None
-    figure, axes = panels(len(moved), 5.4, 2.4)
+    figure, axes = panels(len(moved), WIDTH, 2.4)
     for axis, row in zip(axes, moved, strict=True):
         for index, (kind, points) in enumerate(_by_kind(row, "kappa").items()):
             shade, mark = told_apart(index)
@@ -144,7 +145,7 @@ def gains(rows: Sequence[Row]) -> Figure | None:
     with_gain = [row for row in rows if _gains(row)]
     if not with_gain:
         return None
-    figure, (axis,) = panels(1, 5.4, 0.3 * len(with_gain) + 0.9)
+    figure, (axis,) = panels(1, WIDTH, 0.3 * len(with_gain) + 0.9)
     axis.axvline(1, color=INK, lw=0.7)
     for place, row in enumerate(with_gain):
         values = sorted(_gains(row))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from manifold_lora.experiments.comparison import Row
-from manifold_lora.experiments.reports.canvas import COLOURS, dashes, panels, told_apart
+from manifold_lora.experiments.reports.canvas import COLOURS, WIDTH, dashes, panels, told_apart
 from manifold_lora.experiments.reports.groups import GROUPS
 from manifold_lora.experiments.reports.margin_labels import Named, height_for, name_in_margin
 
@@ -18,7 +18,7 @@ def rates(rows: Sequence[Row]) -> Figure | None:
         return None
     groups = _groups(rows)
     height = height_for(1 + max(len(members) for members in groups.values()), 2.6)
-    figure, axes = panels(len(groups), 5.4, height)
+    figure, axes = panels(len(groups), WIDTH, height)
     _scale(axes, rows)
     for axis, (title, members) in zip(axes, groups.items(), strict=True):
         axis.set_title(title, fontsize=9, loc="left")

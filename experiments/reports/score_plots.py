@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lora.experiments.comparison import Comparison, Row
-from manifold_lora.experiments.reports.canvas import INK, colour, name_rows, panels
+from manifold_lora.experiments.reports.canvas import INK, WIDTH, colour, name_rows, panels
 
 _MARKS = {"baseline": "o", "gain": "s", "tangent": "D"}
 _OTHERS = {"baseline": "to the baseline", "gain": "to gain-matched LoRA", "tangent": "to tangent"}
@@ -15,7 +15,7 @@ _OTHERS = {"baseline": "to the baseline", "gain": "to gain-matched LoRA", "tange
 def scores(rows: Sequence[Row]) -> Figure:
     """A panel per test set: mean, 95 % interval, and every seed as a dot."""
     tests = list(rows[0].scores)
-    figure, axes = panels(len(tests), 4.6, 0.27 * len(rows) + 0.9)
+    figure, axes = panels(len(tests), WIDTH, 0.27 * len(rows) + 0.9)
     for axis, test in zip(axes, tests, strict=True):
         for place, row in enumerate(rows):
             _score(axis, place, row, test)
@@ -40,7 +40,7 @@ def differences(rows: Sequence[Row]) -> Figure | None:
     if not compared:
         return None
     tests = list(rows[0].scores)
-    figure, axes = panels(len(tests), 4.6, 0.36 * len(compared) + 1.2)
+    figure, axes = panels(len(tests), WIDTH, 0.36 * len(compared) + 1.2)
     for axis, test in zip(axes, tests, strict=True):
         axis.axvline(0, color=INK, lw=0.7)
         for place, row in enumerate(compared):
