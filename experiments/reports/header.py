@@ -51,6 +51,18 @@ class Header:
         return self.statuses.get("ok", 0)
 
     @property
+    def ended(self) -> str:
+        """How many cells ended how; failed and diverged ones are told where there are none, too."""
+        counts = {"failed": 0, "diverged": 0, **self.statuses}
+        others = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
+        return ", ".join([f"{self.finished} done", *others])
+
+    @property
+    def packages(self) -> str:
+        """Packages with their versions."""
+        return ", ".join(f"{name} {' and '.join(map(str, found))}" for name, found in self.versions.items())
+
+    @property
     def total(self) -> int:
         """All cells."""
         return sum(self.statuses.values())

@@ -18,7 +18,7 @@ from manifold_lora.experiments.reports.page_tables import (
 )
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.style import CSS
-from manifold_lora.experiments.reports.verdicts import MATTERED, RULES, WORSE, Verdict, verdict
+from manifold_lora.experiments.reports.verdicts import MATTERED, RULES, WORSE, Remark, Verdict, verdict
 from manifold_lora.experiments.table import LEGEND
 
 STATISTICS = (
@@ -45,7 +45,7 @@ def page(study: Study, pictures: Sequence[Picture]) -> str:
         ("figures", "Figures", _figures(pictures)),
         ("comparisons", "Comparisons", comparisons_table(study)),
         ("costs", "Cost", costs_table(study)),
-        ("cases", "Case studies", case_section(study.cases())),
+        ("cases", "Case studies", case_section(study)),
         ("method", "How it was computed", _method()),
     ]
     shown = [*(sections if study.rows else ()), ("origin", "Origin", _origin(study))]
@@ -71,15 +71,23 @@ def page(study: Study, pictures: Sequence[Picture]) -> str:
 
 def _lead(study: Study) -> Html:
     header = study.header
-    ended = ", ".join(f"{count} {status}" for status, count in header.statuses.items())
     seeds = f" {len(study.rows[0].chosen.records)} seeds." if study.rows else ""
     sets = (
         "".join(f" {score.items} {name} items." for name, score in study.rows[0].scores.items())
         if study.rows
         else ""
     )
-    text = f"{header.total} cells: {ended}. Baseline: {study.manifest.baseline}.{seeds}{sets}"
-    return element("p", text, cls="lead")
+    cells = link("#origin", f"{header.total} cells: {header.ended}.")
+    text = element("p", cells, f" Baseline: {study.manifest.baseline}.{seeds}{sets}", cls="lead")
+    read = "; ".join(f"{name} {_short(hashes)}" for name, hashes in header.inputs.items())
+    data = [element("p", "Data (sha256): ", link("#origin", read), ".", cls="lead")] if read else []
+    versions = [element("p", f"Versions: {header.packages}.", cls="lead")] if header.versions else []
+    return join([text, *data, *versions])
+
+
+def _short(hashes: Sequence[str]) -> str:
+    """Hashes as far as they tell files apart; the page has them whole at its end."""
+    return " and ".join(text[:12] for text in map(str, hashes))
 
 
 def _reading(study: Study) -> Html:
@@ -92,7 +100,7 @@ def _reading(study: Study) -> Html:
     words = Counter(one.word for item, _, one in said if item.group == "geometry")
     summary = "; ".join(f"{count} × {word}" for word, count in words.items())
     lines = [
-        _verdict(item.label if len(study.tests) == 1 else f"{item.label}, {test}", one)
+        _verdict(study, item.label if len(study.tests) == 1 else f"{item.label}, {test}", one)
         for item, test, one in said
     ]
     heading = (
@@ -101,10 +109,21 @@ def _reading(study: Study) -> Html:
     return join([heading, element("ul", *lines, cls="verdicts")])
 
 
-def _verdict(name: str, found: Verdict) -> Html:
+def _verdict(study: Study, name: str, found: Verdict) -> Html:
     tone = {MATTERED: "good", WORSE: "bad"}.get(found.word, "open")
     word = element("span", found.word, cls=f"word {tone}")
-    return element("li", element("span", name, cls="arm"), word, element("p", found.because, cls="note"))
+    reason = join(
+        part
+        for place, remark in enumerate(found.remarks)
+        for part in ("; " if place else "", _remark(study, remark))
+    )
+    return element("li", element("span", name, cls="arm"), word, element("p", reason, cls="note"))
+
+
+def _remark(study: Study, remark: Remark) -> str:
+    if remark.about is None:
+        return remark.text
+    return link(f"#{study.place(remark.arm, remark.about)}", remark.text, cls="figure")
 
 
 def _figures(pictures: Sequence[Picture]) -> Html:
@@ -155,7 +174,7 @@ def _unfinished(study: Study) -> Html:
 def _facts(study: Study) -> Iterator[Html]:
     header = study.header
     facts: dict[str, object] = {
-        "versions": ", ".join(f"{name} {' and '.join(found)}" for name, found in header.versions.items()),
+        "versions": header.packages,
         **{f"sha256 of {name}": " and ".join(map(str, found)) for name, found in header.inputs.items()},
         "rows left out, leaks": "; ".join(
             f"{name}: {' and '.join(map(str, found))}" for name, found in header.notes.items()

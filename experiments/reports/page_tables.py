@@ -13,22 +13,19 @@ from manifold_lora.experiments.table import difference, percent, rate
 
 
 def scores_table(study: Study) -> Html:
-    """Accuracy and difference to the baseline by arm and test set."""
-    head: list[object] = ["arm", "lr", "validation %"]
-    for test in study.tests:
-        head += [
-            f"{test} %",
-            "95 % interval",
-            f"Δ {study.manifest.baseline} [95 %]",
-            "adjusted p",
-            "detectable",
-        ]
+    """Accuracy and difference to the baseline by arm, a table per test set."""
+    return join(_scores(study, test) for test in study.tests)
+
+
+def _scores(study: Study, test: str) -> Html:
+    head = ["arm", "lr", "validation %", f"{test} %", "95 % interval", f"Δ {study.manifest.baseline} [95 %]"]
+    head += ["adjusted p", "detectable"]
 
     def line(item: Row) -> Html:
-        cells: list[object] = [rate(item), _source(item, f"{100 * item.chosen.validation:.1f}")]
-        for test, score in item.scores.items():
-            cells += [_score(study, item, test, score), _source(item, _interval(score)), *_gap(item, test)]
-        return row(item.label, *cells)
+        score = item.scores[test]
+        chosen = rate(item), _source(item, f"{100 * item.chosen.validation:.1f}")
+        found = _score(study, item, test, score), _source(item, _interval(score))
+        return row(item.label, *chosen, *found, *_gap(item, test))
 
     return table(head, _grouped(study.rows, line, len(head)))
 
@@ -59,22 +56,14 @@ def _gap(item: Row, test: str) -> list[object]:
 
 def comparisons_table(study: Study) -> Html:
     """Every comparison of the report, with McNemar's tests of single seeds beside."""
-    head = [
-        "arm",
-        "against",
-        "test",
-        "Δ [95 %]",
-        "p",
-        "adjusted p",
-        "detectable",
-        "alone right",
-    ]
+    tests = ["test"] if len(study.tests) > 1 else []
+    head = ["arm", "against", *tests, "Δ [95 %]", "p", "adjusted p", "detectable", "alone right"]
     head += ["McNemar p by seed", "pooled"]
-    lines = (_comparison(item, one) for item in study.rows for one in item.comparisons)
-    return table(head, lines)
+    lines = (_comparison(study, item, one) for item in study.rows for one in item.comparisons)
+    return element("div", table(head, lines), cls="compared")
 
 
-def _comparison(item: Row, one: Comparison) -> Html:
+def _comparison(study: Study, item: Row, one: Comparison) -> Html:
     gap, pooled = one.difference, one.mcnemar.pooled
     numbers = (
         difference(one),
@@ -85,7 +74,9 @@ def _comparison(item: Row, one: Comparison) -> Html:
         ", ".join(p_text(test.p) for test in one.mcnemar.by_seed.values()),
         p_text(pooled.p),
     )
-    return row(item.label, one.other, one.test, *(_source(item, text) for text in numbers))
+    names = [one.other, one.test] if len(study.tests) > 1 else [one.other]
+    cells = [_source(item, text) for text in numbers]
+    return row(item.label, *names, *cells, id=study.place(item.label, one))
 
 
 def costs_table(study: Study) -> Html:

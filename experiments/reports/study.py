@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from manifold_lora.experiments.comparison import Record, Row, compare
+from manifold_lora.experiments.comparison import Comparison, Record, Row, compare
 from manifold_lora.experiments.ledger import Ledger
 from manifold_lora.experiments.manifest import Manifest
 from manifold_lora.experiments.reports.case_studies import CaseStudy, case_studies
@@ -54,6 +54,11 @@ class Study:
     def unfinished(self) -> list[Record]:
         """The records without a number."""
         return [record for record in self.records if record["status"] != "ok"]
+
+    def place(self, arm: str, item: Comparison) -> str:
+        """The id, on the page, of a comparison of an arm: no two of an arm have the same role and test."""
+        number = next(place for place, row in enumerate(self.rows) if row.label == arm)
+        return f"difference-{number}-{item.role}-{self.tests.index(item.test)}"
 
     def cases(self) -> list[CaseStudy]:
         """Items that two arms answer differently."""

@@ -10,7 +10,7 @@ CSS = """
   --ground: #14171b; --raised: #1d2126; --link: #7ab7ff; --good: #6fd58c; --bad: #ff9a90; --open: #f0cf6a;
   --good-bg: #16301d; --bad-bg: #3a1b19; --open-bg: #332b10; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 72rem; background: var(--ground);
+body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 80rem; background: var(--ground);
   color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.55rem; line-height: 1.2; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
@@ -18,28 +18,32 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { margin: .4rem 0 .8rem; max-width: 62rem; }
 a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
 .lead, .note, caption, figcaption { color: var(--soft); font-size: .9rem; }
+header .lead { margin: .15rem 0; }
 nav { margin: .6rem 0 0; font-size: .9rem; } nav a { margin-right: .9rem; white-space: nowrap; }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .86rem; }
 caption { text-align: left; padding-bottom: .3rem; caption-side: top; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; vertical-align: top; }
+th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; vertical-align: top; }
 th:first-child, .text td { text-align: left; }
-thead th { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); font-weight: 600; }
+thead th { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); font-weight: 600;
+  white-space: normal; vertical-align: bottom; }
 tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--ground); }
 tr.group th { font-weight: 600; font-style: italic; color: var(--soft); border-top: 1px solid var(--line);
   padding-top: .5rem; }
 .seeds { display: block; color: var(--soft); font-size: .8rem; } .seeds a { margin-left: .45rem; }
-td a { color: inherit; } :target { background: var(--open-bg); }
+td a, a.figure { color: inherit; } a.figure { text-decoration: underline; text-decoration-color: var(--line); text-underline-offset: .25em; } :target { background: var(--open-bg); }
 .wide td, .wide th { white-space: normal; text-align: left; } .wide td:last-child { min-width: 14rem; }
 .word { display: inline-block; border-radius: .3rem; padding: 0 .45rem; font-weight: 600; white-space: nowrap; }
 .good { color: var(--good); background: var(--good-bg); } .bad { color: var(--bad); background: var(--bad-bg); }
 .open { color: var(--open); background: var(--open-bg); }
 .verdicts { list-style: none; padding: 0; margin: .5rem 0; }
 .verdicts li { padding: .45rem 0; border-bottom: 1px solid var(--line); }
+.compared td:nth-last-child(2) { white-space: normal; min-width: 9rem; } .compared tbody :is(th, td:nth-child(2)) { white-space: normal; }
+.compared :is(td, th):nth-child(2) { text-align: left; }
 .verdicts .arm { font-weight: 600; margin-right: .5rem; } .verdicts p { margin: .15rem 0 0; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.2rem; }
-figure { margin: 0; min-width: 0; overflow-x: auto; } figure svg { width: 100%; height: auto;
+.figures { columns: 30rem 2; column-gap: 1.6rem; }
+figure { margin: 0 0 1.4rem; break-inside: avoid; overflow-x: auto; } figure svg { width: 100%; height: auto;
   display: block; } svg text { font-family: inherit !important; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 .case { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem .8rem; margin: .7rem 0; }

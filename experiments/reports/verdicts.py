@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from manifold_lora.experiments.comparison import Comparison, Row
+from manifold_lora.experiments.reports.groups import Role
 
 MATTERED = "geometry mattered"
 ONLY_GAIN = "it was only gain"
@@ -52,11 +53,25 @@ RULES: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
+class Remark:
+    """A part of a verdict's reason, and the comparison of an arm that its figures are of, if it has any."""
+
+    text: str
+    arm: str = ""
+    about: Comparison | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One of the words above, and the figures that it follows from."""
 
     word: str
-    because: str
+    remarks: tuple[Remark, ...]
+
+    @property
+    def because(self) -> str:
+        """The reason as a line."""
+        return "; ".join(remark.text for remark in self.remarks)
 
 
 def verdict(row: Row, test: str, rows: list[Row]) -> Verdict | None:
@@ -67,53 +82,68 @@ def verdict(row: Row, test: str, rows: list[Row]) -> Verdict | None:
     pooled = base.mcnemar.pooled
     if pooled.arm + pooled.other == 0:
         answers = base.difference.seeds * base.difference.items
-        return Verdict(SAME, f"all {answers} answers are right or wrong together with those of {base.other}")
+        told = f"all {answers} answers are right or wrong together with those of {base.other}"
+        return Verdict(SAME, (Remark(told, row.label, base),))
     if base.difference.seeds < 2:
-        return Verdict(UNKNOWN, f"one seed; {_figure(base)}")
+        return Verdict(UNKNOWN, (Remark("one seed"), _figure(row, base)))
     if base.significant(-1):
-        return Verdict(WORSE, _figure(base))
+        return Verdict(WORSE, (_figure(row, base),))
     if not base.significant(1):
-        return Verdict(UNKNOWN, _undecided(base))
+        return Verdict(UNKNOWN, (_undecided(row, base),))
     if row.role != "geometry":
-        return Verdict(BETTER, _figure(base))
+        return Verdict(BETTER, (_figure(row, base),))
     return _of_better_geometry(row, test, rows, base)
 
 
 def _of_better_geometry(row: Row, test: str, rows: list[Row], base: Comparison) -> Verdict:
-    gain, tangent = row.with_role(test, "gain"), row.with_role(test, "tangent")
+    remarks: tuple[Remark, ...] = (_figure(row, base),)
+    gain = row.with_role(test, "gain")
     if gain is None:
-        return Verdict(GAIN_OPEN, f"{_figure(base)}; no gain-matched LoRA in the grid")
+        return Verdict(GAIN_OPEN, (*remarks, Remark("no gain-matched LoRA in the grid")))
     if not gain.significant(1):
-        control = next(other for other in rows if other.label == gain.other)
-        own = control.with_role(test, "baseline")
-        explained = gain.difference.seeds > 1 and own is not None and own.significant(1)
-        word = ONLY_GAIN if explained else GAIN_OPEN
-        told = f"; {control.label} itself: {_figure(own)}" if own is not None else ""
-        return Verdict(word, f"{_figure(base)}; {_undecided(gain)}{told}")
-    if tangent is None:
-        return Verdict(LINEAR_OPEN, f"{_figure(base)}; {_figure(gain)}; no tangent in the grid")
-    if not tangent.significant(1):
-        return Verdict(LINEAR_OPEN, f"{_figure(base)}; {_figure(gain)}; {_undecided(tangent)}")
+        return _of_gain(row, test, rows, gain, remarks)
+    remarks = (*remarks, _figure(row, gain))
+    hurdles: list[tuple[Role, str, str]] = [("tangent", LINEAR_OPEN, "no tangent in the grid")]
     if row.adapter.get("transform") == "boost":
-        bias = row.with_role(test, "bias")
-        if bias is None or not bias.significant(1):
-            told = _undecided(bias) if bias is not None else "no LoRA with a bias in the grid"
-            return Verdict(BIAS_OPEN, f"{_figure(base)}; {_figure(gain)}; {_figure(tangent)}; {told}")
+        hurdles.append(("bias", BIAS_OPEN, "no LoRA with a bias in the grid"))
+    for role, word, missing in hurdles:
+        item = row.with_role(test, role)
+        if item is None or not item.significant(1):
+            return Verdict(word, (*remarks, Remark(missing) if item is None else _undecided(row, item)))
+        remarks = (*remarks, _figure(row, item))
     norms = row.with_role(test, "norms")
-    remark = f"; {_undecided(norms)}" if norms is not None and not norms.significant(1) else ""
-    return Verdict(MATTERED, f"{_figure(base)}; {_figure(gain)}; {_figure(tangent)}{remark}")
+    if norms is not None and not norms.significant(1):
+        remarks = (*remarks, _undecided(row, norms))
+    return Verdict(MATTERED, remarks)
 
 
-def _figure(item: Comparison) -> str:
+def _of_gain(row: Row, test: str, rows: list[Row], gain: Comparison, remarks: tuple[Remark, ...]) -> Verdict:
+    """Of a geometry that beats the baseline and not its gain-matched LoRA."""
+    control = next(other for other in rows if other.label == gain.other)
+    own = control.with_role(test, "baseline")
+    remarks = (*remarks, _undecided(row, gain))
+    if own is not None:
+        told = f"{control.label} itself: {_figure_text(own)}"
+        remarks = (*remarks, Remark(told, control.label, own))
+    explained = gain.difference.seeds > 1 and own is not None and own.significant(1)
+    return Verdict(ONLY_GAIN if explained else GAIN_OPEN, remarks)
+
+
+def _figure(row: Row, item: Comparison) -> Remark:
+    return Remark(_figure_text(item), row.label, item)
+
+
+def _undecided(row: Row, item: Comparison) -> Remark:
+    smallest = f"smallest detectable difference {100 * item.difference.detectable:.1f}"
+    return Remark(f"{_figure_text(item)}, {smallest}", row.label, item)
+
+
+def _figure_text(item: Comparison) -> str:
     gap = item.difference
     interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     return f"{100 * gap.mean:+.1f} {interval} points to {item.other} (adjusted p {p_text(item.p_adjusted)})"
 
 
-def _undecided(item: Comparison) -> str:
-    return f"{_figure(item)}, smallest detectable difference {100 * item.difference.detectable:.1f}"
-
-
 def p_text(p: float) -> str:
     """A p-value for people."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -17,6 +18,7 @@ from manifold_lora.experiments.report import write_report
 from manifold_lora.experiments.reports.case_studies import case_studies
 from manifold_lora.experiments.reports.gallery import gallery
 from manifold_lora.experiments.reports.latex import escape
+from manifold_lora.experiments.reports.page_tables import scores_table
 from manifold_lora.experiments.reports.study import Study
 
 LEVELS = {
@@ -105,6 +107,60 @@ def test_every_cell_of_a_number_is_linked_to_its_result(written):
     )
     rates = {f"<td>{row.chosen.value:g}</td>" for row in study.rows}
     assert set(bare) <= rates
+
+
+def section(text, name):
+    """The markup of one section of the page."""
+    return text.split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+def test_the_numbers_of_every_verdict_lead_to_their_comparison(written):
+    folder, _ = written
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    reading = section(text, "reading")
+    rows = dict(re.findall(r'<tr id="(difference-[\w-]+)"><th scope="row">([^<]*)<', text))
+    outside = re.sub(r"<a .*?</a>", "", reading)
+    assert not re.search(r"\d\.\d", outside)
+    linked = re.findall(r'class="arm">([^<]*)<.*?<p class="note">(.*?)</p>', reading)
+    assert len(linked) == len(LEVELS) - 1
+    for arm, reason in linked:
+        for address, told in re.findall(r'<a href="#([\w-]+)"[^>]*>([^<]*)</a>', reason):
+            owner = re.match(r"(\S+) itself: ", told)
+            assert rows[address] == (owner[1] if owner else arm)
+            figure = re.search(r"[+-]\d+\.\d \[.*?\]", told)
+            assert figure is None or figure[0] in text.split(f'<tr id="{address}">')[1].split("</tr>")[0]
+
+
+def test_every_answer_of_a_case_leads_to_its_items_file(written):
+    folder, _ = written
+    study = Study.read(folder)
+    cases = section((folder / "report.html").read_text(encoding="utf-8"), "cases")
+    links = re.findall(r'<b><a href="(results/[^"]*items\.jsonl)">(\S+), seed (\d+)</a>', cases)
+    assert len(links) == cases.count("✓ right") + cases.count("✗ wrong") > 0
+    chosen = {row.label: row.chosen.records for row in study.rows}
+    for address, arm, seed in links:
+        assert address == study.files(chosen[arm][int(seed)])["items"]
+
+
+def test_the_header_has_counts_hashes_and_versions(written):
+    text = (written[0] / "report.html").read_text(encoding="utf-8")
+    told = Page(text.split("<header>")[1].split("</header>")[0]).text
+    for part in ("49 cells: 48 done, 0 failed, 1 diverged", "base f00df00df00d.", "torch 9.9.9", "4 seeds"):
+        assert part in told
+
+
+def test_a_table_of_accuracies_holds_one_test_set(written):
+    folder, _ = written
+    study = Study.read(folder)
+    twice = [
+        replace(row, scores={"test": row.scores["test"], "other": row.scores["test"]}) for row in study.rows
+    ]
+    for row in twice:
+        for record in row.chosen.records.values():
+            record["evaluation"]["other"] = record["evaluation"]["test"]
+    tables = scores_table(replace(study, rows=twice))
+    assert tables.count("<table>") == 2
+    assert tables.count('<th scope="col">') == 2 * 8
 
 
 def test_the_page_says_what_was_left_out_and_on_what_it_ran(written):
