@@ -73,8 +73,11 @@ class ManifoldUpdate(nn.Module):
         rank: int,
         *,
         manifold: Manifold | None = None,
+        scaled_as: NormScaling | None = None,
     ) -> "ManifoldUpdate":
-        """The update of a spec for a layer of these sizes; ``manifold`` replaces the spec's own geometry.
+        """The update of a spec for a layer of these sizes.
+
+        ``manifold`` replaces the spec's own geometry; the learned scale of ``scaled_as`` is this one's too.
 
         Raises:
             ManifoldLoraError: a bad spec or rank.
@@ -82,6 +85,8 @@ class ManifoldUpdate(nn.Module):
         spec = AdapterSpec.parse(spec)
         transform = TRANSFORMS[spec.transform](in_features, out_features, check_rank(rank))
         norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features)
+        if scaled_as is not None:
+            norm_scaling.share(scaled_as)
         scale = token_scale(in_features, spec.curvature_scope == "token", spec.token_norms)
         geometry = build_manifold(spec.manifold) if manifold is None else manifold
         return cls(geometry, transform, norm_scaling, scale)

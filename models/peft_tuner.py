@@ -10,6 +10,7 @@ from torch import nn
 
 from manifold_lora.adapters.config import AdapterSpec
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
+from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.parameters import geometry_parameters
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
@@ -40,6 +41,8 @@ class ManifoldLoraModel(LoraModel):
         check_name(model, adapter_name, _parts(config, targets))
         # The geometries that layers have in common, each module once: peft saves it with every layer.
         self._shared: dict[ManifoldSpec, Manifold] = {}
+        # In a list, which does not make it a module of the model.
+        self._scaled: list[NormScaling] = []
         # What peft would do layer by layer, with a warning each time.
         config.fan_in_fan_out = all(is_transposed(model.get_submodule(name)) for name in targets)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -60,7 +63,11 @@ class ManifoldLoraModel(LoraModel):
         layer = getattr(parent, target_name)
         sizes = layer.in_features, layer.out_features, layer.r[adapter_name]
         spec = peft_config.layer_spec(current_key)
-        attach(layer, adapter_name, ManifoldUpdate.from_spec(spec, *sizes, manifold=self._common(spec)))
+        scaled_as = self._scaled[0] if self._scaled else None
+        update = ManifoldUpdate.from_spec(spec, *sizes, manifold=self._common(spec), scaled_as=scaled_as)
+        if spec.norm_scope == "model":
+            self._scaled = [update.norm_scaling]
+        attach(layer, adapter_name, update)
 
     def _common(self, spec: AdapterSpec) -> Manifold | None:
         """The geometry whose curvature all layers share; None where each has its own."""
