@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manifold_lora.adapters.curvature_scope import TOKEN_NORMS, Scope, check_scope, join_scope, split_scope
+from manifold_lora.adapters.norm_scope import NormScope, check_norm, join_norm, split_norm
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
@@ -39,11 +40,14 @@ class AdapterSpec:
         curvature_scope: over what kappa is one number: ``"layer"``; ``"model"``, which ``parse`` reads from
             ``curvature: {mode: learned, shared: true}``; or ``"token"``, from ``curvature: {mode: token}``.
         token_norms: ``"own"``, or ``"shuffled"`` for the control that gives a token another one's norm.
+        norm_scope: ``"layer"``, or ``"model"`` for one learned log(s/sqrt(n)) in all layers, which ``parse``
+            reads from ``norm_scaling: {mode: learned, shared: true}``.
 
     Raises:
         UnknownNameError: a name that no registry knows.
         CurvatureError: a scope that this curvature cannot have.
-        ManifoldLoraError: a transform that this geometry does not have.
+        ManifoldLoraError: a transform that this geometry does not have, or a norm scaling with nothing to
+            share.
     """
 
     manifold: ManifoldSpec
@@ -51,13 +55,16 @@ class AdapterSpec:
     norm_scaling: str = "learned"
     curvature_scope: Scope = "layer"
     token_norms: str = "own"
+    norm_scope: NormScope = "layer"
 
     def __post_init__(self) -> None:
         check_scope(self.manifold, self.curvature_scope)
         if self.token_norms not in TOKEN_NORMS:
             raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
+        check_norm(self.norm_scaling, self.norm_scope)
+        if not isinstance(self.transform, str):
+            raise ManifoldLoraError("transform", self.transform, TRANSFORMS)
         TRANSFORMS.check(self.transform)
-        NORM_SCALINGS.check(self.norm_scaling)
         if not _has(self.manifold, self.transform):
             name, allowed = self.manifold.name, transforms_of(self.manifold)
             hint = f"{self.transform} acts on one time coordinate, which {name} does not have"
@@ -79,8 +86,9 @@ class AdapterSpec:
                 raise UnknownNameError("key of an adapter", key, _KEYS)
         manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
         spec, scope = parse_scoped(manifold)
-        given = {key: value[key] for key in ("transform", "norm_scaling", "token_norms") if key in value}
-        return cls(spec, curvature_scope=scope, **given)
+        given = {key: value[key] for key in ("transform", "token_norms") if key in value}
+        norm, norm_scope = split_norm(value.get("norm_scaling", cls.norm_scaling))
+        return cls(spec, norm_scaling=norm, curvature_scope=scope, norm_scope=norm_scope, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``parse`` reads back to an equal spec."""
@@ -90,7 +98,7 @@ class AdapterSpec:
         return {
             "manifold": manifold,
             "transform": self.transform,
-            "norm_scaling": self.norm_scaling,
+            "norm_scaling": join_norm(self.norm_scaling, self.norm_scope),
             "token_norms": self.token_norms,
         }
 
@@ -98,6 +106,9 @@ class AdapterSpec:
         """The same spec with some fields changed, validated anew."""
         if isinstance(changes.get("manifold"), str | Mapping):
             changes["manifold"], changes["curvature_scope"] = parse_scoped(changes["manifold"])
+        if "norm_scaling" in changes:
+            name, scope = split_norm(changes["norm_scaling"])
+            changes = {"norm_scope": scope, **changes, "norm_scaling": name}
         return replace(self, **changes)
 
     @property

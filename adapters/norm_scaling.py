@@ -49,6 +49,11 @@ class ScaleLaw(NamedTuple):
         return (direction * self.alpha).to(x.dtype)
 
     @property
+    def s(self) -> Tensor | float:
+        """The number s of the table above."""
+        return self.alpha if self.unit else 1.0 / self.alpha
+
+    @property
     def beta(self) -> Tensor | float:
         """The factor on the way out."""
         return self.gain / self.alpha
@@ -73,6 +78,14 @@ class NormScaling(nn.Module, ABC):
     @abstractmethod
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """The factors in effect now: tensors of ``dtype``, differentiable, or floats for None."""
+
+    def share(self, other: "NormScaling") -> None:
+        """Have the learned numbers of ``other``, of the same class and any width, in place of one's own.
+
+        Both then hold one table of parameters: whoever replaces an entry of it (a move, a load with
+        ``assign``, FSDP2), replaces it for both.
+        """
+        self._parameters = other._parameters
 
     def log_powers(self) -> tuple[int, int] | None:
         """The powers of the class that wrote the law; a law of another class has other powers, or none."""

@@ -13,6 +13,7 @@ __all__ = [
     "adapter_bytes",
     "create_optimizer",
     "effective_kappa",
+    "effective_scale",
     "export_lora",
     "fit_layers",
     "gain_matched_alpha",
@@ -35,6 +36,7 @@ _EXPORTS: dict[str, str] = {
     "adapter_bytes": "manifold_lora.models.checkpoint",
     "create_optimizer": "manifold_lora.models.optim",
     "effective_kappa": "manifold_lora.models.effective_kappa",
+    "effective_scale": "manifold_lora.models.effective_kappa",
     "export_lora": "manifold_lora.models.export",
     "fit_layers": "manifold_lora.models.export",
     "gain_matched_alpha": "manifold_lora.models.gain",
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from manifold_lora.models.adapt import adapt
     from manifold_lora.models.bottleneck import BottleneckConfig
     from manifold_lora.models.checkpoint import adapter_bytes, save_adapter
-    from manifold_lora.models.effective_kappa import effective_kappa, token_gates
+    from manifold_lora.models.effective_kappa import effective_kappa, effective_scale, token_gates
     from manifold_lora.models.export import export_lora, fit_layers
     from manifold_lora.models.gain import gain_matched_alpha, gain_matched_lora, measure_gain
     from manifold_lora.models.load import load_adapter, load_base

@@ -6,11 +6,14 @@ from typing import Any
 
 from peft import PeftModel
 
+from manifold_lora.adapters.config import AdapterSpec
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.models.peft_config import ManifoldLoraConfig
 from manifold_lora.models.variant import CONTAINER
 
+# Imports the file that registers the method with peft.
+REGISTERS = "from manifold_lora import ManifoldLoraConfig"
 _BEGIN, _END = "<!-- manifold-lora: begin -->", "<!-- manifold-lora: end -->"
 
 
@@ -35,7 +38,7 @@ def model_card(
         "base model": f"`{config.base_model_name_or_path or 'unknown'}`",
         "geometry": "by layer, below" if config.manifold_pattern else spec.manifold.name,
         "transform": spec.transform,
-        "norm scaling": spec.norm_scaling,
+        "norm scaling": spec.norm_scaling + (", one for all layers" if spec.norm_scope == "model" else ""),
         "curvature": _scope(config),
         "rank, alpha": f"{config.r}, {config.lora_alpha:g}",
     }
@@ -48,6 +51,8 @@ def model_card(
             *(f"- {fact}: {value}" for fact, value in facts.items()),
             "",
             *_layers(model, name, gains or {}),
+            "",
+            *_reading(spec),
             "",
         ]
     )
@@ -72,8 +77,19 @@ def _scope(config: ManifoldLoraConfig) -> str:
     return f"{mode}, one for all layers" if spec.curvature_scope == "model" else f"{mode}, layer by layer"
 
 
+def _reading(spec: AdapterSpec) -> list[str]:
+    """What the columns mean, and how the adapter is loaded."""
+    enters = "v = s x/|x|" if spec.norm_scaling == "unit" else "v = x/s, so that on x it is one of kappa/s^2"
+    return [
+        f"The geometry of curvature kappa acts on {enters}.",
+        "",
+        f"peft reads this folder after `{REGISTERS}`; `import manifold_lora` alone stays free of torch.",
+    ]
+
+
 def _layers(model: PeftModel, adapter: str, gains: Mapping[str, float]) -> list[str]:
-    rows = ["| layer | geometry | kappa | gate | rank | mean gain c |", "|---|---|---:|---:|---:|---:|"]
+    columns = ("layer", "geometry", "kappa", "s", "gate", "rank", "mean gain c")
+    rows = [f"| {' | '.join(columns)} |", "|---|---|---:|---:|---:|---:|---:|"]
     for name, layer in model.get_base_model().named_modules():
         update = getattr(layer, CONTAINER, {})
         if adapter not in update:
@@ -84,7 +100,8 @@ def _layers(model: PeftModel, adapter: str, gains: Mapping[str, float]) -> list[
         gate = "" if scale is None else f"{float(scale.gate.detach()):.4g}"
         gain = f"{gains[name]:.4g}" if name in gains else ""
         rank = len(layer.get_submodule("lora_A")[adapter].weight)
-        rows.append(f"| `{name}` | {_geometry(part.manifold)} | {kappa} | {gate} | {rank} | {gain} |")
+        s = f"{float(part.norm_scaling.law(None).s):.6g}"
+        rows.append(f"| `{name}` | {_geometry(part.manifold)} | {kappa} | {s} | {gate} | {rank} | {gain} |")
     return rows
 
 

@@ -31,7 +31,8 @@ class ManifoldLoraConfig(LoraConfig):
             ``"shared": True`` for one in all layers (under FSDP2 shard such a model as one group); or
             ``{"mode": "token"}`` for one of each token.
         transform: ``"tangent"``, ``"direct"`` or ``"boost"``.
-        norm_scaling: ``"identity"``, ``"fixed"``, ``"learned"``, ``"released"`` or ``"unit"``.
+        norm_scaling: ``"identity"``, ``"fixed"``, ``"learned"``, ``"released"`` or ``"unit"``; or
+            ``{"mode": "learned", "shared": True}`` for one log(s/sqrt(n)) in all layers.
         curvature_pattern: module pattern -> kappa that replaces ``curvature``'s there, matched like peft's
             ``alpha_pattern``; for one geometry that has a curvature, not for products.
         manifold_pattern: module pattern -> geometry (a name or a mapping) that replaces ``manifold`` there;
@@ -47,7 +48,9 @@ class ManifoldLoraConfig(LoraConfig):
         default=None, metadata={"help": "Sectional curvature kappa of a manifold given by name."}
     )
     transform: str = field(default="direct", metadata={"help": "How A and B act around the origin."})
-    norm_scaling: str = field(default="learned", metadata={"help": "Scaling of norms before expmap0."})
+    norm_scaling: str | dict[str, Any] = field(
+        default="learned", metadata={"help": "Scaling of norms before expmap0."}
+    )
     curvature_pattern: dict[str, float] = field(
         default_factory=dict, metadata={"help": "Module name or pattern -> kappa of the layers it matches."}
     )

@@ -31,6 +31,17 @@ def test_a_stated_curvature_is_kept(kappa, mode):
     assert AdapterSpec.parse(spec.to_dict()) == spec
 
 
+@pytest.mark.parametrize("mode", ["learned", "released", "unit"])
+def test_a_shared_norm_scale_reads_back(mode):
+    spec = AdapterSpec.parse({"norm_scaling": {"mode": mode, "shared": True}})
+    assert (spec.norm_scaling, spec.norm_scope) == (mode, "model")
+    assert AdapterSpec.parse(spec.to_dict()) == spec
+    assert spec.with_(manifold="sphere").norm_scope == "model"
+    alone = spec.with_(norm_scaling="fixed")
+    assert (alone.norm_scaling, alone.norm_scope) == ("fixed", "layer")
+    assert AdapterSpec.parse({"norm_scaling": {"mode": mode}}) == AdapterSpec.parse({"norm_scaling": mode})
+
+
 def test_presets_are_tuples_of_parts():
     def parts(spec):
         return spec.manifold.name, spec.transform, spec.norm_scaling
@@ -88,6 +99,15 @@ def test_a_rank_is_a_whole_number_of_at_least_one(rank):
         ({"manifold": {"name": "lorentz", "curvature": -1.0}, "curvature": -2.0}, ManifoldLoraError),
         ({"manifold": 3}, ManifoldLoraError),
         (7, ManifoldLoraError),
+        ({"transform": ["direct"]}, ManifoldLoraError),
+        ({"norm_scaling": ["learned"]}, ManifoldLoraError),
+        ({"norm_scaling": None}, ManifoldLoraError),
+        ({"norm_scaling": {"shared": True}}, ManifoldLoraError),
+        ({"norm_scaling": {"mode": "learnt"}}, UnknownNameError),
+        ({"norm_scaling": {"mode": "learned", "share": True}}, ManifoldLoraError),
+        ({"norm_scaling": {"mode": "learned", "shared": 1}}, ManifoldLoraError),
+        ({"norm_scaling": {"mode": "fixed", "shared": True}}, ManifoldLoraError),
+        ({"norm_scaling": {"mode": "identity", "shared": True}}, ManifoldLoraError),
     ],
 )
 def test_what_contradicts_itself_is_refused(value, error):

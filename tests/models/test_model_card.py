@@ -1,11 +1,14 @@
 """The model card: what an adapter is, read from the model and kept in the README.md that peft writes."""
 
+import subprocess
+import sys
+
 import pytest
 from peft import LoraConfig, get_peft_model
 
 from manifold_lora.models.checkpoint import save_adapter
-from manifold_lora.models.effective_kappa import effective_kappa
-from manifold_lora.models.model_card import model_card, write_model_card
+from manifold_lora.models.effective_kappa import effective_kappa, effective_scale
+from manifold_lora.models.model_card import REGISTERS, model_card, write_model_card
 from manifold_lora.models.peft_config import ManifoldLoraConfig
 
 
@@ -20,7 +23,7 @@ def table(card):
 def test_every_layer_is_listed_with_the_curvature_in_effect(adapted):
     model = adapted(curvature={"mode": "learned", "kappa": -0.7}, rank_pattern={"v_proj": 2})
     for place, (name, parameter) in enumerate(model.named_parameters()):
-        if "curvature" in name:
+        if "curvature" in name or "log_scale" in name:
             parameter.data.fill_(0.01 * place)
     gains = {"model.layers.0.self_attn.q_proj": 1.25}
     card = model_card(model, gains=gains)
@@ -29,11 +32,14 @@ def test_every_layer_is_listed_with_the_curvature_in_effect(adapted):
     kappas = {
         name.removesuffix(".default.manifold.curvature"): k for name, k in effective_kappa(model).items()
     }
-    for name, (geometry, kappa, gate, rank, gain) in rows.items():
+    scales = {name.removesuffix(".default.norm_scaling"): s for name, s in effective_scale(model).items()}
+    for name, (geometry, kappa, scale, gate, rank, gain) in rows.items():
         assert (geometry, gate) == ("lorentz", "")
         assert float(kappa) == pytest.approx(kappas[name], rel=1e-5)
+        assert float(scale) == pytest.approx(scales[name], rel=1e-5)
         assert rank == ("2" if "v_proj" in name else "4")
         assert gain == ("1.25" if name in gains else "")
+    assert "kappa/s^2" in card
     assert "transform: direct" in card
     assert "norm scaling: learned" in card
     assert "llama" in card  # the base model's folder
@@ -55,11 +61,20 @@ def test_every_layer_is_listed_with_the_curvature_in_effect(adapted):
             },
             "lorentz (75%) x sphere (25%) | -1, 1",
         ),
+        ({"norm_scaling": "unit"}, "v = s x/|x|"),
+        ({"norm_scaling": "identity"}, "| -1 | 1 |"),
     ],
     ids=str,
 )
 def test_the_kinds_of_geometry_are_told(adapted, options, told):
     assert told in model_card(adapted(**options))
+
+
+def test_the_line_of_the_card_lets_peft_read_the_folder(adapted, tmp_path):
+    folder = save_adapter(adapted(), tmp_path / "adapter")
+    assert f"`{REGISTERS}`" in (folder / "README.md").read_text()
+    load = f"from peft import AutoPeftModelForCausalLM as A; A.from_pretrained({str(folder)!r})"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", f"{REGISTERS}; {load}"], check=True)
 
 
 def test_the_card_joins_what_peft_wrote_and_replaces_itself(adapted, tmp_path):

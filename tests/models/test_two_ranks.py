@@ -17,5 +17,5 @@ def test_ddp_and_fully_shard_equal_one_process(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, script, str(tmp_path / "found.json")], check=True, env=environment, timeout=280)
     found = json.loads((tmp_path / "found.json").read_text())
-    assert len(found) == 18
+    assert len(found) == 20
     assert {name: gap for name, gap in found.items() if not gap <= 1e-6} == {}

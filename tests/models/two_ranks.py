@@ -24,6 +24,7 @@ ARMS = {
     "sphere": {"manifold": "sphere"},
     "token": {"curvature": {"mode": "token", "kappa": -0.7}},
     "shared": {"curvature": {**LEARNED, "shared": True}},
+    "shared scale": {"norm_scaling": {"mode": "learned", "shared": True}},
     "product": {"manifold": {"name": "product", "parts": HALVES}},
 }
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -54,7 +55,7 @@ def losses(model: torch.nn.Module, batch: torch.Tensor) -> list[torch.Tensor]:
 def spread(model: torch.nn.Module, kind: str) -> torch.nn.Module:
     if kind == "ddp":
         return DistributedDataParallel(model)
-    # FSDP2 wants a parameter in one group: with a shared curvature the whole model is one.
+    # FSDP2 wants a parameter in one group: with a shared curvature or scale the whole model is one.
     if not shares(model):
         for layer in model.get_base_model().model.layers:
             fully_shard(layer)
