@@ -1,6 +1,7 @@
 """Which layers can carry a manifold adapter, and the reason why each of the others cannot."""
 
 from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.model import get_tp_plan_and_mesh
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -12,12 +13,14 @@ SUPPORTED = "linear layers: torch.nn.Linear, GPT-2's Conv1D, bitsandbytes, torch
 # peft's layer classes whose forward asks the variant. Every other one would silently run plain LoRA.
 _LAYERS = {
     "peft.tuners.lora.layer.Linear",
+    "manifold_lora.models.decoding.DecodingLinear",
     "peft.tuners.lora.bnb.Linear8bitLt",
     "peft.tuners.lora.bnb.Linear4bit",
     "peft.tuners.lora.torchao.TorchaoLoraLinear",
     "peft.tuners.lora.gptq.GPTQLoraLinear",
     "peft.tuners.lora.hqq.HqqLoraLinear",
 }
+_SHARD = "it is one shard of a tensor-parallel layer, so the norm of its input would be local"
 _QUANTISED = {"BaseQuantLinear", "HQQLinear"}
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -26,9 +29,17 @@ def unsupported_reason(module: nn.Module) -> str | None:
     """Why a module cannot be adapted, in a clause; None if it can."""
     if isinstance(module, BaseTunerLayer):
         return unsupported_layer_reason(module) or unsupported_reason(module.get_base_layer())
-    if getattr(module, "_hf_tp_plan", None):
-        return "it is one shard of a tensor-parallel layer, so the norm of its input would be local"
-    return _by_class(module)
+    return _SHARD if getattr(module, "_hf_tp_plan", None) else _by_class(module)
+
+
+def shard_reason(model: nn.Module, name: str) -> str | None:
+    """Why one layer of a model that transformers runs tensor-parallel cannot be adapted; None if it can.
+
+    The plan is the model's: the weights are DTensors, but so are those of FSDP2, whose layers see whole
+    vectors.
+    """
+    plan, _ = get_tp_plan_and_mesh(model, name) if hasattr(model, "config") else (None, None)
+    return _SHARD if plan is not None else None
 
 
 def _by_class(module: nn.Module) -> str | None:

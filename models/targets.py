@@ -16,7 +16,7 @@ from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
 from torch import nn
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.models.layer_support import SUPPORTED, has_fused_experts, unsupported_reason
+from manifold_lora.models.layer_support import SUPPORTED, has_fused_experts, shard_reason, unsupported_reason
 from manifold_lora.models.own_modules import own_modules
 
 
@@ -68,7 +68,7 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
         module = modules[name]
         if own is not None and isinstance(module, own):
             module = module.get_base_layer()
-        reason = unsupported_reason(module)
+        reason = unsupported_reason(module) or shard_reason(model, name)
         if reason:
             raise ManifoldLoraError("target module", name, ", ".join(linear) or SUPPORTED, reason)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
