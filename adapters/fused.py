@@ -32,11 +32,6 @@ def update(
     in_place: bool = False,
 ) -> Float[Tensor, "*tokens m"]:
     """base + scaling * delta of ``direct`` on a geometry with a profile, over base if that is allowed."""
-    if one_token.serves(x, A, base):
-        radius, law = _radius(profile, manifold), scaling_law.law(None)
-        told = one_token.update(profile, radius, law, _edge(profile, x), x, A, B, base, scaling)
-        if told is not None:
-            return told
     kept = x.dtype if base is None else base.dtype
     product = _product_dtype(x, A)
     chart, gain, knobs = _chart(profile, manifold, scaling_law, x)
@@ -47,6 +42,23 @@ def update(
         with autocast_off(x):
             return fused_function.update(*arguments, in_place).to(kept)
     return fused_function.update(*arguments, in_place).to(kept)
+
+
+def of_one_token(
+    profile: RadialProfile,
+    manifold: Manifold,
+    scaling_law: NormScaling,
+    x: Float[Tensor, "*tokens n"],
+    A: Float[Tensor, "r n"],
+    B: Float[Tensor, "m r"],
+    base: Float[Tensor, "*tokens m"] | None,
+    scaling: float,
+) -> Float[Tensor, "*tokens m"] | None:
+    """``update`` for a single token without gradient; None where that one has to serve."""
+    if not one_token.serves(x, A, base):
+        return None
+    radius, law = _radius(profile, manifold), scaling_law.law(None)
+    return one_token.update(profile, radius, law, _edge(profile, x), x, A, B, base, scaling)
 
 
 def may_be_overwritten(base: Tensor | None) -> bool:

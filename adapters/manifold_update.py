@@ -141,6 +141,9 @@ class ManifoldUpdate(nn.Module):
             scaling: LoRA's alpha over rank.
             in_place: base is nobody else's: the sum may be written over it, which saves a tensor of its size.
         """
+        told = self.of_one_token(x, A, B, base, scaling)
+        if told is not None:
+            return told
         if self.path == "fused" and self._profile is not None and not isinstance(self.transform, Boost):
             parts = (self._profile, self.manifold, self.norm_scaling)
             return fused.update(*parts, x, A, B, base, scaling, in_place)
@@ -151,6 +154,20 @@ class ManifoldUpdate(nn.Module):
                 wide = geometry_dtype(x)
                 delta = self._curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
+
+    def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
+        """As ``forward`` for a single token without gradient, where Python's floats serve; else None.
+
+        For a caller to whom the call of a module counts, which costs as much as the geometry of one token.
+        """
+        if x.numel() != x.shape[-1] or self._profile is None or self.path != "fused":
+            return None
+        parts: dict[str, Any] = self._modules
+        if type(parts["transform"]) is Boost:
+            return None
+        return fused.of_one_token(
+            self._profile, parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling
+        )
 
     def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
         """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, in float64.

@@ -6,7 +6,7 @@ is taken from Python's floats, and it scales B A x on its way into the base outp
 
 import math
 from types import ModuleType, SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from manifold_lora.adapters.profile import RadialProfile
 from manifold_lora.adapters.token_scalars import SMALLEST_NORM, SMALLEST_RATIO
 
 # Where no square of a float32 that counts has left its range.
-_TINY, _HUGE = 1e-24, 1e36
+_TINY, _HUGE = 1e-12, 1e18
 # The profile's functions, of floats.
 _NAMES = {
     "sinh": math.sinh,
@@ -66,22 +66,22 @@ def update(
     v = functional.linear(u, B)
     n, q = _length(x), _length(v)
     rank = _length(u) if profile.bounded else 0.0
-    if not math.isfinite(n + q + rank):
+    if not n + q + rank < math.inf:
         return None
-    alpha, left = float(law.alpha), float(law.gain)
-    if law.unit:
-        factor = gain(profile, radius, alpha / radius, edge, n, rank, q)
+    numbers: Any = law  # floats, as asked of the norm scaling
+    alpha, left, unit = numbers
+    if unit:
+        factor = scaling * gain(profile, radius, alpha / radius, edge, n, rank, q)
     else:
-        factor = left * gain(profile, radius / alpha, None, edge, n, rank, q)
-    return v * (factor * scaling) if base is None else torch.add(base, v, alpha=factor * scaling)
+        factor = scaling * left * gain(profile, radius / alpha, None, edge, n, rank, q)
+    return v * factor if base is None else torch.add(base, v, alpha=factor)
 
 
 def _length(x: Tensor) -> float:
     if x.dtype == torch.float32:
-        row = x.view(-1)
-        square = torch.dot(row, row).item()
-        if _TINY < square < _HUGE:
-            return math.sqrt(square)
+        length = torch.linalg.vector_norm(x).item()
+        if _TINY < length < _HUGE:
+            return length
     wide = None if x.dtype == torch.float64 else torch.float64
     return torch.linalg.vector_norm(x, dtype=wide).item()
 

@@ -54,7 +54,9 @@ class Curvature(nn.Module):
 
     def number(self) -> float:
         """kappa as a Python float, right to float64; waits for a device to answer."""
-        raw = self.raw.item()
+        # Not self.raw: nn.Module's look-up of attributes would be a tenth of a decoded token's adapter.
+        learned = self._parameters.get("raw")
+        raw = (self._buffers["raw"] if learned is None else learned).item()  # type: ignore[union-attr]
         return self.stated * math.exp(raw) if self.mode == "learned" else raw + self._residue
 
     @property

@@ -17,6 +17,7 @@ from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.errors import LinearOnlyError
 from manifold_lora.manifolds.spec import ManifoldSpec
 from manifold_lora.models.adapter_names import check_name
+from manifold_lora.models.decoding import decoding
 from manifold_lora.models.incoming import check_incoming
 from manifold_lora.models.layer_support import check_layer, is_transposed
 from manifold_lora.models.targets import check_default_targets, check_free, check_targets
@@ -68,6 +69,7 @@ class ManifoldLoraModel(LoraModel):
         if spec.norm_scope == "model":
             self._scaled = [update.norm_scaling]
         attach(layer, adapter_name, update)
+        decoding(layer)
 
     def _common(self, spec: AdapterSpec) -> Manifold | None:
         """The geometry whose curvature all layers share; None where each has its own."""

@@ -65,6 +65,18 @@ class ManifoldVariant(LoraVariant):
         return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
 
 
+def of_one_token(layer: Layer, adapter: str, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor | None:
+    """As ``ManifoldVariant.forward`` for a token without gradient or dropout; None if that has to serve."""
+    # The dictionaries themselves: nn.Module's look-up of attributes is a part of the price at one token.
+    parts = layer._modules
+    dropout = parts["lora_dropout"]._modules[adapter]
+    if dropout.training and type(dropout) is not nn.Identity:
+        return None
+    lora_A, lora_B = parts["lora_A"]._modules[adapter].weight, parts["lora_B"]._modules[adapter].weight
+    update: ManifoldUpdate = parts[CONTAINER]._modules[adapter]
+    return update.of_one_token(x, lora_A, lora_B, result, layer.scaling[adapter])
+
+
 def is_fresh(base: nn.Module) -> bool:
     """Whether nobody but its caller can hold the output of a layer: no class that may keep it, no hook."""
     return type(base) in _OWNING and not base._forward_hooks and not _global_forward_hooks

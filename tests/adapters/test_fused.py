@@ -132,3 +132,29 @@ def test_the_branch_for_few_tokens_ends_at_the_rank():
     B = torch.zeros(5, 3)
     assert fused_function.few(torch.zeros(3, 2), B)
     assert not fused_function.few(torch.zeros(4, 2), B)
+
+
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("tokens", [2, 40])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_sum_written_over_the_base_output_is_the_sum(name, tokens, frozen, draw):
+    drawn = draw(learned_spec(name, "learned"), tokens=(tokens, 3))
+    x = drawn.x.detach().requires_grad_(not frozen)
+    W = torch.randn(drawn.B.shape[0], x.shape[-1], dtype=x.dtype)
+    leaves = [*([] if frozen else [x]), drawn.A.requires_grad_(), drawn.B.requires_grad_()]
+
+    def everything(in_place):
+        base = torch.nn.functional.linear(x, W)
+        assert fused.may_be_overwritten(base)
+        y = drawn.update(x, drawn.A, drawn.B, base=base, scaling=1.5, in_place=in_place)
+        assert (y.data_ptr() == base.data_ptr()) == in_place
+        return [y.detach().clone(), *torch.autograd.grad(y.square().sum(), leaves)]
+
+    torch.testing.assert_close(everything(True), everything(False), rtol=1e-13, atol=1e-14)
+
+
+def test_a_view_is_never_written_over(draw):
+    drawn = draw(HYPLORA, tokens=(9,))
+    whole = torch.zeros(2, 9, drawn.B.shape[0], dtype=drawn.x.dtype)
+    drawn.update(drawn.x, drawn.A, drawn.B, base=whole[0], in_place=True)
+    assert not whole.any()
