@@ -1,11 +1,15 @@
 """Series and parallel bottleneck adapters as a PEFT method: config and tuner."""
 
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
@@ -129,6 +133,31 @@ class BottleneckModel(BaseTuner):
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """What peft asks for before a call: ``adapter_names`` among its arguments reach every layer."""
+        rows = kwargs.get("adapter_names")
+        if rows is None:
+            yield
+            return
+        self._check_rows(rows)
+        with ExitStack() as hooks:
+            tell = partial(_tell_rows, [name for name in rows for _ in range(kwargs.get("num_beams") or 1)])
+            for module in self.modules():
+                if isinstance(module, BottleneckLayer | AuxiliaryTrainingWrapper):
+                    hooks.callback(module.register_forward_pre_hook(tell, with_kwargs=True).remove)
+            yield
+
+    def _check_rows(self, rows: list[str]) -> None:
+        known = (*self.peft_config, "__base__")
+        for name in rows:
+            if name not in known:
+                raise UnknownNameError("adapter_names", name, known)
+        if self.training:
+            raise ManifoldLoraError(
+                "adapter_names", rows, "", "a mixed batch is for evaluation; model.eval()"
+            )
+
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Raises LinearOnlyError."""
         refuse_merge("merge_adapter", adapter_names or self.active_adapters)
@@ -137,6 +166,12 @@ class BottleneckModel(BaseTuner):
         if merge:
             refuse_merge("merge_and_unload", self.active_adapters)
         return super()._unload_and_optionally_merge(merge, *args, **kwargs)
+
+
+def _tell_rows(
+    rows: list[str], _: nn.Module, args: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    return args, {**kwargs, "adapter_names": rows}
 
 
 def _is_number(value: object) -> bool:

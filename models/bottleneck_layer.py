@@ -8,7 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lora.manifolds.errors import LinearOnlyError
+from manifold_lora.manifolds.errors import LinearOnlyError, ManifoldLoraError
 from manifold_lora.models.layer_support import sizes_of
 
 NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,18 +66,33 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The layer's output (..., m) for its input x (..., n), in the dtype of the base layer's."""
-        result = self.base_layer(x, *args, **kwargs)
+        """The layer's output (..., m) for its input x (..., n), in the dtype of the base layer's.
+
+        ``adapter_names`` among the keywords gives each row of a mixed batch its adapter.
+        """
+        rows = kwargs.pop("adapter_names", None)
+        result: Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return result
+        if rows is not None:
+            return self._mixed(x, result, rows)
         for name in self.active_adapters:
             if name in self.bottleneck_config:
-                config = self.bottleneck_config[name]
-                entry = result if config.placement == "series" else x
-                result = result + config.scaling * self._update(name, entry, config.non_linearity).to(
-                    result.dtype
-                )
+                result = self._added(name, x, result)
         return result
+
+    def _mixed(self, x: Tensor, result: Tensor, rows: list[str]) -> Tensor:
+        if len(rows) != len(x):
+            raise ManifoldLoraError("adapter_names", len(rows), f"one for each of {len(x)} rows")
+        for name in set(rows) & set(self.bottleneck_config):
+            own = torch.tensor([row for row, wanted in enumerate(rows) if wanted == name], device=x.device)
+            result = result.index_copy(0, own, self._added(name, x[own], result[own]))
+        return result
+
+    def _added(self, name: str, x: Tensor, result: Tensor) -> Tensor:
+        config = self.bottleneck_config[name]
+        entry = result if config.placement == "series" else x
+        return result + config.scaling * self._update(name, entry, config.non_linearity).to(result.dtype)
 
     def _update(self, name: str, z: Tensor, non_linearity: str) -> Tensor:
         down: Any = self.bottleneck_down[name]

@@ -47,8 +47,9 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
         config: peft's LoraConfig, or another method's with the same ways to name modules.
         own: the method's own layer class, where it is not LoRA's: it may hold an earlier adapter.
 
-    Raises UnknownNameError for a target, ``exclude_modules``, ``modules_to_save`` or pattern that names nothing
-    (with the nearest name), and ManifoldLoraError for zero adapted layers or a module that cannot carry the adapter.
+    Raises UnknownNameError for a target, ``exclude_modules``, ``modules_to_save`` or pattern that names
+    nothing (with the nearest name), and ManifoldLoraError for zero adapted layers or a module that cannot
+    carry the adapter.
     """
     modules = dict(own_modules(model))
     linear = _linear_names(modules)

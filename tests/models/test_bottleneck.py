@@ -101,6 +101,36 @@ def test_adapters_are_switched_disabled_and_deleted(stirred, base, tokens):
     assert torch.equal(model(tokens).logits, first)
 
 
+def test_a_mixed_batch_equals_one_adapter_at_a_time(stirred, base, tokens):
+    head = {"modules_to_save": ["lm_head"]}
+    model = stirred("series", **head)
+    model.add_adapter("second", BottleneckConfig(placement="parallel", bottleneck_size=2, **head))
+    stir(model).eval()
+    rows = ["second", "__base__", "default"]
+    mixed = model(tokens, adapter_names=rows).logits
+    torch.testing.assert_close(mixed[2], model(tokens).logits[2])
+    torch.testing.assert_close(mixed[1], base()(tokens).logits[1])
+    options = {"max_new_tokens": 3, "do_sample": False, "num_beams": 2, "pad_token_id": 0}
+    generated = model.generate(input_ids=tokens, adapter_names=rows, **options)
+    model.set_adapter("second")
+    torch.testing.assert_close(mixed[0], model(tokens).logits[0])
+    assert torch.equal(generated[:1], model.generate(input_ids=tokens, **options)[:1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [(["secnd", "default", "default"], "did you mean 'second'"), (["default"], "one for each of 3 rows")],
+)
+def test_a_mixed_batch_of_other_rows_or_names_is_refused(stirred, tokens, rows, told):
+    model = stirred("series").eval()
+    model.add_adapter("second", BottleneckConfig(bottleneck_size=2))
+    with pytest.raises(ManifoldLoraError, match=told):
+        model(tokens, adapter_names=rows)
+    with pytest.raises(ManifoldLoraError, match="evaluation"):
+        model.train()(tokens, adapter_names=["default"] * 3)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
 def test_a_half_precision_base_keeps_its_dtype(base, tokens):
     model = stir(get_peft_model(base(dtype=torch.bfloat16), BottleneckConfig(bottleneck_size=3)))
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
