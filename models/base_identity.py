@@ -101,7 +101,9 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _plain_name(name: str) -> str:
-    return name.replace(".base_layer.", ".").replace(".original_module.", ".")
+    for wrapper in (".token_adapter.base_layer.", ".base_layer.", ".original_module."):
+        name = name.replace(wrapper, ".")
+    return name
 
 
 def _sample(weight: Tensor) -> list[float]:

@@ -33,10 +33,14 @@ def save_adapter(
         tokenizer: saved beside the adapter, if given.
         gains: module name -> mean gain of the default adapter, for the model card, if measured.
 
-    Raises ManifoldLoraError for a weight that is NaN or infinite, and for a folder that cannot be written.
+    Raises ManifoldLoraError for a weight that is NaN or infinite, replicated layers, whose base a manifest
+    cannot describe, and a folder that cannot be written.
     """
     folder = Path(path)
-    for name in model.peft_config:
+    for name, config in model.peft_config.items():
+        if getattr(config, "layer_replication", None):
+            hint = "the base it is loaded on has other layers than this one; model.save_pretrained writes it"
+            raise ManifoldLoraError(f"layer_replication of {name}", config.layer_replication, "unset", hint)
         state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         check_finite(f"adapter {name!r} to be saved", state)
     try:

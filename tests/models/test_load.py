@@ -14,6 +14,7 @@ from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.adapter_manifest import MANIFEST
 from manifold_lora.models.checkpoint import adapter_bytes, save_adapter
 from manifold_lora.models.load import load_adapter, load_base
+from manifold_lora.models.peft_config import ManifoldLoraConfig
 
 
 @pytest.fixture
@@ -194,6 +195,27 @@ def test_an_exponent_that_no_geometry_can_use_is_refused_by_name(adapted, base, 
     assert re.search(rf"exponent in adapter: .*{leaf}.*at most 64", refusal(load_adapter, tmp_path, model))
     assert [name for name, _ in model.named_modules()] == before
     assert leaf in refusal(PeftModel.from_pretrained, model, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [LoraConfig, ManifoldLoraConfig])
+def test_trained_tokens_are_saved_and_loaded(base, tokens, tmp_path, kind):
+    config = kind(r=2, target_modules=["q_proj"], trainable_token_indices=[5], task_type="CAUSAL_LM")
+    model = get_peft_model(base(), config)
+    for name, parameter in model.named_parameters():
+        if "trainable_tokens_delta" in name or "lora_B" in name:
+            parameter.data.add_(0.3)
+    again = load_adapter(save_adapter(model, tmp_path / "adapter"), base())
+    tokens[0, 0] = 5
+    assert torch.equal(again.eval()(tokens).logits, model.eval()(tokens).logits)
+    assert not torch.equal(again(tokens).logits, base()(tokens).logits)
+
+
+@pytest.mark.parametrize("kind", [LoraConfig, ManifoldLoraConfig])
+def test_replicated_layers_are_not_saved_with_a_manifest_that_cannot_hold(base, tmp_path, kind):
+    config = kind(r=2, target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]])
+    model = get_peft_model(base(), config)
+    assert "layer_replication" in refusal(save_adapter, model, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
 
 
 @UNSEALED
