@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "BottleneckConfig",
+    "GeometryLog",
     "ManifoldLoraConfig",
     "ManifoldLoraModel",
     "adapt",
@@ -30,6 +31,7 @@ __all__ = [
 # Names are imported at first use: transformers and peft take seconds, and a bad config must fail before.
 _EXPORTS: dict[str, str] = {
     "BottleneckConfig": "manifold_lora.models.bottleneck",
+    "GeometryLog": "manifold_lora.models.geometry_log",
     "ManifoldLoraConfig": "manifold_lora.models.peft_config",
     "ManifoldLoraModel": "manifold_lora.models.peft_tuner",
     "adapt": "manifold_lora.models.adapt",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from manifold_lora.models.effective_kappa import effective_kappa, effective_scale, token_gates
     from manifold_lora.models.export import export_lora, fit_layers
     from manifold_lora.models.gain import gain_matched_alpha, gain_matched_lora, measure_gain
+    from manifold_lora.models.geometry_log import GeometryLog
     from manifold_lora.models.load import load_adapter, load_base
     from manifold_lora.models.model_card import model_card
     from manifold_lora.models.optim import create_optimizer, parameter_groups

@@ -41,7 +41,7 @@ def token_gates(model: PeftModel) -> dict[str, float]:
 
 
 def _geometry(model: PeftModel) -> list[tuple[str, object]]:
-    base = model.get_base_model()
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
     # Duplicates too: a shared curvature belongs to every layer that has it.
     modules = base.named_modules(remove_duplicate=False)
     return [(name.replace(f".{CONTAINER}", ""), part) for name, part in modules if f".{CONTAINER}." in name]

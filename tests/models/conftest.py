@@ -85,8 +85,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
     def folder(family: str) -> Path:
         path = root / family
         if not path.exists():
-            torch.manual_seed(7)
-            AutoModelForCausalLM.from_config(FAMILIES[family]()).save_pretrained(path)
+            # A test that is the first to ask for it draws what it would draw later.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(7)
+                AutoModelForCausalLM.from_config(FAMILIES[family]()).save_pretrained(path)
             build_tokenizer().save_pretrained(path)
         return path
 

@@ -5,6 +5,8 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from manifold_lora.models.effective_kappa import effective_kappa, effective_scale
+from manifold_lora.models.geometry_log import GeometryLog, learned_geometry
 from manifold_lora.models.optim import create_optimizer
 
 LEARNED = {"mode": "learned", "kappa": -0.7}
@@ -85,3 +87,44 @@ def test_bfloat16_training_moves_a_float32_curvature(adapted, rows, tmp_path):
     kappas = [p for name, p in model.named_parameters() if ".curvature." in name]
     assert kappas
     assert all(p.dtype == torch.float32 and p.isfinite().all() and p.abs().max() > 0 for p in kappas)
+
+
+class Heard(TrainerCallback):
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.logs.append(dict(logs))
+
+
+def test_the_geometry_is_logged_as_it_is_learned(adapted, rows, tmp_path):
+    model, heard = adapted(curvature=LEARNED), Heard()
+    start = effective_kappa(model)
+    trainer = trainer_of(model, rows, tmp_path, [GeometryLog(), heard], logging_steps=2)
+    trainer.train()
+    kappa, scale = effective_kappa(model), effective_scale(model)
+    for logs in ([log for log in heard.logs if "loss" in log], trainer.state.log_history[:-1]):
+        assert len(logs) == STEPS // 2
+        last = logs[-1]
+        assert last["kappa/model.layers.1.self_attn.v_proj.default"] == pytest.approx(
+            list(kappa.values())[-1]
+        )
+        assert last["s/model.layers.0.self_attn.q_proj.default"] == pytest.approx(next(iter(scale.values())))
+        for what, values in (("kappa", kappa), ("s", scale)):
+            numbers = list(values.values())
+            assert last[f"{what}/mean"] == pytest.approx(sum(numbers) / 4)
+            assert [last[f"{what}/min"], last[f"{what}/max"]] == pytest.approx([min(numbers), max(numbers)])
+        assert logs[0]["kappa/mean"] != last["kappa/mean"]
+    assert list(kappa.values()) != list(start.values())
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_what_is_not_learned_is_not_logged_and_layers_may_be_left_out(adapted, rows, tmp_path, layers):
+    still = adapted(norm_scaling="fixed")
+    assert learned_geometry(still) == {}
+    trainer = trainer_of(adapted(), rows, tmp_path, [GeometryLog(layers=layers)], logging_steps=STEPS)
+    trainer.train()
+    keys = {key.partition("/")[2] for key in trainer.state.log_history[0] if "/" in key}
+    assert (keys == {"mean", "min", "max"}) == (not layers)
+    gates = learned_geometry(adapted(curvature={"mode": "token"}))["gate"]
+    assert next(iter(gates)) == "model.layers.0.self_attn.q_proj.default"
