@@ -63,7 +63,7 @@ class AdapterFiles:
         skeleton = PeftModel(copy.deepcopy(model, shared), copy.deepcopy(config), low_cpu_mem_usage=empty)
         expected = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
         self._check_keys(expected, dict(skeleton.named_parameters()))
-        tuner = type(skeleton.base_model)
+        tuner: Any = type(skeleton.base_model)
         check_exponents(
             skeleton, self._tensors, lambda name: tuner._remove_adapter_name_from_key(name, "default")
         )

@@ -37,10 +37,8 @@ def save_adapter(
     cannot describe, and a folder that cannot be written.
     """
     folder = Path(path)
-    for name, config in model.peft_config.items():
-        if getattr(config, "layer_replication", None):
-            hint = "the base it is loaded on has other layers than this one; model.save_pretrained writes it"
-            raise ManifoldLoraError(f"layer_replication of {name}", config.layer_replication, "unset", hint)
+    for name in model.peft_config:
+        _check_layers(model, name)
         state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         check_finite(f"adapter {name!r} to be saved", state)
     try:
@@ -60,6 +58,13 @@ def save_adapter(
         ) from error
     sweep(folder.parent)
     return folder
+
+
+def _check_layers(model: PeftModel, name: str) -> None:
+    replicated = getattr(model.peft_config[name], "layer_replication", None)
+    if replicated:
+        hint = "the base it is loaded on has other layers than this one; model.save_pretrained writes it"
+        raise ManifoldLoraError(f"layer_replication of {name}", replicated, "unset", hint)
 
 
 def adapter_bytes(model: PeftModel, adapter_name: str = "default") -> int:
