@@ -13,7 +13,7 @@ _WRAPPER = "base_model.model."
 
 
 def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ManifoldLoraError unless ``tensors`` are all of the adapter's, finite and bounded, before any is copied.
+    """Raise ManifoldLoraError, none of them copied, unless ``tensors`` are all of the adapter's and bounded.
 
     peft itself passes over missing and unknown tensors with a warning at most, whatever path it loads by.
 
