@@ -78,7 +78,7 @@ class RunFolder:
         result = self.result()
         status = result.get("status", "no result")
         if status != "ok":
-            hint = str(result.get("reason") or "the command that trains it ends it")
+            hint = str(result.get("reason") or "the train command that began it finishes it")
             asked = f"run in {self.path}"
             raise ManifoldLoraError(asked, status, "one that manifold-lora train has finished", hint)
 

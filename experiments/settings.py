@@ -45,10 +45,23 @@ def dump_yaml(settings: BaseModel) -> str:
 
 def brief(settings: BaseModel) -> str:
     """What differs from the defaults, as one line of YAML."""
-    data = settings.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(
-        data, default_flow_style=True, width=math.inf, sort_keys=False, allow_unicode=True
-    ).strip()
+    data, defaults = (block.model_dump(mode="json") for block in (settings, type(settings)()))
+    beside = _beside(data, defaults)
+    flow: dict[str, Any] = {"default_flow_style": True, "width": math.inf}
+    return yaml.safe_dump(beside, **flow, sort_keys=False, allow_unicode=True).strip()
+
+
+def _beside(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The entries that differ; of blocks, those within."""
+    return {
+        key: _beside(value, defaults[key]) if _same_keys(value, defaults[key]) else value
+        for key, value in data.items()
+        if value != defaults[key]
+    }
+
+
+def _same_keys(value: Any, other: Any) -> bool:
+    return isinstance(value, dict) and isinstance(other, dict) and value.keys() == other.keys()
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> ManifoldLoraError:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.config import RunSettings
 from manifold_lora.experiments.fitting import fitting
-from manifold_lora.experiments.run import load_adapted, train_and_evaluate
+from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.run import load_adapted, run_cell, train_and_evaluate
 from manifold_lora.experiments.settings import validate
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.experiments.tasks.whole_text import WholeText
@@ -67,3 +69,24 @@ def test_a_run_tells_what_it_leaves_out_and_its_epochs_count_the_rest(base, task
     assert len(record["train"]["losses"]) == 4  # two passes over sixteen rows
     with pytest.raises(ManifoldLoraError, match=r"train\.max_length"):
         load_adapted(run, base, task.train[::3], {})
+
+
+def test_train_tells_it_on_the_console(base, task, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("manifold_lora.experiments.single.task_of", lambda *_: task)
+    flags = ["--model", base, "--adapter.rank", "2", "--train.steps", "1", "--train.max-length", "8"]
+    flags += ["--evaluation.max-new-tokens", "2", "--output", str(tmp_path / "run"), "--cache", str(tmp_path)]
+    assert main(["train", *flags]) == 0
+    assert "8 of 24 training rows are left out: longer than 8 tokens" in capsys.readouterr().out
+
+
+def test_a_cell_tells_it_in_its_log_and_its_result(base, task, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("manifold_lora.experiments.run.task_of", lambda *_: task)
+    run = {
+        "train": {"steps": 1, "max_length": 8},
+        "evaluation": {"max_new_tokens": 2},
+        "adapter": {"rank": 2},
+    }
+    cell = {"id": "0" * 16, "run": run, "point": {}, "needs": None}
+    run_cell(cell, str(tmp_path), base, {}, lambda *_: None)
+    assert "8 of 24 training rows are left out" in capsys.readouterr().out  # which a child writes to its log
+    assert Ledger(tmp_path).read(cell["id"])["train"]["left_out"] == 8
