@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from manifold_lora.experiments.adapter import data_curvature, peft_config
+from manifold_lora.experiments.adapter import adapter_spec, data_curvature, peft_config
 from manifold_lora.experiments.config import AdapterSettings
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.manifolds.errors import ManifoldLoraError
@@ -38,7 +38,7 @@ def calibrate(
     drawn = Random(seed).sample(list(examples), min(data.prompts, len(examples)))
     leaves = sorted({name.rpartition(".")[2] for name in names})
     prompts = [example.prompt for example in drawn]
-    measured = data.measure(model, tokenizer, prompts, leaves, settings.norm_scaling)
+    measured = data.measure(model, tokenizer, prompts, leaves, adapter_spec(settings).norm_scaling)
     for name in names:
         if name not in measured:
             raise ManifoldLoraError("kappa from data", name, "modules that the calibration prompts reach")

@@ -114,6 +114,12 @@ class Row:
         """LoRA's alpha."""
         return float(self.adapter.get("alpha", 1.0))
 
+    @property
+    def norm_scaling(self) -> str:
+        """The norm scaling's name, shared by the layers or not."""
+        stated = self.adapter.get("norm_scaling", "learned")
+        return str(stated["mode"] if isinstance(stated, Mapping) else stated)
+
     def with_role(self, test: str, role: Role) -> Comparison | None:
         """Its comparison with the arm of a role on a test set, if there is one."""
         found = (item for item in self.comparisons if (item.test, item.role) == (test, role))

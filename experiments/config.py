@@ -112,8 +112,8 @@ class AdapterSettings(Strict):
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: str = "direct"
     """tangent, direct (space-only) or boost (time and space)."""
-    norm_scaling: str = "learned"
-    """identity, fixed, learned, released or unit."""
+    norm_scaling: YamlValue = "learned"
+    """identity, fixed, learned, released or unit; {mode: learned, shared: true} for one s in all layers."""
     token_norms: str = "own"
     """own, or shuffled: the control that gives each token the norm of another one."""
 

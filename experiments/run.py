@@ -117,7 +117,7 @@ def train_and_evaluate(
     from manifold_lora.experiments.fitting import fitting, told
     from manifold_lora.experiments.gain_probe import GainProbe
     from manifold_lora.experiments.train import fit
-    from manifold_lora.models.effective_kappa import effective_kappa, token_gates
+    from manifold_lora.models.effective_kappa import effective_kappa, effective_scale, token_gates
 
     rows, max_length = task.train, run.train.max_length
     examples = fitting(tokenizer, rows, max_length)
@@ -153,7 +153,12 @@ def train_and_evaluate(
         "seeds": seeds(run),
         "evaluation": evaluation,
         "cost": cost,
-        "geometry": {"gain": probe.mean(), "kappa": effective_kappa(model), "gate": token_gates(model)},
+        "geometry": {
+            "gain": probe.mean(),
+            "kappa": effective_kappa(model),
+            "s": effective_scale(model),
+            "gate": token_gates(model),
+        },
     }
     return record, items
 

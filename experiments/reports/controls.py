@@ -21,7 +21,7 @@ def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":
     if role == "gain":
         controls.sort(key=lambda other: _gain_apart(row, other, rows))
     if role == "norms":
-        controls = [other for other in controls if _scaling(other) == _scaling(row)]
+        controls = [other for other in controls if other.norm_scaling == row.norm_scaling]
     if role == "bias":
         controls = controls if row.adapter.get("transform") == "boost" else []
         controls.sort(key=lambda other: _apart(other.alpha, row.alpha * (row.gain or 1.0)))
@@ -49,7 +49,3 @@ def _gain_apart(row: "Row", control: "Row", rows: Sequence["Row"]) -> tuple[bool
 
 def _apart(step: float, other: float) -> float:
     return abs(math.log(step / other))
-
-
-def _scaling(row: "Row") -> str:
-    return str(row.adapter.get("norm_scaling", "learned"))

@@ -83,8 +83,8 @@ def _family(row: Row) -> str:
     manifold = adapter.get("manifold", row.arm)
     parts = [manifold.get("name", "product") if isinstance(manifold, Mapping) else str(manifold)]
     parts += [str(adapter[key]) for key in ("transform",) if key in adapter]
-    if adapter.get("norm_scaling", "learned") != "learned":
-        parts.append(f"norm {adapter['norm_scaling']}")
+    if row.norm_scaling != "learned":
+        parts.append(f"norm {row.norm_scaling}")
     extras = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in row.extras if "curvature" not in key]
     extras = [text for text in extras if not text.startswith(("manifold=", "transform=", "norm_scaling="))]
     mode = adapter.get("curvature")

@@ -44,6 +44,22 @@ def run_of(base, arm, **train):
     return cell.run
 
 
+def test_a_norm_scale_can_be_one_of_all_layers(base, tmp_path):
+    flags = ["--arm", "direct", "--model", base, "--task.style", "equation", "--task.limit", "24"]
+    flags += ["--adapter.norm-scaling", "{mode: learned, shared: true}", "--train.learning-rate", "1e-2"]
+    flags += ["--train.steps", "3", "--train.batch-size", "8", "--evaluation.max-new-tokens", "2"]
+    train([*flags, "--output", str(tmp_path)])
+    geometry = json.loads((tmp_path / "result.json").read_text())["geometry"]
+    # s = sqrt(width) exp(log): over layers of two widths one factor, which has moved.
+    factors = {
+        round(s / width**0.5, 5)
+        for s, width in ((s, 32 if "down" in k else 16) for k, s in geometry["s"].items())
+    }
+    assert len(geometry["s"]) == 14
+    assert len(factors) == 1
+    assert factors != {1.0}
+
+
 @pytest.mark.parametrize("arm", [*BASELINES, BIASED, *OURS])
 def test_an_arm_trains_is_saved_and_answers_the_same_when_loaded(base, tmp_path, arm):
     flags = ["--arm", arm, "--model", base, "--task.style", "equation", "--task.limit", "24"]

@@ -8,9 +8,9 @@ from manifold_lora.experiments.reports.controls import control_of, counterpart
 
 
 def row(arm, role, gain=None, extras=(), **adapter):
-    return SimpleNamespace(
-        arm=arm, role=role, gain=gain, extras=extras, adapter=adapter, alpha=adapter.get("alpha", 1.0)
-    )
+    scaling, alpha = adapter.get("norm_scaling", "learned"), adapter.get("alpha", 1.0)
+    facts = {"extras": extras, "adapter": adapter, "alpha": alpha, "norm_scaling": scaling}
+    return SimpleNamespace(arm=arm, role=role, gain=gain, **facts)
 
 
 DIRECT = row("direct", "geometry", gain=1.1)
