@@ -1,6 +1,5 @@
 """Manifold adapters in PEFT, loading of base models, parameter groups and control arms."""
 
-import logging
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -28,11 +27,6 @@ __all__ = [
     "save_adapter",
     "token_gates",
 ]
-
-# peft imports bitsandbytes, which says at every start that an optional kernel of its own is not installed.
-logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
-    lambda record: "gemm_4bit_forward" not in str(record.msg)
-)
 
 # Names are imported at first use: transformers and peft take seconds, and a bad config must fail before.
 _EXPORTS: dict[str, str] = {
