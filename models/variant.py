@@ -8,7 +8,6 @@ from peft.tuners.lora.layer import LoraVariant
 from peft.utils.other import transpose
 from torch import nn
 from torch.nn.modules.module import _global_forward_hooks
-from transformers.pytorch_utils import Conv1D
 
 from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.manifolds.errors import LinearOnlyError
@@ -16,8 +15,6 @@ from manifold_lora.manifolds.errors import LinearOnlyError
 # peft's LoraLayer is mixed into modules and does not say so to a type checker.
 Layer = Any
 
-# Their output is a new tensor, which their backward does not need.
-_OWNING = (nn.Linear, Conv1D)
 CONTAINER = "lora_manifold"
 WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
 
@@ -79,7 +76,7 @@ def of_one_token(layer: Layer, adapter: str, x: torch.Tensor, result: torch.Tens
 
 def is_fresh(base: nn.Module) -> bool:
     """Whether nobody but its caller can hold the output of a layer: no class that may keep it, no hook."""
-    return type(base) in _OWNING and not base._forward_hooks and not _global_forward_hooks
+    return type(base) is nn.Linear and not base._forward_hooks and not _global_forward_hooks
 
 
 def attach(layer: Layer, adapter_name: str, update: ManifoldUpdate) -> None:
