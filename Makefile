@@ -10,11 +10,10 @@ FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS
 ablation: .venv/installed
 	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
 
-# The three parts of docs/study; stopped and given again, it goes on from where it was.
+# The five parts of docs/study; stopped and given again, it goes on from where it was.
+STUDY := study study_scaled study_rates study_arithmetic study_longer
 study: .venv/installed
-	$(BIN)/manifold-lora ablate experiments/configs/study.yaml $(ARGS)
-	$(BIN)/manifold-lora ablate experiments/configs/study_arithmetic.yaml $(ARGS)
-	$(BIN)/manifold-lora ablate experiments/configs/study_longer.yaml $(ARGS)
+	for part in $(STUDY); do $(BIN)/manifold-lora ablate experiments/configs/$$part.yaml $(ARGS) || exit; done
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 $(ARGS)

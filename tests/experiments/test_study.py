@@ -29,7 +29,7 @@ def part(request, tmp_path_factory):
 
 
 def test_every_part_is_there():
-    assert PARTS == ["arithmetic", "taxonomy", "taxonomy-longer"]
+    assert PARTS == ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
 
 
 def test_every_cell_verifies_and_finished(part):
