@@ -33,12 +33,13 @@ def update(
 ) -> Float[Tensor, "*tokens m"]:
     """base + scaling * delta of ``direct`` on a geometry with a profile, over base if that is allowed."""
     kept = x.dtype if base is None else base.dtype
-    product = _product_dtype(x, A)
+    autocast = torch.is_autocast_enabled(x.device.type)
+    product = _product_dtype(x, A, autocast)
     chart, gain, knobs = _chart(profile, manifold, scaling_law, x)
     wide = None if base is None else base.to(product)
     arguments = (wide, x.to(product), A.to(product), B.to(product), chart, gain, scaling, knobs)
     in_place = in_place and wide is base and may_be_overwritten(base)
-    if torch.is_autocast_enabled(x.device.type):
+    if autocast:
         with autocast_off(x):
             return fused_function.update(*arguments, in_place).to(kept)
     return fused_function.update(*arguments, in_place).to(kept)
@@ -71,10 +72,10 @@ def may_be_overwritten(base: Tensor | None) -> bool:
     )
 
 
-def _product_dtype(x: Tensor, A: Tensor) -> torch.dtype:
+def _product_dtype(x: Tensor, A: Tensor, autocast: bool) -> torch.dtype:
     """The dtype of the products with A and B: autocast's, as for LoRA, else the wider of the two."""
     wide = x.dtype if x.dtype == A.dtype else torch.promote_types(x.dtype, A.dtype)
-    if wide != torch.float64 and torch.is_autocast_enabled(x.device.type):
+    if autocast and wide != torch.float64:
         return torch.get_autocast_dtype(x.device.type)
     return wide
 
@@ -116,16 +117,14 @@ def _chart(
 
 def _in_numbers(manifold: Manifold, scaling_law: NormScaling) -> tuple[ScaleLaw, list[Knob]] | None:
     """The law in floats, and what moves log R, log alpha and log gain how fast; None if that is unknown."""
-    learns = torch.is_grad_enabled()
-    scales = learns and bool(_learned(scaling_law))
-    powers = scaling_law.log_powers() if scales else None
-    if scales and powers is None:
-        return None
     law = scaling_law.law(None)
+    if not torch.is_grad_enabled():
+        return law, []
     # R = |kappa0 exp(raw)|^(-1/2).
-    knobs: list[Knob] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)] if learns else []
-    if powers is not None:
-        alpha, gain = map(float, powers)
-        rates = (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)
-        knobs.append((scaling_law.get_parameter("log_scale"), rates))
+    knobs: list[Knob] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)]
+    for log_scale in _learned(scaling_law):
+        if scaling_law.powers is None:
+            return None
+        alpha, gain = scaling_law.powers
+        knobs.append((log_scale, (0, alpha, 0) if law.unit else (-alpha, 0, gain)))
     return law, knobs

@@ -246,11 +246,18 @@ def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
 def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The gradients of radius, length and gain, then of the knobs: R c_R + alpha c_alpha = c."""
     sums = slopes.sum(0)
-    by_gain, by_radius = sums[:1], sums[-1:]
-    logs = (by_radius, by_gain - by_radius, by_gain)
-    moved = [
-        log / value if needed and value is not None else None
-        for log, value, needed in zip(logs, constants, ctx.needs_input_grad[4:7], strict=True)
+    moved: list[Tensor | None] = [None, None, None]
+    if any(ctx.needs_input_grad[4:7]):
+        logs = (sums[-1:], sums[:1] - sums[-1:], sums[:1])
+        moved = [
+            log / value if needed and value is not None else None
+            for log, value, needed in zip(logs, constants, ctx.needs_input_grad[4:7], strict=True)
+        ]
+    if not ctx.rates:
+        return moved
+    by_gain, *_, by_radius = sums.tolist()
+    turned = ((radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.rates)
+    return [
+        *moved,
+        *(torch.tensor([by], dtype=dtype) for by, dtype in zip(turned, ctx.knob_dtypes, strict=True)),
     ]
-    turned = [(radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.rates]
-    return [*moved, *(by.to(dtype) for by, dtype in zip(turned, ctx.knob_dtypes, strict=True))]

@@ -71,6 +71,11 @@ class NormScaling(nn.Module, ABC):
     # Stated beside a law of one parameter log_scale: alpha and gain go like exp(log_scale) to these powers.
     powers: ClassVar[tuple[int, int] | None] = None
 
+    def __init_subclass__(cls) -> None:
+        # A law has the powers stated beside it or none: those of a parent's law are not its own.
+        if "law" in vars(cls) and "powers" not in vars(cls):
+            cls.powers = None
+
     def __init__(self, in_features: int) -> None:
         super().__init__()
         self.in_features = in_features
@@ -86,11 +91,6 @@ class NormScaling(nn.Module, ABC):
         ``assign``, FSDP2), replaces it for both.
         """
         self._parameters = other._parameters
-
-    def log_powers(self) -> tuple[int, int] | None:
-        """The powers of the class that wrote the law; a law of another class has other powers, or none."""
-        author = next(cls for cls in type(self).__mro__ if "law" in vars(cls))
-        return vars(author).get("powers")
 
     def scale(self, x: Float[Tensor, "*tokens n"]) -> tuple[Float[Tensor, "*tokens n"], ScaleLaw]:
         """v = alpha x (or alpha x / abs(x), 0 at x = 0), and what ``unscale`` needs to know."""
