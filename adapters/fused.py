@@ -125,6 +125,6 @@ def _in_numbers(manifold: Manifold, scaling_law: NormScaling) -> tuple[ScaleLaw,
     for log_scale in _learned(scaling_law):
         if scaling_law.powers is None:
             return None
-        alpha, gain = scaling_law.powers
-        knobs.append((log_scale, (0, alpha, 0) if law.unit else (-alpha, 0, gain)))
+        alpha, gain = map(float, scaling_law.powers)
+        knobs.append((log_scale, (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)))
     return law, knobs

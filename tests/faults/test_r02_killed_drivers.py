@@ -43,7 +43,9 @@ def test_a_rerun_completes_what_a_killed_driver_left(tmp_path, tally, kills):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_driver_that_is_asked_to_end_leaves_nothing_running_and_nothing_claimed(tmp_path, number):
+    kept = signal.signal(number, signal.SIG_DFL)  # under nohup a driver would inherit that it is ignored
     driver = start(tmp_path, "--cells", 6, "--seconds", 5, "--jobs", 3)
+    signal.signal(number, kept)
     wait_until(lambda: len(notes(tmp_path, "start")) == 3)
     began = time.monotonic()
     driver.send_signal(number)
