@@ -55,9 +55,7 @@ def of_one_token(
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
 ) -> Float[Tensor, "*tokens m"] | None:
-    """``update`` for a single token without gradient; None where that one has to serve."""
-    if not one_token.serves(x, A, base):
-        return None
+    """``update`` for a token that ``one_token`` serves; None where that one has to serve."""
     radius, law = _radius(profile, manifold), scaling_law.law(None)
     return one_token.update(profile, radius, law, _edge(profile, x), x, A, B, base, scaling)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lora.adapters import fused, gains, hyperbolic_boost, rank_space
+from manifold_lora.adapters import fused, gains, hyperbolic_boost, one_token, rank_space
 from manifold_lora.adapters.config import AdapterSpec, check_rank
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
@@ -141,9 +141,10 @@ class ManifoldUpdate(nn.Module):
             scaling: LoRA's alpha over rank.
             in_place: base is nobody else's: the sum may be written over it, which saves a tensor of its size.
         """
-        told = self.of_one_token(x, A, B, base, scaling)
-        if told is not None:
-            return told
+        if self.serves_one_token(x, A):
+            told = self.of_one_token(x, A, B, base, scaling)
+            if told is not None:
+                return told
         if self.path == "fused" and self._profile is not None and not isinstance(self.transform, Boost):
             parts = (self._profile, self.manifold, self.norm_scaling)
             return fused.update(*parts, x, A, B, base, scaling, in_place)
@@ -155,19 +156,20 @@ class ManifoldUpdate(nn.Module):
                 delta = self._curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 
+    def serves_one_token(self, x: Tokens, A: Down) -> bool:
+        """Is x a single token without gradient, for which ``of_one_token`` can be called?"""
+        if x.numel() != x.shape[-1] or self._profile is None or self.path != "fused":
+            return False
+        return type(self._modules["transform"]) is not Boost and one_token.serves(x, A)
+
     def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
-        """As ``forward`` for a single token without gradient, where Python's floats serve; else None.
+        """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs ``forward``.
 
         For a caller to whom the call of a module counts, which costs as much as the geometry of one token.
         """
-        if x.numel() != x.shape[-1] or self._profile is None or self.path != "fused":
-            return None
         parts: dict[str, Any] = self._modules
-        if type(parts["transform"]) is Boost:
-            return None
-        return fused.of_one_token(
-            self._profile, parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling
-        )
+        profile: Any = self._profile
+        return fused.of_one_token(profile, parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling)
 
     def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
         """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, in float64.

@@ -33,12 +33,12 @@ _NAMES = {
 _PLAIN = cast(ModuleType, SimpleNamespace(**_NAMES))
 
 
-def serves(x: Tensor, A: Tensor, base: Tensor | None) -> bool:
-    """Is x one token of a plain CPU tensor in one dtype, outside of autograd and autocast?"""
+def serves(x: Tensor, A: Tensor) -> bool:
+    """Is x one token of a plain CPU tensor in the dtype of A, outside of autograd and autocast?"""
     return (
         x.numel() == x.shape[-1]
         and not torch.is_grad_enabled()
-        and x.dtype == A.dtype == (A if base is None else base).dtype
+        and x.dtype == A.dtype
         and backend(x) is np
         and not torch.is_autocast_enabled("cpu")
     )
@@ -55,13 +55,15 @@ def update(
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
 ) -> Float[Tensor, "*tokens m"] | None:
-    """base + scaling gain c B A x; None where a length is not finite.
+    """base + scaling gain c B A x; None where a length is not finite, or base of another dtype.
 
     Args:
         radius: R of the profile, before norm scaling.
         law: the norm scaling's numbers, as floats.
         edge: the largest length of coordinates over R.
     """
+    if base is not None and base.dtype != x.dtype:
+        return None
     u = functional.linear(x, A)
     v = functional.linear(u, B)
     n, q = _length(x), _length(v)

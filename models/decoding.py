@@ -37,8 +37,7 @@ class DecodingLinear(Linear):
         (name,) = active
         if type(self.lora_variant.get(name)) is not ManifoldVariant:
             return None
-        base: Any = self._modules["base_layer"]
-        return of_one_token(self, name, x, base(x))
+        return of_one_token(self, name, x)
 
 
 def decoding(layer: Any) -> None:

@@ -62,8 +62,8 @@ class ManifoldVariant(LoraVariant):
         return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
 
 
-def of_one_token(layer: Layer, adapter: str, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor | None:
-    """As ``ManifoldVariant.forward`` for a token without gradient or dropout; None if that has to serve."""
+def of_one_token(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | None:
+    """A layer's whole output for a token without gradient or dropout; None where peft's way has to serve."""
     # The dictionaries themselves: nn.Module's look-up of attributes is a part of the price at one token.
     parts = layer._modules
     dropout = parts["lora_dropout"]._modules[adapter]
@@ -71,7 +71,9 @@ def of_one_token(layer: Layer, adapter: str, x: torch.Tensor, result: torch.Tens
         return None
     lora_A, lora_B = parts["lora_A"]._modules[adapter].weight, parts["lora_B"]._modules[adapter].weight
     update: ManifoldUpdate = parts[CONTAINER]._modules[adapter]
-    return update.of_one_token(x, lora_A, lora_B, result, layer.scaling[adapter])
+    if not update.serves_one_token(x, lora_A):
+        return None
+    return update.of_one_token(x, lora_A, lora_B, parts["base_layer"](x), layer.scaling[adapter])
 
 
 def is_fresh(base: nn.Module) -> bool:

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from peft import get_peft_model
 from peft.tuners.lora.layer import Linear
 
 from manifold_lora.models.decoding import DecodingLinear
+from manifold_lora.models.peft_config import ManifoldLoraConfig
 from manifold_lora.models.variant import is_fresh
 
 ARMS = [
@@ -87,3 +89,16 @@ def test_who_holds_the_base_output_keeps_it(adapted, shake):
     assert torch.equal(seen[0], torch.nn.functional.linear(x, layer.base_layer.weight))
     handle.remove()
     assert torch.equal(layer(x), output)
+
+
+@pytest.mark.parametrize("options", [*ARMS, {"autocast_adapter_dtype": True}], ids=str)
+def test_the_base_is_asked_once_for_a_token(base, shake, options):
+    options = dict(options)
+    half = options.pop("autocast_adapter_dtype", False)  # a bfloat16 base under a float32 adapter
+    model = base(dtype=torch.bfloat16) if half else base()
+    config = ManifoldLoraConfig(r=4, target_modules=["q_proj"], **options)
+    layer, calls = layer_of(shake(get_peft_model(model, config)).eval()), []
+    layer.base_layer.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        layer(torch.randn(1, 1, 32, dtype=torch.bfloat16 if half else torch.float32))
+    assert len(calls) == 1
