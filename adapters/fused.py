@@ -1,6 +1,7 @@
 """From an adapter's parts to the fused function: its chart, its dtypes and its two-dimensional view."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,9 +121,12 @@ def _in_numbers(manifold: Manifold, scaling_law: NormScaling) -> tuple[ScaleLaw,
         return law, []
     # R = |kappa0 exp(raw)|^(-1/2).
     knobs: list[Knob] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)]
-    for log_scale in _learned(scaling_law):
+    if _learned(scaling_law):
         if scaling_law.powers is None:
             return None
         alpha, gain = map(float, scaling_law.powers)
-        knobs.append((log_scale, (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)))
+        rates = (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)
+        # By name: a class that keeps its parent's law may have parameters which that law does not read.
+        log_scale: Any = scaling_law._parameters["log_scale"]
+        knobs.append((log_scale, rates))
     return law, knobs

@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 from manifold_lora.adapters import fused, fused_function
 from manifold_lora.adapters.config import HYPLORA, AdapterSpec
 from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.norm_scaling import Learned
 from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
 from manifold_lora.adapters.registry import NORM_SCALINGS
 from manifold_lora.adapters.row_norm import row_norm
@@ -158,3 +159,17 @@ def test_a_view_is_never_written_over(draw):
     whole = torch.zeros(2, 9, drawn.B.shape[0], dtype=drawn.x.dtype)
     drawn.update(drawn.x, drawn.A, drawn.B, base=whole[0], in_place=True)
     assert not whole.any()
+
+
+def test_a_parameter_that_the_law_does_not_read_has_no_gradient(draw):
+    class Wider(Learned):
+        def __init__(self, in_features):
+            super().__init__(in_features)
+            self.unread = torch.nn.Parameter(torch.zeros(1))
+
+    drawn = draw(HYPLORA, tokens=(9,))
+    drawn.update.norm_scaling = Wider(drawn.x.shape[-1])
+    scaling = drawn.update.norm_scaling
+    told = torch.autograd.grad(drawn().sum(), [scaling.log_scale, scaling.unread], allow_unused=True)
+    assert told[0].abs() > 0
+    assert told[1] is None
