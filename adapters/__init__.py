@@ -1,75 +1,49 @@
 """The adapter layer: low-rank updates carried through a geometry, assembled from named parts."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_EXPORTS: dict[str, str] = {
-    "AdapterSpec": "config",
-    "BOOST": "config",
-    "HYPLORA": "config",
-    "LORA": "config",
-    "PRESETS": "config",
-    "TANGENT": "config",
-    "check_rank": "config",
-    "transforms_of": "config",
-    "NORM_SCALINGS": "registry",
-    "TRANSFORMS": "registry",
-    "ManifoldLoRA": "manifold_lora",
-    "ManifoldUpdate": "manifold_update",
-    "NormScaling": "norm_scaling",
-    "ScaleLaw": "norm_scaling",
-    "TokenCurvature": "token_scale",
-    "TokenScale": "token_scale",
-    "Transform": "transforms",
-    "geometry_parameters": "parameters",
-}
+from manifold_lora.lazy import lazy
 
-__all__ = [
-    "BOOST",
-    "HYPLORA",
-    "LORA",
-    "NORM_SCALINGS",
-    "PRESETS",
-    "TANGENT",
-    "TRANSFORMS",
-    "AdapterSpec",
-    "ManifoldLoRA",
-    "ManifoldUpdate",
-    "NormScaling",
-    "ScaleLaw",
-    "TokenCurvature",
-    "TokenScale",
-    "Transform",
-    "check_rank",
-    "geometry_parameters",
-    "transforms_of",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "AdapterSpec": ".spec",
+        "BOOST": ".spec",
+        "check_rank": ".spec",
+        "geometry_parameters": ".parameters",
+        "HYPLORA": ".spec",
+        "LORA": ".spec",
+        "ManifoldLoRA": ".layer",
+        "ManifoldUpdate": ".update",
+        "NORM_SCALINGS": ".registry",
+        "NormScaling": ".norm_scaling",
+        "PRESETS": ".spec",
+        "ScaleLaw": ".norm_scaling",
+        "TANGENT": ".spec",
+        "TokenCurvature": ".token_scale",
+        "TokenScale": ".token_scale",
+        "Transform": ".transforms",
+        "TRANSFORMS": ".registry",
+        "transforms_of": ".spec",
+    },
+)
 
 if TYPE_CHECKING:
-    from manifold_lora.adapters.config import (
-        BOOST,
-        HYPLORA,
-        LORA,
-        PRESETS,
-        TANGENT,
-        AdapterSpec,
-        check_rank,
-        transforms_of,
-    )
-    from manifold_lora.adapters.manifold_lora import ManifoldLoRA
-    from manifold_lora.adapters.manifold_update import ManifoldUpdate
-    from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
-    from manifold_lora.adapters.parameters import geometry_parameters
-    from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
-    from manifold_lora.adapters.token_scale import TokenCurvature, TokenScale
-    from manifold_lora.adapters.transforms import Transform
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'manifold_lora.adapters' has no attribute {name!r}")
-    return getattr(import_module(f"manifold_lora.adapters.{_EXPORTS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from manifold_lora.adapters.layer import ManifoldLoRA as ManifoldLoRA
+    from manifold_lora.adapters.norm_scaling import NormScaling as NormScaling
+    from manifold_lora.adapters.norm_scaling import ScaleLaw as ScaleLaw
+    from manifold_lora.adapters.parameters import geometry_parameters as geometry_parameters
+    from manifold_lora.adapters.registry import NORM_SCALINGS as NORM_SCALINGS
+    from manifold_lora.adapters.registry import TRANSFORMS as TRANSFORMS
+    from manifold_lora.adapters.spec import BOOST as BOOST
+    from manifold_lora.adapters.spec import HYPLORA as HYPLORA
+    from manifold_lora.adapters.spec import LORA as LORA
+    from manifold_lora.adapters.spec import PRESETS as PRESETS
+    from manifold_lora.adapters.spec import TANGENT as TANGENT
+    from manifold_lora.adapters.spec import AdapterSpec as AdapterSpec
+    from manifold_lora.adapters.spec import check_rank as check_rank
+    from manifold_lora.adapters.spec import transforms_of as transforms_of
+    from manifold_lora.adapters.token_scale import TokenCurvature as TokenCurvature
+    from manifold_lora.adapters.token_scale import TokenScale as TokenScale
+    from manifold_lora.adapters.transforms import Transform as Transform
+    from manifold_lora.adapters.update import ManifoldUpdate as ManifoldUpdate

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from manifold_lora.adapters.config import AdapterSpec
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.errors import ManifoldLoraError
 
 
 def check_pattern_key(where: str, key: object) -> None:

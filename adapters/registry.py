@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from manifold_lora.manifolds.registry import Registry
+from manifold_lora.registry import Registry
 
 # linear: is x -> delta a matrix? "always", "flat" (on Euclidean space only) or "never".
 # time: does the transform act on a time coordinate, so that only geometries with one have it?

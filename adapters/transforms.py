@@ -1,14 +1,14 @@
 """The maps between points around a low-rank pair: T takes a point over R^n to a point over R^m."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lora.adapters.recorder import Charted
-from manifold_lora.manifolds.base import Manifold, Radial
+from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.radial import Radial
 
 Point = Float[Tensor, "*tokens ambient_n"]
 Down = Float[Tensor, "r n"]
@@ -92,3 +92,20 @@ class Boost(Transform):
 
     def _mix(self, manifold: Charted, point: Tensor, matrix: Tensor, column: Tensor) -> Tensor:
         return manifold.coords(point) @ matrix.T + point[..., :1] * column.to(point.dtype)
+
+
+@runtime_checkable
+class Charted(Protocol):
+    """The part of a geometry that adapters use."""
+
+    def expmap0(self, v: Tensor) -> Tensor:
+        """Free vector to point."""
+
+    def logmap0(self, x: Tensor) -> Tensor:
+        """Point to free vector."""
+
+    def lift(self, z: Tensor) -> Tensor:
+        """Free coordinates to point."""
+
+    def coords(self, x: Tensor) -> Tensor:
+        """Point to free coordinates."""

@@ -5,30 +5,36 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.plugins import load_plugins
 
 # verb -> module with a main(argv) -> exit code, and its line in --help.
 VERBS: dict[str, tuple[str, str]] = {
     "ablate": (
-        "manifold_lora.experiments.verbs.ablate",
+        "manifold_lora.experiments.commands.ablate",
         "arms x learning rates x seeds on one task, to a table",
     ),
-    "train": ("manifold_lora.experiments.verbs.train", "train one adapter and save it"),
+    "train": ("manifold_lora.experiments.commands.train", "train one adapter and save it"),
     "evaluate": (
-        "manifold_lora.experiments.verbs.evaluate",
+        "manifold_lora.experiments.commands.evaluate",
         "answer a task's test sets with a saved adapter",
     ),
     "data": (
-        "manifold_lora.experiments.verbs.data",
+        "manifold_lora.experiments.commands.data",
         "rebuild Math-10K, look for test questions in training files",
     ),
-    "export": ("manifold_lora.experiments.verbs.export", "a saved adapter as an ordinary PEFT LoRA"),
-    "report": ("manifold_lora.experiments.verbs.report", "the table, CSV and figure of an ablation folder"),
-    "check": ("manifold_lora.experiments.check", "the property contract on your own geometry (module:Class)"),
-    "bench": ("manifold_lora.experiments.verbs.bench", "accuracy of the geometry, cost of the layer"),
+    "export": ("manifold_lora.experiments.commands.export", "a saved adapter as an ordinary PEFT LoRA"),
+    "report": (
+        "manifold_lora.experiments.commands.report",
+        "the table, CSV and figure of an ablation folder",
+    ),
+    "check": (
+        "manifold_lora.experiments.commands.check",
+        "the property contract on your own geometry (module:Class)",
+    ),
+    "bench": ("manifold_lora.experiments.commands.bench", "accuracy of the geometry, cost of the layer"),
     "geometry": (
-        "manifold_lora.experiments.geometry.cli",
+        "manifold_lora.experiments.commands.geometry",
         "token frequency, norms and delta-hyperbolicity of a model",
     ),
 }

@@ -1,52 +1,36 @@
 """Low-rank adapters on curved spaces: y = W x + scaling * unscale(logmap0(T(expmap0(scale(x)))))."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from manifold_lora.lazy import lazy
 
 __version__ = "0.1.0"
 
-# Names are imported at first use: reading a config or printing --help must not wait for torch.
-_EXPORTS: dict[str, str] = {
-    "ManifoldLoRA": "manifold_lora.adapters.manifold_lora",
-    "AdapterSpec": "manifold_lora.adapters.config",
-    "LORA": "manifold_lora.adapters.config",
-    "TANGENT": "manifold_lora.adapters.config",
-    "HYPLORA": "manifold_lora.adapters.config",
-    "BOOST": "manifold_lora.adapters.config",
-    "ManifoldLoraConfig": "manifold_lora.models.peft_config",
-    "ManifoldLoraModel": "manifold_lora.models.peft_tuner",
-    "ManifoldLoraError": "manifold_lora.manifolds.errors",
-    "MANIFOLDS": "manifold_lora.manifolds.registry",
-}
-
-__all__ = [
-    "BOOST",
-    "HYPLORA",
-    "LORA",
-    "MANIFOLDS",
-    "TANGENT",
-    "AdapterSpec",
-    "ManifoldLoRA",
-    "ManifoldLoraConfig",
-    "ManifoldLoraError",
-    "ManifoldLoraModel",
-    "__version__",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "AdapterSpec": ".adapters.spec",
+        "BOOST": ".adapters.spec",
+        "HYPLORA": ".adapters.spec",
+        "LORA": ".adapters.spec",
+        "ManifoldLoRA": ".adapters.layer",
+        "ManifoldLoraConfig": ".models.tuner.config",
+        "ManifoldLoraError": ".errors",
+        "ManifoldLoraModel": ".models.tuner.model",
+        "MANIFOLDS": ".manifolds.registry",
+        "TANGENT": ".adapters.spec",
+    },
+)
+__all__ += ["__version__"]
 
 if TYPE_CHECKING:
-    from manifold_lora.adapters.config import BOOST, HYPLORA, LORA, TANGENT, AdapterSpec
-    from manifold_lora.adapters.manifold_lora import ManifoldLoRA
-    from manifold_lora.manifolds.errors import ManifoldLoraError
-    from manifold_lora.manifolds.registry import MANIFOLDS
-    from manifold_lora.models.peft_config import ManifoldLoraConfig
-    from manifold_lora.models.peft_tuner import ManifoldLoraModel
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'manifold_lora' has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from manifold_lora.adapters.layer import ManifoldLoRA as ManifoldLoRA
+    from manifold_lora.adapters.spec import BOOST as BOOST
+    from manifold_lora.adapters.spec import HYPLORA as HYPLORA
+    from manifold_lora.adapters.spec import LORA as LORA
+    from manifold_lora.adapters.spec import TANGENT as TANGENT
+    from manifold_lora.adapters.spec import AdapterSpec as AdapterSpec
+    from manifold_lora.errors import ManifoldLoraError as ManifoldLoraError
+    from manifold_lora.manifolds.registry import MANIFOLDS as MANIFOLDS
+    from manifold_lora.models.tuner.config import ManifoldLoraConfig as ManifoldLoraConfig
+    from manifold_lora.models.tuner.model import ManifoldLoraModel as ManifoldLoraModel

@@ -1,80 +1,51 @@
 """Manifolds of constant curvature and their products: points, tangent vectors, geodesics, gradients."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-# Names are imported at first use: reading a config must not wait for torch.
-_EXPORTS: dict[str, str] = {
-    "Curvature": "curvature",
-    "CurvatureError": "errors",
-    "CurvatureSpec": "spec",
-    "Euclidean": "euclidean",
-    "LinearOnlyError": "errors",
-    "Lorentz": "lorentz",
-    "MANIFOLDS": "registry",
-    "Manifold": "base",
-    "ManifoldLoraError": "errors",
-    "ManifoldSpec": "spec",
-    "Poincare": "poincare",
-    "PointError": "errors",
-    "Product": "product",
-    "Radial": "base",
-    "Sphere": "sphere",
-    "Stereographic": "stereographic",
-    "UnknownNameError": "errors",
-    "build_manifold": "build",
-    "load_plugins": "plugins",
-}
+from manifold_lora.lazy import lazy
 
-__all__ = [
-    "MANIFOLDS",
-    "Curvature",
-    "CurvatureError",
-    "CurvatureSpec",
-    "Euclidean",
-    "LinearOnlyError",
-    "Lorentz",
-    "Manifold",
-    "ManifoldLoraError",
-    "ManifoldSpec",
-    "Poincare",
-    "PointError",
-    "Product",
-    "Radial",
-    "Sphere",
-    "Stereographic",
-    "UnknownNameError",
-    "build_manifold",
-    "load_plugins",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "build_manifold": ".build",
+        "Curvature": ".curvature",
+        "CurvatureError": "..errors",
+        "CurvatureSpec": ".spec",
+        "Euclidean": ".euclidean",
+        "LinearOnlyError": "..errors",
+        "load_plugins": ".plugins",
+        "Lorentz": ".lorentz",
+        "Manifold": ".base",
+        "ManifoldLoraError": "..errors",
+        "MANIFOLDS": ".registry",
+        "ManifoldSpec": ".spec",
+        "Poincare": ".poincare",
+        "PointError": "..errors",
+        "Product": ".product",
+        "Radial": ".base",
+        "Sphere": ".sphere",
+        "Stereographic": ".stereographic",
+        "UnknownNameError": "..errors",
+    },
+)
 
 if TYPE_CHECKING:
-    from manifold_lora.manifolds.base import Manifold, Radial
-    from manifold_lora.manifolds.build import build_manifold
-    from manifold_lora.manifolds.curvature import Curvature
-    from manifold_lora.manifolds.errors import (
-        CurvatureError,
-        LinearOnlyError,
-        ManifoldLoraError,
-        PointError,
-        UnknownNameError,
-    )
-    from manifold_lora.manifolds.euclidean import Euclidean
-    from manifold_lora.manifolds.lorentz import Lorentz
-    from manifold_lora.manifolds.plugins import load_plugins
-    from manifold_lora.manifolds.poincare import Poincare
-    from manifold_lora.manifolds.product import Product
-    from manifold_lora.manifolds.registry import MANIFOLDS
-    from manifold_lora.manifolds.spec import CurvatureSpec, ManifoldSpec
-    from manifold_lora.manifolds.sphere import Sphere
-    from manifold_lora.manifolds.stereographic import Stereographic
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from manifold_lora.errors import CurvatureError as CurvatureError
+    from manifold_lora.errors import LinearOnlyError as LinearOnlyError
+    from manifold_lora.errors import ManifoldLoraError as ManifoldLoraError
+    from manifold_lora.errors import PointError as PointError
+    from manifold_lora.errors import UnknownNameError as UnknownNameError
+    from manifold_lora.manifolds.base import Manifold as Manifold
+    from manifold_lora.manifolds.build import build_manifold as build_manifold
+    from manifold_lora.manifolds.curvature import Curvature as Curvature
+    from manifold_lora.manifolds.euclidean import Euclidean as Euclidean
+    from manifold_lora.manifolds.lorentz import Lorentz as Lorentz
+    from manifold_lora.manifolds.plugins import load_plugins as load_plugins
+    from manifold_lora.manifolds.poincare import Poincare as Poincare
+    from manifold_lora.manifolds.product import Product as Product
+    from manifold_lora.manifolds.radial import Radial as Radial
+    from manifold_lora.manifolds.registry import MANIFOLDS as MANIFOLDS
+    from manifold_lora.manifolds.spec import CurvatureSpec as CurvatureSpec
+    from manifold_lora.manifolds.spec import ManifoldSpec as ManifoldSpec
+    from manifold_lora.manifolds.sphere import Sphere as Sphere
+    from manifold_lora.manifolds.stereographic import Stereographic as Stereographic

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from manifold_lora.errors import CurvatureError, PointError
 from manifold_lora.manifolds import faults, functions, precision
 from manifold_lora.manifolds.curvature import Curvature
-from manifold_lora.manifolds.errors import CurvatureError, PointError
 
 _SIGNS = {-1: "a negative number", 0: "0", 1: "a positive number", None: "any finite number"}
 
@@ -241,34 +241,3 @@ class Manifold(nn.Module, ABC):
             raise PointError(f"points of {type(self).__name__.lower()}", fault.got, fault.allowed, fault.hint)
         for x in points:
             self.check_point(x)
-
-
-class Radial(Manifold):
-    """A geometry that is rotationally symmetric about its origin, stated by two functions of a square.
-
-    ``coords(expmap0(v)) = chart_exp(|v|^2) v`` and ``logmap0(lift(z)) = chart_log(|z|^2) z``. Both factors
-    are smooth at 0 (MATH: the adapters collapse to one scalar per token because of them).
-    """
-
-    is_radial: ClassVar[bool] = True
-
-    def expmap0(self, v: Free) -> Point:
-        """lift(f(|v|^2) v)."""
-        return self.lift(self.chart_exp(functions.square(v)) * v)
-
-    def logmap0(self, x: Point) -> Free:
-        """g(|z|^2) z with z = coords(x)."""
-        z = self.coords(x)
-        return self.chart_log(functions.square(z)) * z
-
-    @abstractmethod
-    def chart_exp(self, sq: Scalar) -> Scalar:
-        """f with coords(expmap0(v)) = f(|v|^2) v."""
-
-    @abstractmethod
-    def chart_log(self, sq: Scalar) -> Scalar:
-        """g with logmap0(lift(z)) = g(|z|^2) z."""
-
-    @abstractmethod
-    def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
-        """The largest |coords| a point of this dtype may have; inf on an unbounded chart; detached."""

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from manifold_lora.manifolds import exact_ball
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.base import Free, Point, Scalar
+from manifold_lora.manifolds.exact import ball as exact_ball
+from manifold_lora.manifolds.radial import Radial
 
 # How many eps a stored point stays inside the boundary of the ball.
 MARGIN = 4.0

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.errors import CurvatureError, ManifoldLoraError
 
 Mode = Literal["fixed", "learned", "free"]
 MODES = ("fixed", "learned", "free")

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from manifold_lora.errors import CurvatureError
 from manifold_lora.manifolds import functions, precision
-from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
-from manifold_lora.manifolds.errors import CurvatureError
+from manifold_lora.manifolds.radial import Radial
 
 
 class Euclidean(Radial):

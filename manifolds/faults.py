@@ -1,13 +1,12 @@
 """What is wrong with a tensor that should be a point: found once, before the hot path that checks nothing."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.precision import Carrier
 
 
 class Fault(NamedTuple):
@@ -23,7 +22,7 @@ def _row(bad: Tensor) -> str:
     return f"row {tuple(index)}" if index else "the point"
 
 
-def _shape_fault(manifold: "Manifold", x: Tensor, n: int | None) -> Fault | None:
+def _shape_fault(manifold: Carrier, x: Tensor, n: int | None) -> Fault | None:
     extra = manifold.extra_dims
     if not x.is_floating_point():
         return Fault(f"a tensor of {x.dtype}", "a floating-point tensor")
@@ -41,7 +40,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return 64 * torch.finfo(dtype).eps
 
 
-def point_fault(manifold: "Manifold", x: Tensor, n: int | None = None) -> Fault | None:
+def point_fault(manifold: Carrier, x: Tensor, n: int | None = None) -> Fault | None:
     """The first fault of x as a point, or None."""
     shaped = _shape_fault(manifold, x, n)
     if shaped is not None:

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.manifolds import exact_hyperboloid as exact
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.manifolds.exact import hyperboloid as exact
 from manifold_lora.manifolds.hyperboloid import Chord, advance, inner, pairing, stretch
+from manifold_lora.manifolds.radial import Radial
 
 
 class Lorentz(Radial):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
 
 _MODULES: list[str] = []

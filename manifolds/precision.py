@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from threading import local
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,10 +23,15 @@ Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 @runtime_checkable
 class Carrier(Protocol):
-    """What a geometry says about the precision of its own computations."""
+    """What a geometry says about the precision of its own computations and the shape of its points."""
 
-    wider: dict[torch.dtype, torch.dtype]
-    is_exact: bool
+    wider: ClassVar[dict[torch.dtype, torch.dtype]]
+    is_exact: ClassVar[bool]
+    extra_dims: int
+
+    @property
+    def kappa(self) -> Tensor:
+        """The sectional curvature, (1,)."""
 
     def store(self, point: Tensor, dtype: torch.dtype) -> Tensor:
         """Round a point to the dtype it is kept in, staying on the manifold."""

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Free, Manifold, Point, Scalar
-from manifold_lora.manifolds.errors import ManifoldLoraError
 
 
 class Product(Manifold):

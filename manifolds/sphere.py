@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Free, Point, Radial, Scalar
+from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.manifolds.radial import Radial
 
 
 class Sphere(Radial):

@@ -7,7 +7,7 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor
 
 from manifold_lora.models.token_inputs import active_update, visit_inputs
-from manifold_lora.models.variant import Layer
+from manifold_lora.models.tuner.variant import Layer
 
 # What a plain LoRA takes over from a manifold adapter.
 _SHARED = (

@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.parameters import geometry_parameters
-from manifold_lora.models.effective_kappa import effective_kappa, effective_scale, token_gates
+from manifold_lora.adapters.token_scale import TokenCurvature
+from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.models.tuner.variant import CONTAINER
 
 
 class GeometryLog(TrainerCallback):
@@ -56,3 +60,42 @@ def _short(name: str) -> str:
     for part in (".manifold", ".curvature", ".norm_scaling", ".token_scale"):
         name = name.replace(part, "")
     return name
+
+
+def effective_kappa(model: PeftModel) -> dict[str, float]:
+    """Module path -> kappa of every curvature of the model's manifold adapters; empty if it has none.
+
+    A product geometry has one entry for each of its parts, a shared curvature one for each layer. Under
+    ``curvature: {mode: token}`` it is the kappa that the tokens' own lie around: see ``token_gates``. On x
+    itself the geometry acts as one of curvature kappa/s^2, s of ``effective_scale``.
+    """
+    return {
+        name: float(module.kappa.detach())
+        for name, module in _geometry(model)
+        if isinstance(module, Curvature)
+    }
+
+
+def effective_scale(model: PeftModel) -> dict[str, float]:
+    """Module path -> s of every norm scaling: v = x/s, or v = s x/abs(x) under ``unit``."""
+    return {
+        name: float(module.law(None).s)
+        for name, module in _geometry(model)
+        if isinstance(module, NormScaling)
+    }
+
+
+def token_gates(model: PeftModel) -> dict[str, float]:
+    """Module path -> gate of every curvature of tokens: kappa_t = kappa exp(gate h_t) with abs(h_t) < 1."""
+    return {
+        name: float(module.gate.detach())
+        for name, module in _geometry(model)
+        if isinstance(module, TokenCurvature)
+    }
+
+
+def _geometry(model: PeftModel) -> list[tuple[str, object]]:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    # Duplicates too: a shared curvature belongs to every layer that has it.
+    modules = base.named_modules(remove_duplicate=False)
+    return [(name.replace(f".{CONTAINER}", ""), part) for name, part in modules if f".{CONTAINER}." in name]

@@ -17,17 +17,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models import bottleneck, peft_config  # noqa: F401  (registers methods, so checkpoints load)
-from manifold_lora.models.adapt import strict_peft
-from manifold_lora.models.adapter_files import AdapterFiles
-from manifold_lora.models.folders import (
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.saved.folders import (
     adapter_folder,
     check_model_folder,
     existing_folder,
     has_whole_tokenizer,
     is_folder_name,
 )
+from manifold_lora.models.saved.verify import AdapterFiles
+from manifold_lora.models.tuner import bottleneck, config  # noqa: F401  (registers methods, so checkpoints load)
+from manifold_lora.models.tuner.apply import strict_peft
 
 # What broken files make the libraries raise; strict_peft turns one UserWarning into an error.
 _THIRD_PARTY = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, UserWarning)

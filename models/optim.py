@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from manifold_lora.adapters.parameters import geometry_parameters
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.errors import ManifoldLoraError
 
 
 def parameter_groups(

@@ -8,9 +8,9 @@ from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
 
-from manifold_lora.adapters.manifold_update import ManifoldUpdate
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.variant import CONTAINER, Layer
+from manifold_lora.adapters.update import ManifoldUpdate
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.tuner.variant import CONTAINER, Layer
 
 # Called with the layer's name in the base model, the layer, and its inputs (tokens, n).
 See = Callable[[str, Layer, Tensor], None]

@@ -10,15 +10,15 @@ PACKAGES = (
     "manifold_lora.manifolds",
     "manifold_lora.adapters",
     "manifold_lora.models",
-    "manifold_lora.experiments.geometry",
+    "manifold_lora.experiments.token_geometry",
     "manifold_lora.experiments.tasks",
 )
 PROGRAM = """
-import importlib, types
+import ast, importlib, inspect, types
 package = importlib.import_module({package!r})
-full = lambda home: home if home.startswith("manifold_lora.") else {package!r} + "." + home
-homes = {{name: full(home) for name, home in package._EXPORTS.items()}}
-assert set(homes) == set(package.__all__) - {{"__version__"}}
+block, = (node for node in ast.parse(inspect.getsource(package)).body if isinstance(node, ast.If))
+homes = {{alias.name: node.module for node in block.body for alias in node.names}}
+assert set(homes) == set(package.__all__) - {{"__version__"}}, "the type checker reads other names"
 if {files_first}:
     for home in homes.values():
         importlib.import_module(home)

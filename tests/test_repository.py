@@ -52,8 +52,8 @@ def test_every_package_is_listed_for_the_wheel():
         *(f"manifold_lora.{floor}" for floor in FLOORS),
         "manifold_lora.manifolds.registry",
         "manifold_lora.manifolds.spec",
-        "manifold_lora.adapters.config",
-        "manifold_lora.experiments.cells",
+        "manifold_lora.adapters.spec",
+        "manifold_lora.experiments.sweeps.cells",
         "manifold_lora.experiments.cli",
     ],
 )

@@ -9,7 +9,7 @@ def main(path: str) -> int:
     names = zipfile.ZipFile(path).namelist()
     tops = {name.split("/")[0] for name in names}
     foreign = {top for top in tops if top != "manifold_lora" and not top.endswith(".dist-info")}
-    floors = ("manifolds/base.py", "adapters/manifold_lora.py", "models/peft_config.py", "experiments/cli.py")
+    floors = ("manifolds/base.py", "adapters/layer.py", "models/tuner/config.py", "experiments/cli.py")
     needed = ("py.typed", *floors, "experiments/configs/taxonomy.yaml")
     missing = [name for name in needed if f"manifold_lora/{name}" not in names]
     if foreign or missing:

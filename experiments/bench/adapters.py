@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from manifold_lora.experiments.atomic import write_text
 from manifold_lora.experiments.bench.contestants import BASELINE, Shape, configs, one_layer, started
 from manifold_lora.experiments.bench.memory import peak_bytes, saved_bytes
 from manifold_lora.experiments.bench.rounds import compare
-from manifold_lora.models.adapt import adapt
+from manifold_lora.experiments.results.atomic import write_text
+from manifold_lora.models.tuner.apply import adapt
 
 SHAPES: tuple[Shape, ...] = ((512, 768, 768, 8), (1024, 4096, 4096, 32), (1024, 4096, 11008, 32))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

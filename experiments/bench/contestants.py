@@ -13,9 +13,9 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lora.adapters.config import HYPLORA
-from manifold_lora.models.adapt import adapt
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.models.tuner.apply import adapt
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 # (tokens, in_features, out_features, rank)
 Shape = tuple[int, int, int, int]

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from manifold_lora.adapters.kernels import LARGEST_RANK, SWITCH, fused_for, torch_only
-from manifold_lora.experiments.atomic import write_text
+from manifold_lora.adapters.fast.choice import LARGEST_RANK, SWITCH, fused_for, torch_only
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.bench.adapters import DTYPES, Cost, forward, line, markdown, parse_shape, step
 from manifold_lora.experiments.bench.contestants import BASELINE, OURS, Shape, one_layer
 from manifold_lora.experiments.bench.rounds import compare
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.experiments.results.atomic import write_text
 
 SHAPE: Shape = (8192, 4096, 4096, 32)
 TORCH_PATH = "ours on torch"

@@ -1,9 +1,9 @@
 """From settings to the executor that cells run on."""
 
-from manifold_lora.experiments.config import AblationSettings
 from manifold_lora.experiments.executors.base import Executor, Limits
 from manifold_lora.experiments.executors.devices import Devices
 from manifold_lora.experiments.executors.local import LocalExecutor
+from manifold_lora.experiments.settings.ablation import AblationSettings
 
 
 def build_executor(settings: AblationSettings) -> Executor:

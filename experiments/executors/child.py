@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TextIO
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Job
-from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # What torch says where malloc fails; it is a RuntimeError like any other.
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")

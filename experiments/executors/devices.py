@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.errors import ManifoldLoraError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

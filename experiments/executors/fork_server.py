@@ -13,14 +13,14 @@ from manifold_lora.manifolds.plugins import loaded_modules
 # A fresh interpreter imports torch, transformers and peft for seconds; the fork server does it once.
 PRELOAD = (
     "datasets",
-    "manifold_lora.experiments.evaluate",
-    "manifold_lora.experiments.gain_probe",
-    "manifold_lora.experiments.run",
+    "manifold_lora.experiments.runs.evaluate",
+    "manifold_lora.experiments.training.gain_probe",
+    "manifold_lora.experiments.runs.cell",
     "manifold_lora.experiments.tasks.arithmetic",
     "manifold_lora.experiments.tasks.taxonomy",
     "manifold_lora.experiments.tasks.word_problems",
-    "manifold_lora.experiments.train",
-    "manifold_lora.models.effective_kappa",
+    "manifold_lora.experiments.training.train",
+    "manifold_lora.models.geometry_log",
     "manifold_lora.models.load",
     "transformers.models.llama.modeling_llama",
 )

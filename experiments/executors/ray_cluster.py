@@ -5,11 +5,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Executor, Job, Limits, OnProgress, Outcome
 from manifold_lora.experiments.executors.fork_server import PRELOAD
+from manifold_lora.experiments.executors.interrupt import kept_handlers
 from manifold_lora.experiments.executors.supervisor import Supervisor
-from manifold_lora.experiments.interrupt import kept_handlers
-from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Read by Ray when it is imported and when it starts processes.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

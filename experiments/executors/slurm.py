@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Executor, Job, Limits, OnProgress, Outcome
 from manifold_lora.experiments.executors.fork_server import PRELOAD
 from manifold_lora.experiments.executors.supervisor import Supervisor
-from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # What SLURM says of a job that left no outcome, and what it means; anything else is a lost machine.
 ENDINGS = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}

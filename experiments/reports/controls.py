@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from manifold_lora.experiments.reports.groups import Role
 
 if TYPE_CHECKING:
-    from manifold_lora.experiments.comparison import Row
+    from manifold_lora.experiments.reports.row import Row
 
 
 def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manifold_lora.experiments.comparison import Row
+from manifold_lora.experiments.reports.row import Row
 
 
 @dataclass(frozen=True)

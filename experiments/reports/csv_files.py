@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Iterable
 
-from manifold_lora.experiments.comparison import Comparison, Row
 from manifold_lora.experiments.reports.costs import ratio
+from manifold_lora.experiments.reports.row import Comparison, Row
+from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
-from manifold_lora.experiments.statistics import Estimate
 
 
 def scores_csv(rows: list[Row]) -> str:

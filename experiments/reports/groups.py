@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from manifold_lora.experiments.arms import ARMS
+from manifold_lora.experiments.settings.arms import ARMS
 
 Group = Literal["baseline", "control", "geometry"]
 Role = Literal["baseline", "gain", "tangent", "flat", "norms", "bias", "geometry"]

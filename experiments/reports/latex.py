@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from manifold_lora.experiments.comparison import Comparison, Row
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
+from manifold_lora.experiments.reports.row import Comparison, Row
 from manifold_lora.experiments.reports.study import Study
 
 # Nine columns of costs in a column of text.

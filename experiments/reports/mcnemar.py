@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from manifold_lora.experiments.statistics import Matrix
+from manifold_lora.experiments.reports.statistics import Matrix
 
 
 @dataclass(frozen=True)

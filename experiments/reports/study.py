@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from manifold_lora.experiments.comparison import Comparison, Record, Row, compare
-from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.manifest import Manifest
 from manifold_lora.experiments.reports.case_studies import CaseStudy, case_studies
-from manifold_lora.experiments.reports.header import Header
+from manifold_lora.experiments.reports.comparison import compare
+from manifold_lora.experiments.reports.provenance import Header
+from manifold_lora.experiments.reports.row import Comparison, Record, Row
+from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.manifest import Manifest
 
 
 @dataclass(frozen=True)

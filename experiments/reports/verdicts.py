@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from manifold_lora.experiments.comparison import Comparison, Row
 from manifold_lora.experiments.reports.groups import Role
+from manifold_lora.experiments.reports.row import Comparison, Row
 
 MATTERED = "geometry mattered"
 ONLY_GAIN = "it was only gain"

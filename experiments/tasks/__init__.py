@@ -1,31 +1,29 @@
 """The tasks an ablation is run on."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_EXPORTS: dict[str, str] = {
-    "BaseSpec": "manifold_lora.experiments.tasks.base",
-    "Document": "manifold_lora.experiments.tasks.base",
-    "Example": "manifold_lora.experiments.tasks.base",
-    "Scored": "manifold_lora.experiments.tasks.base",
-    "Splits": "manifold_lora.experiments.tasks.base",
-    "Task": "manifold_lora.experiments.tasks.base",
-    "TASKS": "manifold_lora.experiments.tasks.registry",
-    "build_task": "manifold_lora.experiments.tasks.registry",
-}
+from manifold_lora.lazy import lazy
 
-__all__ = ["TASKS", "BaseSpec", "Document", "Example", "Scored", "Splits", "Task", "build_task"]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "BaseSpec": ".base",
+        "build_task": ".registry",
+        "Document": ".base",
+        "Example": ".base",
+        "Scored": ".base",
+        "Splits": ".base",
+        "Task": ".base",
+        "TASKS": ".registry",
+    },
+)
 
 if TYPE_CHECKING:
-    from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
-    from manifold_lora.experiments.tasks.registry import TASKS, build_task
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from manifold_lora.experiments.answers.read import Scored as Scored
+    from manifold_lora.experiments.tasks.base import BaseSpec as BaseSpec
+    from manifold_lora.experiments.tasks.base import Document as Document
+    from manifold_lora.experiments.tasks.base import Example as Example
+    from manifold_lora.experiments.tasks.base import Splits as Splits
+    from manifold_lora.experiments.tasks.base import Task as Task
+    from manifold_lora.experiments.tasks.registry import TASKS as TASKS
+    from manifold_lora.experiments.tasks.registry import build_task as build_task

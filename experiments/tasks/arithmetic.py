@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from random import Random
 
-from manifold_lora.experiments.answers import equal_numbers, extract_number
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
+from manifold_lora.experiments.answers.read import Scored, equal_numbers, extract_number
+from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 
 _PEOPLE = ("tom", "mary", "sam", "jane", "mike", "sara", "joan", "fred")
 _THINGS = ("apples", "books", "marbles", "cards", "pens", "shells")

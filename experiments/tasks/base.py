@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from manifold_lora.experiments.answers.read import Scored
+
 
 @dataclass(frozen=True)
 class Example:
@@ -22,19 +24,6 @@ class Example:
     numbers: tuple[float, ...] = ()
     choices: tuple[str, ...] = ()
     learn_prompt: bool = False
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What was read from an output, and whether it is right; ``extracted`` is "" where nothing was found.
-
-    ``second`` is what another extractor read; it never decides, and None says that the task has only one.
-    """
-
-    extracted: str
-    correct: bool
-    second: str | None = None
-    agree: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-from manifold_lora.experiments.data import DataError
-from manifold_lora.experiments.extraction import judge
-from manifold_lora.experiments.leaks import Policy, apply_policy, find_leaks, mask_numbers, normalise
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.answers.judge import judge
+from manifold_lora.experiments.answers.read import Scored
+from manifold_lora.experiments.data.files import DataError
+from manifold_lora.experiments.data.leaks import Policy, apply_policy, find_leaks, mask_numbers, normalise
+from manifold_lora.experiments.data.sets import sets_of
+from manifold_lora.experiments.data.sources import Problem, Sources
+from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 from manifold_lora.experiments.tasks.quantities import count_quantities
-from manifold_lora.experiments.tasks.sets import sets_of
-from manifold_lora.experiments.tasks.sources import Problem, Sources
-from manifold_lora.experiments.templates import PLAIN, Template
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.experiments.tasks.templates import PLAIN, Template
 
 # Held out of a training set that has no validation rows of its own: as many as LLM-Adapters holds out, or a
 # tenth of a smaller set.

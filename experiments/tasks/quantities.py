@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from manifold_lora.experiments.equations import (
+from manifold_lora.experiments.answers.equations import (
     Equation,
     Operation,
     Quantity,

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.experiments.data.sets import GROUPS, TEST_SETS, TRAIN_SETS
 from manifold_lora.experiments.tasks.base import Task
-from manifold_lora.experiments.tasks.sets import GROUPS, TEST_SETS, TRAIN_SETS
-from manifold_lora.experiments.templates import PLAIN, Template
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.manifolds.registry import Registry
+from manifold_lora.experiments.tasks.templates import PLAIN, Template
+from manifold_lora.registry import Registry
 
 TASKS: Registry[Any] = Registry("task", "manifold_lora.tasks")
 _HOME = "manifold_lora.experiments.tasks"

@@ -5,7 +5,8 @@ from functools import cached_property
 from itertools import combinations, islice, zip_longest
 from random import Random
 
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
+from manifold_lora.experiments.answers.read import Scored
+from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 from manifold_lora.experiments.tasks.names import nonsense_names
 
 # Children of a node at each depth. With four at the root, a uniform answer depth of 1..3 makes the most

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
+from manifold_lora.experiments.answers.read import Scored
+from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 
 
 class WholeText(Task):

@@ -6,16 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
-from manifold_lora.experiments.answers import equal_numbers
-from manifold_lora.experiments.data import DataError, DataFile, read_rows
-from manifold_lora.experiments.equations import count_operations, evaluate_equation, parse_equation
-from manifold_lora.experiments.extraction import judge
-from manifold_lora.experiments.leaks import normalise
-from manifold_lora.experiments.rows import EquationRow, ProblemRow, Row
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Scored, Splits, Task
+from manifold_lora.experiments.answers.equations import count_operations, evaluate_equation, parse_equation
+from manifold_lora.experiments.answers.judge import judge
+from manifold_lora.experiments.answers.read import Scored, equal_numbers
+from manifold_lora.experiments.data.files import DataError, DataFile, read_rows
+from manifold_lora.experiments.data.leaks import normalise
+from manifold_lora.experiments.data.rows import EquationRow, ProblemRow, Row
+from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 from manifold_lora.experiments.tasks.problems import Words, generated_problems
 from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
-from manifold_lora.experiments.templates import PLAIN, Template
+from manifold_lora.experiments.tasks.templates import PLAIN, Template
 
 _TRAIN = ("train/mawps_train_equations.jsonl", "train/mawps_single_train_equations.jsonl")
 _VALIDATION = "train/mawps_valid_equations.jsonl"

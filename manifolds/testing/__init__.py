@@ -1,47 +1,33 @@
 """The contract of a geometry, as a product: properties, strategies, a checker and a pytest factory."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_EXPORTS = {
-    "PROPERTIES": "contract",
-    "Case": "case",
-    "Check": "agreement",
-    "ContractError": "contract",
-    "Outcome": "contract",
-    "PropertyFailure": "agreement",
-    "cases": "case",
-    "check_manifold": "contract",
-    "manifold_contract": "contract",
-    "with_curvature": "case",
-}
+from manifold_lora.lazy import lazy
 
-__all__ = [
-    "PROPERTIES",
-    "Case",
-    "Check",
-    "ContractError",
-    "Outcome",
-    "PropertyFailure",
-    "cases",
-    "check_manifold",
-    "manifold_contract",
-    "with_curvature",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "Case": ".case",
+        "cases": ".case",
+        "Check": ".agreement",
+        "check_manifold": ".contract",
+        "ContractError": ".contract",
+        "manifold_contract": ".contract",
+        "Outcome": ".contract",
+        "PROPERTIES": ".properties",
+        "PropertyFailure": ".agreement",
+        "with_curvature": ".case",
+    },
+)
 
 if TYPE_CHECKING:
-    from manifold_lora.manifolds.testing.agreement import Check, PropertyFailure
-    from manifold_lora.manifolds.testing.case import Case, cases, with_curvature
-    from manifold_lora.manifolds.testing.contract import (
-        ContractError,
-        Outcome,
-        check_manifold,
-        manifold_contract,
-    )
-    from manifold_lora.manifolds.testing.properties import PROPERTIES
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    from manifold_lora.manifolds.testing.agreement import Check as Check
+    from manifold_lora.manifolds.testing.agreement import PropertyFailure as PropertyFailure
+    from manifold_lora.manifolds.testing.case import Case as Case
+    from manifold_lora.manifolds.testing.case import cases as cases
+    from manifold_lora.manifolds.testing.case import with_curvature as with_curvature
+    from manifold_lora.manifolds.testing.contract import ContractError as ContractError
+    from manifold_lora.manifolds.testing.contract import Outcome as Outcome
+    from manifold_lora.manifolds.testing.contract import check_manifold as check_manifold
+    from manifold_lora.manifolds.testing.contract import manifold_contract as manifold_contract
+    from manifold_lora.manifolds.testing.properties import PROPERTIES as PROPERTIES

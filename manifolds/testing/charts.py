@@ -4,7 +4,7 @@ from typing import cast
 
 import torch
 
-from manifold_lora.manifolds.base import Radial
+from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.testing.agreement import Check
 from manifold_lora.manifolds.testing.case import FAR, Case
 from manifold_lora.manifolds.testing.properties import of_every_geometry

@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.base import Manifold
-from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.manifolds.testing import charts, distances, gradients, tangents, tensors, transports
 from manifold_lora.manifolds.testing.agreement import Check, Ledger, PropertyFailure
 from manifold_lora.manifolds.testing.case import Case, cases, sweep

@@ -9,9 +9,9 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from manifold_lora.adapters.config import AdapterSpec, transforms_of
-from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.adapters.registry import NORM_SCALINGS
+from manifold_lora.adapters.spec import AdapterSpec, transforms_of
+from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import ManifoldSpec
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.adapters.config import HYPLORA
-from manifold_lora.manifolds.base import Radial
+from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.manifolds.radial import Radial
 
 # c = 1 + coefficient * kappa (n^2 - q^2) + O(kappa^2), n = |x|, q = |B A x|.
 SECOND_ORDER = {"lorentz": -1 / 6, "sphere": -1 / 6, "poincare": 1 / 12, "euclidean": 0.0}
@@ -39,7 +39,7 @@ def test_second_order_coefficient(name, draw, flattened, radius, seed):
 
 def test_lorentz_by_hand():
     # |x| = 3, |B A x| = 1.5, R = 1: c = sinh(3) / 3 * asinh(w) / w with w = sinh(3) / 2.
-    from manifold_lora.adapters.manifold_update import ManifoldUpdate
+    from manifold_lora.adapters.update import ManifoldUpdate
 
     update = ManifoldUpdate.from_spec(HYPLORA.with_(norm_scaling="identity"), 2, 2, 1)
     x = torch.tensor([[3.0, 0.0]], dtype=torch.float64)

@@ -8,8 +8,8 @@ import pytest
 
 PROGRAM = """
 import torch
-from manifold_lora.adapters.config import AdapterSpec
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.adapters.layer import ManifoldLoRA
 
 for spec in {specs}:
     for tokens in (3, 32):
@@ -51,7 +51,7 @@ PRODUCT = {
 def test_a_product_is_compiled_twice_in_a_process_that_never_ran_it_eagerly():
     program = f"""
 import torch
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.layer import ManifoldLoRA
 
 for _ in range(2):
     layer = ManifoldLoRA(8, 6, 2, manifold={PRODUCT!r})

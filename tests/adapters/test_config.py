@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifold_lora.adapters.config import (
+from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.adapters.spec import (
     BOOST,
     HYPLORA,
     LORA,
@@ -15,8 +16,7 @@ from manifold_lora.adapters.config import (
     check_rank,
     transforms_of,
 )
-from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
-from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError, UnknownNameError
+from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.spec import ManifoldSpec
 
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from manifold_lora.adapters import fused, fused_function
-from manifold_lora.adapters.config import HYPLORA, AdapterSpec
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.fast import function as fused_function
+from manifold_lora.adapters.fast import fused
+from manifold_lora.adapters.fast.numbers import row_norm
+from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.layer import ManifoldLoRA
 from manifold_lora.adapters.norm_scaling import Learned
-from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
 from manifold_lora.adapters.registry import NORM_SCALINGS
-from manifold_lora.adapters.row_norm import row_norm
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.adapters.spec import HYPLORA, AdapterSpec
+from manifold_lora.errors import ManifoldLoraError
 
 CURVED = {"lorentz": -0.6, "poincare": -0.6, "sphere": 0.4}
 # Few tokens (at most the rank) take a branch of their own; r > n and r > m are degenerate Gram matrices.

@@ -4,8 +4,8 @@ import mpmath
 import pytest
 import torch
 
-from manifold_lora.adapters.config import BOOST, HYPLORA, AdapterSpec
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.layer import ManifoldLoRA
+from manifold_lora.adapters.spec import BOOST, HYPLORA, AdapterSpec
 
 LENGTHS = torch.tensor([0.0, 1e-20, 1e-8, 1e-4, 1.0, 10.0, 100.0, 1e3, 1e4])[:, None]
 

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.adapters.config import HYPLORA
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.adapters.layer import ManifoldLoRA
+from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.lorentz import Lorentz
 
 

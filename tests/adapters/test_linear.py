@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from manifold_lora.adapters.config import LORA, AdapterSpec
+from manifold_lora.adapters.spec import LORA, AdapterSpec
 
 
 def cancels(spec):

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.adapters import ManifoldUpdate, one_token
-from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
-from manifold_lora.adapters.token_scalars import Chart, Norms, gain_of
+from manifold_lora.adapters import ManifoldUpdate
+from manifold_lora.adapters.fast import one_token
+from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of
 
 PROFILES = {"lorentz": HYPERBOLIC, "poincare": BALL, "sphere": SPHERICAL}
 SCALINGS = ["identity", "fixed", "learned", "released", "unit"]

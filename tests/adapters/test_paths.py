@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.adapters.config import HYPLORA
+from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import Poincare, Sphere, Stereographic
-from manifold_lora.manifolds.errors import ManifoldLoraError
 
 # Near the edge of a bounded chart the angle itself is known to the square root of eps only.
 CLIPPED_TOLERANCE = 3e-8

@@ -6,9 +6,9 @@ import io
 import pytest
 import torch
 
-from manifold_lora.adapters.config import HYPLORA, AdapterSpec
-from manifold_lora.adapters.manifold_update import ManifoldUpdate
 from manifold_lora.adapters.parameters import geometry_parameters
+from manifold_lora.adapters.spec import HYPLORA, AdapterSpec
+from manifold_lora.adapters.update import ManifoldUpdate
 
 LEARNED = AdapterSpec.parse(
     {"manifold": {"name": "lorentz", "curvature": {"kappa": -0.3, "mode": "learned"}}, "transform": "boost"}

@@ -2,8 +2,8 @@
 
 import torch
 
-from manifold_lora.adapters.config import BOOST
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
+from manifold_lora.adapters.layer import ManifoldLoRA
+from manifold_lora.adapters.spec import BOOST
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

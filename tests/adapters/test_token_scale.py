@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.adapters.config import HYPLORA, AdapterSpec
-from manifold_lora.adapters.manifold_lora import ManifoldLoRA
-from manifold_lora.adapters.manifold_update import ManifoldUpdate
+from manifold_lora.adapters.layer import ManifoldLoRA
 from manifold_lora.adapters.parameters import geometry_parameters
+from manifold_lora.adapters.spec import HYPLORA, AdapterSpec
 from manifold_lora.adapters.token_scale import ShuffledNorms, TokenCurvature
-from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError, UnknownNameError
+from manifold_lora.adapters.update import ManifoldUpdate
+from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
 
 ARMS = [
     (manifold, transform, norm_scaling)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from manifold_lora.adapters import kernels
-from manifold_lora.adapters.config import HYPLORA
+from manifold_lora.adapters.fast import choice as kernels
+from manifold_lora.adapters.spec import HYPLORA
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -104,4 +104,4 @@ def test_the_processor_never_meets_triton(draw):
     drawn = draw(HYPLORA, tokens=(9,), dtype=torch.float32)
     drawn()
     assert kernels.fused_for(drawn.x, drawn.A, drawn.B) is None
-    assert "manifold_lora.adapters.triton_update" not in sys.modules
+    assert "manifold_lora.adapters.cuda.update" not in sys.modules

@@ -16,7 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from manifold_lora.adapters import triton_launch as launch
+from manifold_lora.adapters.cuda import launch
 
 TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16"}
 LAUNCHES: list[tuple[JITFunction, tuple[Any, ...], dict[str, Any]]] = []

@@ -19,11 +19,11 @@ from manifold_lora.adapters import (
     triton_launch,
     triton_update,
 )
-from manifold_lora.adapters.config import AdapterSpec
-from manifold_lora.adapters.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
+from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.registry import NORM_SCALINGS
-from manifold_lora.adapters.token_scalars import Chart
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.errors import ManifoldLoraError
 
 # numpy's, which the interpreter computes with: rows that no token owns, and infinities meant to be.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

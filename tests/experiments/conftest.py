@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from manifold_lora.experiments.arms import ARMS
-from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.manifest import Manifest
+from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.settings.arms import ARMS
 
 COST = {
     "train_seconds": 2.0,

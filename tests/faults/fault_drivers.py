@@ -10,7 +10,7 @@ from pathlib import Path
 import fault_jobs
 import psutil
 
-from manifold_lora.experiments.ledger import Ledger, content
+from manifold_lora.experiments.results.ledger import Ledger, content
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}

@@ -10,13 +10,13 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Job, Limits, Outcome
+from manifold_lora.experiments.executors.interrupt import ended_as_by_ctrl_c
 from manifold_lora.experiments.executors.local import LocalExecutor
-from manifold_lora.experiments.interrupt import ended_as_by_ctrl_c
-from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.presence import Presence
-from manifold_lora.experiments.sweep import Sweep, work_of
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.sweeps.sweep import Sweep, work_of
 
 LOG = "log.txt"
 

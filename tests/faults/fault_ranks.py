@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from manifold_lora.experiments.adapter import peft_config
-from manifold_lora.models.adapt import adapt
+from manifold_lora.experiments.methods.config import peft_config
 from manifold_lora.models.optim import create_optimizer
 from manifold_lora.models.tiny import tiny_model
+from manifold_lora.models.tuner.apply import adapt
 
 VOCABULARY, STEPS = 64, 3
 

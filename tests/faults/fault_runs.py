@@ -15,11 +15,11 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from manifold_lora.experiments.arms import ARMS
-from manifold_lora.experiments.config import RunSettings
-from manifold_lora.experiments.ledger import content
-from manifold_lora.experiments.run import checkpoints_of, load_adapted, train_and_evaluate
-from manifold_lora.experiments.settings import validate
+from manifold_lora.experiments.results.ledger import content
+from manifold_lora.experiments.runs.cell import checkpoints_of, load_adapted, train_and_evaluate
+from manifold_lora.experiments.settings.arms import ARMS
+from manifold_lora.experiments.settings.parse import validate
+from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks import Task, build_task
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 

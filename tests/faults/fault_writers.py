@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.results.ledger import Ledger
 
 PAD = "x" * 400_000
 

@@ -6,8 +6,8 @@ import sys
 
 from fault_drivers import ENVIRONMENT, HERE
 
-from manifold_lora.experiments.atomic import sweep_temporaries
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.results.atomic import sweep_temporaries
+from manifold_lora.experiments.results.ledger import Ledger
 
 
 def _kill_writers(folder, kills, way):

@@ -10,7 +10,7 @@ import pytest
 from fault_drivers import ENVIRONMENT, contents, finish, start, sweep, unreadable, wait_until
 from fault_jobs import notes
 
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.results.ledger import Ledger
 
 CELLS = 12
 FLAGS = ("--cells", CELLS, "--seconds", 0.1, "--jobs", 3)

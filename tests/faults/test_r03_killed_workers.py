@@ -7,7 +7,7 @@ import pytest
 from fault_drivers import contents, finish, start, under_way, wait_until
 from fault_jobs import notes
 
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.results.ledger import Ledger
 
 CELLS = 24
 

@@ -4,7 +4,7 @@ import pytest
 from fault_drivers import contents, sweep
 from fault_jobs import notes
 
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.results.ledger import Ledger
 
 
 @pytest.mark.parametrize(

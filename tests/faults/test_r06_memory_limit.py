@@ -2,7 +2,7 @@
 
 from fault_drivers import contents, sweep
 
-from manifold_lora.experiments.ledger import Ledger
+from manifold_lora.experiments.results.ledger import Ledger
 
 
 def test_a_cell_that_swells(tmp_path, tally):

@@ -11,11 +11,11 @@ from random import Random
 import pytest
 from fault_runs import difference, in_child, save_base
 
-from manifold_lora.experiments.checkpoints import Checkpoints
 from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.executors.fork_server import PRELOAD
-from manifold_lora.experiments.ledger import content
-from manifold_lora.experiments.trainer import GuardedTrainer
+from manifold_lora.experiments.results.ledger import content
+from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.trainer import GuardedTrainer
 
 STEPS = {"steps": 12, "checkpoint_every": 2}
 Launch = Callable[[str, Path, int], bool]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from fault_runs import load_small, save_base
 
-from manifold_lora.experiments.checkpoints import Checkpoints
-from manifold_lora.experiments.snapshot import TENSORS
-from manifold_lora.experiments.train import TrainReport, fit
+from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.snapshot import TENSORS
+from manifold_lora.experiments.training.train import TrainReport, fit
 
 NEWEST = "checkpoint-000010"
 Damage = Callable[[Path], None]

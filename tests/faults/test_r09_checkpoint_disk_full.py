@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from fault_runs import load_small, save_base
 
-from manifold_lora.experiments.checkpoints import CheckpointError, Checkpoints
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.fork_server import PRELOAD
-from manifold_lora.experiments.snapshot import TENSORS
-from manifold_lora.experiments.train import fit
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models import whole_folder
-from manifold_lora.models.checkpoint import save_adapter
+from manifold_lora.experiments.training.checkpoints import CheckpointError, Checkpoints
+from manifold_lora.experiments.training.snapshot import TENSORS
+from manifold_lora.experiments.training.train import fit
 from manifold_lora.models.load import load_adapter
+from manifold_lora.models.saved import whole_folder
+from manifold_lora.models.saved.save import save_adapter
 
 
 @pytest.fixture(scope="module")

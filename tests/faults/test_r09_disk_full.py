@@ -11,10 +11,15 @@ import pytest
 from fault_drivers import contents, start, sweep, unreadable
 from rich.console import Console
 
-from manifold_lora.experiments import atomic
-from manifold_lora.experiments.atomic import StorageError, sweep_temporaries, temporary_beside, write_text
-from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.report import write_report
+from manifold_lora.experiments.reports.report import write_report
+from manifold_lora.experiments.results import atomic
+from manifold_lora.experiments.results.atomic import (
+    StorageError,
+    sweep_temporaries,
+    temporary_beside,
+    write_text,
+)
+from manifold_lora.experiments.results.ledger import Ledger
 
 OLD = {"status": "ok", "reason": "", "value": "old"}
 
@@ -136,7 +141,7 @@ def test_a_sweep_ends_with_the_path_and_goes_on_when_there_is_room(tmp_path, tal
 LEAVES_ONE = """
 import os, sys
 from pathlib import Path
-from manifold_lora.experiments.atomic import temporary_beside
+from manifold_lora.experiments.results.atomic import temporary_beside
 temporary_beside(Path(sys.argv[1])).write_text("half")
 os._exit(9)
 """

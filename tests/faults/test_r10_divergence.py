@@ -9,11 +9,11 @@ import torch
 from fault_runs import load_small, save_base
 from peft import PeftModel
 
-from manifold_lora.experiments.checkpoints import Checkpoints
-from manifold_lora.experiments.divergence import DivergedError
-from manifold_lora.experiments.train import fit
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.checkpoint import save_adapter
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.divergence import DivergedError
+from manifold_lora.experiments.training.train import fit
+from manifold_lora.models.saved.save import save_adapter
 
 AT = 3
 VALUES = {"NaN": math.nan, "Inf": math.inf}

@@ -19,11 +19,11 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.cli import main
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.adapter_manifest import MANIFEST, write_manifest
-from manifold_lora.models.checkpoint import save_adapter
 from manifold_lora.models.load import load_adapter, load_base
+from manifold_lora.models.saved.manifest import MANIFEST, write_manifest
+from manifold_lora.models.saved.save import save_adapter
 from manifold_lora.models.tiny import tiny_model
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

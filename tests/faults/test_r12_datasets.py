@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manifold_lora.experiments.data import DataError
+from manifold_lora.experiments.data.files import DataError
 from manifold_lora.experiments.tasks import Task, build_task
 
 # The file that is spoiled -> the task that reads it.

@@ -8,8 +8,8 @@ from threading import Timer
 
 import pytest
 
-from manifold_lora.experiments import extraction
-from manifold_lora.experiments.extraction import Extraction, extract
+from manifold_lora.experiments.answers import judge as extraction
+from manifold_lora.experiments.answers.judge import Extraction, extract
 
 LETTERS = ("A", "B", "C", "D", "E")
 LABELS = ("answer1", "answer2", "answer3", "answer4")

@@ -236,8 +236,8 @@ def test_a_process_of_its_own(name: str, cases: dict[str, Case], tmp_path: Path)
 
 
 def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
-    from manifold_lora.experiments.config import AblationSettings
-    from manifold_lora.experiments.settings import load_settings
+    from manifold_lora.experiments.settings.ablation import AblationSettings
+    from manifold_lora.experiments.settings.parse import load_settings
 
     config = tmp_path / "good.yaml"
     config.write_text(

@@ -9,11 +9,11 @@ from fault_runs import save_base, settings_of
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
-from manifold_lora.experiments.adapter import peft_config
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.adapt import adapt
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.methods.config import peft_config
 from manifold_lora.models.load import load_base
-from manifold_lora.models.targets import check_targets
+from manifold_lora.models.tuner.apply import adapt
+from manifold_lora.models.tuner.targets import check_targets
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 BAD: dict[str, tuple[object, str]] = {

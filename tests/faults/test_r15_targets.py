@@ -7,11 +7,11 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from manifold_lora.manifolds.errors import LinearOnlyError, ManifoldLoraError
-from manifold_lora.models.adapt import adapt
-from manifold_lora.models.bottleneck import BottleneckConfig
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
 from manifold_lora.models.tiny import tiny_model
+from manifold_lora.models.tuner.apply import adapt
+from manifold_lora.models.tuner.bottleneck import BottleneckConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 Q = ["q_proj"]
 # Options -> what the message has to name. The nearest name where one was misspelt.

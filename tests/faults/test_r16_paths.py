@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from manifold_lora.experiments.cli import main
-from manifold_lora.experiments.config import RunSettings
-from manifold_lora.experiments.pretrain import ensure_base
-from manifold_lora.experiments.settings import dump_yaml, load_settings
+from manifold_lora.experiments.settings.parse import dump_yaml, load_settings
+from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks import build_task
 from manifold_lora.experiments.tasks.taxonomy import Taxonomy
+from manifold_lora.experiments.training.pretrain import ensure_base
 from manifold_lora.models.load import load_base
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fault_runs import load_small, save_base, small_task
 
-from manifold_lora.experiments.evaluate import evaluate
+from manifold_lora.experiments.runs.evaluate import evaluate
 from manifold_lora.experiments.tasks import Example, build_task
 
 

@@ -9,7 +9,7 @@ from fault_runs import load_small, save_base
 from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 
-from manifold_lora.manifolds.errors import LinearOnlyError
+from manifold_lora.errors import LinearOnlyError
 
 LINEAR = ("lora", "tangent", "dora")
 

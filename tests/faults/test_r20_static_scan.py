@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manifold_lora.experiments.prepare import fingerprint
+from manifold_lora.experiments.runs.prepare import fingerprint
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -82,7 +82,7 @@ def evaluation(node: ast.AST) -> bool:
     return name_of(node.func) in dangerous or keyword(node, "shell") is True
 
 
-YAML_SOURCE = (ROOT / "experiments" / "yaml_file.py").read_text(encoding="utf-8")
+YAML_SOURCE = (ROOT / "experiments" / "settings" / "yaml_file.py").read_text(encoding="utf-8")
 RULES: dict[str, Callable[[ast.AST], bool]] = {
     "pickle": pickles,
     "torch.load without weights_only=True": unsafe_torch_load,

@@ -13,10 +13,10 @@ import pytest
 from fault_runs import save_base
 from rich.console import Console
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.cli import main
-from manifold_lora.experiments.ledger import Ledger
-from manifold_lora.experiments.report import write_report
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.experiments.reports.report import write_report
+from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.models.load import load_adapter, load_base
 
 # Run by every interpreter of the ablation, children too: connections beyond the machine fail and are noted.

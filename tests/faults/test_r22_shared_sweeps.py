@@ -11,11 +11,11 @@ import pytest
 from fault_drivers import contents, finish, start, sweep
 from fault_jobs import note, notes
 
-from manifold_lora.experiments.claims import Claims
 from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.local import LocalExecutor
-from manifold_lora.experiments.owner import Owner
-from manifold_lora.experiments.presence import Presence
+from manifold_lora.experiments.results.owner import Owner
+from manifold_lora.experiments.sweeps.claims import Claims
+from manifold_lora.experiments.sweeps.presence import Presence
 
 CELLS = 24
 
@@ -45,7 +45,7 @@ def _dead_process():
         [
             sys.executable,
             "-c",
-            "from manifold_lora.experiments.owner import Owner; print(Owner.current().tag)",
+            "from manifold_lora.experiments.results.owner import Owner; print(Owner.current().tag)",
         ],
         capture_output=True,
         text=True,
@@ -121,8 +121,8 @@ def prepare_base(folder, cache, progress):
     """What every driver does first, with a base that is pre-trained in a second."""
     from dataclasses import replace
 
-    from manifold_lora.experiments import pretrain
     from manifold_lora.experiments.tasks.taxonomy import Taxonomy
+    from manifold_lora.experiments.training import pretrain
 
     class Sapling(Taxonomy):
         @property

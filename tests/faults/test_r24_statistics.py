@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from manifold_lora.experiments.statistics import CrossedMean, adjusted
+from manifold_lora.experiments.reports.statistics import CrossedMean, adjusted
 
 DRAWS, ARMS = 250, 6
 # Seeds, items, and the spread over seeds and over items of the log-odds of a right answer.

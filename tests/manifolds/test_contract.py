@@ -2,8 +2,8 @@
 
 import pytest
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import MANIFOLDS, Manifold, build_manifold
-from manifold_lora.manifolds.errors import ManifoldLoraError
 from manifold_lora.manifolds.testing import PROPERTIES, ContractError, check_manifold, manifold_contract
 
 SIGNS = {-1: (-1.3,), 0: (0.0,), 1: (0.7,), None: (-0.8, 0.0, 1.2)}

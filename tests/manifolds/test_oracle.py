@@ -7,8 +7,9 @@ import pytest
 import torch
 from mpmath import mp
 
-from manifold_lora.experiments.bench import numerics, numerics_report
-from manifold_lora.experiments.bench.numerics_gradients import GradientRow, measure_gradients
+from manifold_lora.experiments.bench.numerics import grid as numerics
+from manifold_lora.experiments.bench.numerics import report as numerics_report
+from manifold_lora.experiments.bench.numerics.gradients import GradientRow, measure_gradients
 from manifold_lora.manifolds import functions as fn
 
 SMALL = numerics.Grid(kappas=(0.37,), norms=(0.0, 1e-8, 1e-4, 1.0, 8.0), dims=(3,))

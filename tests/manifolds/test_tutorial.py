@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from manifold_lora.experiments.check import check_class
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.experiments.commands.check import check_class
 from manifold_lora.manifolds import MANIFOLDS, build_manifold, load_plugins
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.plugins import check_installed
 from manifold_lora.manifolds.testing import check_manifold
 

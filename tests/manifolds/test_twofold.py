@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from mpmath import mp, mpf
 
 from manifold_lora.manifolds import Lorentz, Poincare, Stereographic
-from manifold_lora.manifolds.twofold import Twofold, dot
+from manifold_lora.manifolds.exact.twofold import Twofold, dot
 
 mp.dps = 60
 numbers = st.floats(1e-6, 600.0)

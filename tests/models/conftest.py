@@ -24,7 +24,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 VOCABULARY = 64
 _SHAPE = {

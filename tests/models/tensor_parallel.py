@@ -9,9 +9,9 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.bottleneck import BottleneckConfig
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.tuner.bottleneck import BottleneckConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
 def told(model, config) -> str:

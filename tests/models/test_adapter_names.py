@@ -4,9 +4,9 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
-from manifold_lora.models.bottleneck import BottleneckConfig
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.tuner.bottleneck import BottleneckConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 LEARNED = {"mode": "learned", "kappa": -0.7}
 CONFIG = {"r": 2, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}

@@ -5,11 +5,11 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
-from manifold_lora.manifolds.errors import LinearOnlyError, ManifoldLoraError, UnknownNameError
-from manifold_lora.models.bottleneck import BOTTLENECK, BottleneckConfig
-from manifold_lora.models.bottleneck_layer import NON_LINEARITIES, BottleneckLayer
-from manifold_lora.models.checkpoint import save_adapter
+from manifold_lora.errors import LinearOnlyError, ManifoldLoraError, UnknownNameError
 from manifold_lora.models.load import load_adapter
+from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.bottleneck import BOTTLENECK, BottleneckConfig
+from manifold_lora.models.tuner.bottleneck_layer import NON_LINEARITIES, BottleneckLayer
 
 PLACEMENTS = ["series", "parallel"]
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel, get_peft_model
 
-from manifold_lora.adapters.config import HYPLORA
-from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError, UnknownNameError
-from manifold_lora.models.checkpoint import save_adapter
-from manifold_lora.models.curvature_pattern import curvature_pattern, layer_spec
-from manifold_lora.models.effective_kappa import effective_kappa
+from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
+from manifold_lora.models.geometry_log import effective_kappa
 from manifold_lora.models.load import load_adapter
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.patterns import curvature_pattern, layer_spec
 
 PATTERN = {"layers.0.self_attn.q_proj": -0.3, "v_proj": -2.5}
 WORD = st.text("ab.*-_1", min_size=1, max_size=4)

@@ -5,9 +5,8 @@ import torch
 from peft import get_peft_model
 from peft.tuners.lora.layer import Linear
 
-from manifold_lora.models.decoding import DecodingLinear
-from manifold_lora.models.peft_config import ManifoldLoraConfig
-from manifold_lora.models.variant import is_fresh
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.variant import DecodingLinear, is_fresh
 
 ARMS = [
     {"curvature": {"mode": "learned", "kappa": -0.7}},

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from manifold_lora.models.checkpoint import save_adapter
 from manifold_lora.models.load import load_adapter, load_base
+from manifold_lora.models.saved.save import save_adapter
 
 ADAPTABLE = ["llama", "gemma", "gemma3", "qwen2", "mistral", "gpt2", "mixtral"]
 

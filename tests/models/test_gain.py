@@ -5,9 +5,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import LoraLayer
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.gain import gain_matched_alpha, gain_matched_lora, measure_gain
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 NAMES = [f"model.layers.{i}.self_attn.{kind}" for i in (0, 1) for kind in ("q_proj", "v_proj")]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model
 
-from manifold_lora.manifolds.errors import CurvatureError, ManifoldLoraError, UnknownNameError
-from manifold_lora.models.checkpoint import save_adapter
-from manifold_lora.models.effective_kappa import effective_kappa, token_gates
+from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
+from manifold_lora.models.geometry_log import effective_kappa, token_gates
 from manifold_lora.models.load import load_adapter
 from manifold_lora.models.optim import parameter_groups
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 MAP = {r"layers\.0\..*": {"name": "sphere", "curvature": 0.5}, "v_proj": "lorentz", ".*": "euclidean"}
 SHARED = {"mode": "learned", "kappa": -0.7, "shared": True}

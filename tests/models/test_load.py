@@ -10,11 +10,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.models.adapter_manifest import MANIFEST
-from manifold_lora.models.checkpoint import adapter_bytes, save_adapter
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.load import load_adapter, load_base
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.saved.manifest import MANIFEST
+from manifold_lora.models.saved.save import adapter_bytes, save_adapter
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft.tuners.lora.layer import LoraLayer
 
-from manifold_lora.manifolds.errors import LinearOnlyError
+from manifold_lora.errors import LinearOnlyError
 
 NON_LINEAR = [
     {"manifold": "lorentz", "transform": "direct"},

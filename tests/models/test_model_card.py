@@ -6,10 +6,10 @@ import sys
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from manifold_lora.models.checkpoint import save_adapter
-from manifold_lora.models.effective_kappa import effective_kappa, effective_scale
-from manifold_lora.models.model_card import REGISTERS, model_card, write_model_card
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.geometry_log import effective_kappa, effective_scale
+from manifold_lora.models.saved.card import REGISTERS, model_card, write_model_card
+from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
 def table(card):

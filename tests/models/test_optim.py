@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from manifold_lora.manifolds.errors import ManifoldLoraError
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.optim import create_optimizer, parameter_groups
 
 LEARNED = {"mode": "learned", "kappa": -1.0}

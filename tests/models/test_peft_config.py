@@ -4,16 +4,16 @@ import pytest
 from peft import LoraConfig, PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from manifold_lora.adapters.config import BOOST, HYPLORA, LORA, TANGENT
-from manifold_lora.manifolds.errors import (
+from manifold_lora.adapters.spec import BOOST, HYPLORA, LORA, TANGENT
+from manifold_lora.errors import (
     CurvatureError,
     LinearOnlyError,
     ManifoldLoraError,
     UnknownNameError,
 )
-from manifold_lora.models.peft_config import ManifoldLoraConfig
-from manifold_lora.models.peft_tuner import ManifoldLoraModel
-from manifold_lora.models.peft_type import MANIFOLD_LORA, declare_peft_type
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.model import ManifoldLoraModel
+from manifold_lora.models.tuner.registration import MANIFOLD_LORA, declare_peft_type
 
 
 def test_the_default_is_hyplora():

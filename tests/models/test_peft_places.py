@@ -9,9 +9,9 @@ from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model, inject_ada
 from peft.tuners.lora.layer import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-from manifold_lora.models.checkpoint import save_adapter
 from manifold_lora.models.load import load_adapter
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 LEARNED = {"mode": "learned", "kappa": -0.7}
 

@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 # bfloat16 has no -0.7: it would round it to -0.69921875.
 CURVATURES = [-0.7, {"mode": "learned", "kappa": -0.7}]

@@ -6,8 +6,8 @@ from peft import PeftModel, get_peft_model
 from peft.tuners.lora.layer import LoraLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
-from manifold_lora.manifolds.errors import LinearOnlyError
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.errors import LinearOnlyError
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
 def four_bit():

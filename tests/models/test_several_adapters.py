@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 ARMS = {
     "default": {},

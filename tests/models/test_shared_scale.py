@@ -8,12 +8,12 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 
-from manifold_lora.models.checkpoint import save_adapter
-from manifold_lora.models.effective_kappa import effective_scale
+from manifold_lora.models.geometry_log import effective_scale
 from manifold_lora.models.load import load_adapter
-from manifold_lora.models.model_card import model_card
 from manifold_lora.models.optim import create_optimizer
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.saved.card import model_card
+from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 SHARED = {"mode": "learned", "shared": True}
 # Widths 32 and 48.

@@ -7,10 +7,10 @@ from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
-from manifold_lora.manifolds.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.models.layer_support import unsupported_reason
-from manifold_lora.models.peft_config import ManifoldLoraConfig
-from manifold_lora.models.targets import check_targets
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.layer_support import unsupported_reason
+from manifold_lora.models.tuner.targets import check_targets
 
 
 def refusal(model: nn.Module, **options) -> str:

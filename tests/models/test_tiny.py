@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from manifold_lora.manifolds.errors import UnknownNameError
+from manifold_lora.errors import UnknownNameError
 from manifold_lora.models.tiny import FAMILIES, tiny_model, word_tokenizer
 
 TEXTS = ["tom has 12 apples .", "up bodi => kela", "N0 + N1"]

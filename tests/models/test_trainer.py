@@ -5,8 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from manifold_lora.models.effective_kappa import effective_kappa, effective_scale
-from manifold_lora.models.geometry_log import GeometryLog, learned_geometry
+from manifold_lora.models.geometry_log import GeometryLog, effective_kappa, effective_scale, learned_geometry
 from manifold_lora.models.optim import create_optimizer
 
 LEARNED = {"mode": "learned", "kappa": -0.7}

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, BitsAndBytesConfig
 
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 trl = pytest.importorskip("trl")
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from manifold_lora.models.optim import create_optimizer
-from manifold_lora.models.peft_config import ManifoldLoraConfig
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 LEARNED = {"mode": "learned", "kappa": -0.7}
 HALVES = [{"share": 0.5, "name": "lorentz"}, {"share": 0.5, "name": "sphere"}]

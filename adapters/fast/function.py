@@ -1,0 +1,264 @@
+"""delta = c B A x with c from rank space, as one autograd function with a hand-derived backward.
+
+Saved for the backward: x, u = A x, B^T B and of every token c, by_out, by_x, by_rank on a bounded chart and
+R dc/dR if something is learned, each times k = scaling gain, in geometry's dtype: 12 to 20 bytes. With g the
+upstream gradient, P = g B, gamma = <P, u> row by row, the backward is
+
+    dU = k c P + gamma k (c_q/q u G + ...),  dA = dU^T x,  dX = dU A + gamma k (c_n/n) x,
+    dB = g^T (k c u) + B (u^T diag(gamma k c_q/q) u),  dR = k sum gamma c_R.
+
+The Gram matrix G = B^T B is float64: in float32 the gain of a token along B's weakest direction is wrong
+by a half.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from manifold_lora.adapters.fast import choice as kernels
+from manifold_lora.adapters.fast.numbers import (
+    at_least,
+    backend,
+    beside,
+    constant,
+    evaluate,
+    numbers,
+    refuse_second_derivative,
+    row_norm,
+    tensor,
+)
+from manifold_lora.adapters.fast.profile import Numbers, RadialProfile
+from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of, slopes_of
+from manifold_lora.adapters.precision import geometry_dtype
+
+# Radius, length and gain: tensors where they are learned.
+Constant = Tensor | float | None
+# A parameter and how fast log R, log alpha and log gain move with it.
+Rates = tuple[float, float, float]
+Knob = tuple[Tensor, Rates]
+
+
+class Options(NamedTuple):
+    """What the autograd function, whose arguments have to be flat, is told beside tensors."""
+
+    profile: RadialProfile
+    edge: float
+    scaling: float
+    in_place: bool
+
+
+class _Seen(NamedTuple):
+    """What the tokens were found to be: u = A x, wide the same in float64, and their lengths.
+
+    Of G = B^T B and v = B u there is one: v where the tokens were so few that B u itself was measured.
+    """
+
+    u: Tensor
+    wide: Tensor
+    gram: Tensor | None
+    v: Tensor | None
+    norms: Norms
+
+
+def update(
+    base: Float[Tensor, "*batch m"] | None,
+    x: Float[Tensor, "*batch n"],
+    A: Float[Tensor, "r n"],
+    B: Float[Tensor, "m r"],
+    chart: Chart,
+    gain: Float[Tensor, "1"] | float | None,
+    scaling: float,
+    knobs: Sequence[Knob] = (),
+    in_place: bool = False,
+) -> Float[Tensor, "*batch m"]:
+    """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token.
+
+    base and x keep the shape that their owner gave them: autograd adds up the gradients of one input in
+    place, but not those that went through a view.
+
+    Args:
+        knobs: where chart and gain are numbers, the parameters that they are functions of.
+        in_place: base is nobody else's, so that the sum may be written over it.
+    """
+    on_device = kernels.fused_for(x, A, B)
+    if on_device is not None and not knobs:
+        told = on_device.update(_rows(base), _rows(x), A, B, chart, gain, scaling)
+        return told.view(*x.shape[:-1], told.shape[-1])
+    options = Options(chart.profile, chart.edge, scaling, in_place)
+    inputs = (base, x, A, B, chart.radius, chart.length, gain)
+    learned = [parameter for parameter, _ in knobs]
+    if torch.is_grad_enabled() and any(
+        isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *learned)
+    ):
+        return _Fused.apply(*inputs, options, [rates for _, rates in knobs], *learned)
+    with torch.no_grad():
+        xp = backend(x)
+        seen = _see(x, A, B, options.profile, xp)
+        c = evaluate(gain_of, _chart(options, chart.radius, chart.length, xp), seen.norms, xp=xp)
+        return _added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
+
+
+def _rows(x: Tensor | None) -> Any:
+    return None if x is None else x.reshape(-1, x.shape[-1])
+
+
+def _factor(scaling: float, gain: Constant, xp: ModuleType) -> Numbers:
+    one: Numbers = 1.0 if gain is None else constant(gain, xp)
+    return scaling * one
+
+
+def _see(x: Tensor, A: Tensor, B: Tensor, profile: RadialProfile, xp: ModuleType) -> _Seen:
+    x = x.reshape(-1, x.shape[-1])
+    u, n = x @ A.T, row_norm(x)
+    wide, v, gram = u.double(), None, None
+    if few(x, B):
+        v = u @ B.T
+        square = torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=torch.float64).square_()
+    else:
+        gram = gram_of(B)
+        square = ((wide @ gram) * wide).sum(-1, keepdim=True)
+    rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
+    q = xp.sqrt(at_least(numbers(square, xp), 0.0, xp))
+    return _Seen(u, wide, gram, v, Norms(numbers(n, xp), numbers(rank, xp), q))
+
+
+def _added(
+    base: Tensor | None, x: Tensor, B: Tensor, seen: _Seen, kc: Numbers, in_place: bool = False
+) -> Tensor:
+    """base + kc B u, over base itself if that is allowed."""
+    factor = tensor(kc)
+    if seen.v is not None:
+        delta = (seen.v * factor.to(geometry_dtype(x))).view(*x.shape[:-1], B.shape[0])
+        if base is None:
+            return delta.to(x.dtype)
+        return base.add_(delta) if in_place else (base + delta).to(x.dtype)
+    w = narrow(seen.wide * factor, seen.u.dtype)
+    if base is not None and in_place:
+        base.view(-1, B.shape[0]).addmm_(w, B.T)
+        return base
+    rows = w @ B.T if base is None else torch.addmm(_rows(base), w, B.T)
+    return rows.view(*x.shape[:-1], B.shape[0])
+
+
+def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType) -> Chart:
+    return Chart(options.profile, constant(radius, xp), constant(length, xp), options.edge)
+
+
+def few(x: Tensor, B: Tensor) -> bool:
+    """Is measuring B u cheaper than B^T B in float64?"""
+    return x.shape[0] <= B.shape[1]
+
+
+def gram_of(B: Tensor) -> Tensor:
+    """B^T B in float64."""
+    wide = B.double()
+    return wide.T @ wide
+
+
+def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round to a dtype; float16, whose range a large gain leaves, saturates: infinity times B = 0 is NaN."""
+    if dtype == torch.float16:
+        wide = wide.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max)
+    return wide.to(dtype)
+
+
+class _Fused(torch.autograd.Function):
+    """base + scaling gain c B A x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        base: Tensor | None,
+        x: Tensor,
+        A: Tensor,
+        B: Tensor,
+        radius: Constant,
+        length: Constant,
+        gain: Constant,
+        options: Options,
+        rates: list[Rates],
+        *learned_by: Tensor,
+    ) -> Tensor:
+        xp = backend(x)
+        seen = _see(x, A, B, options.profile, xp)
+        chart = _chart(options, radius, length, xp)
+        slopes = evaluate(slopes_of, chart, seen.norms, xp=xp)
+        factor = _factor(options.scaling, gain, xp)
+        columns = [slopes.gain, slopes.by_out, slopes.by_x]
+        columns += [] if slopes.by_rank is None else [slopes.by_rank]
+        columns += [slopes.by_radius] if learned_by or any(ctx.needs_input_grad[4:7]) else []
+        kept = _finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
+        constants = [value if isinstance(value, Tensor) else None for value in (radius, length, gain)]
+        ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, *constants)
+        ctx.bounded, ctx.rates = options.profile.bounded, rates
+        ctx.knob_dtypes = [parameter.dtype for parameter in learned_by]
+        if options.in_place:
+            ctx.mark_dirty(base)
+        return _added(base, x, B, seen, slopes.gain * factor, options.in_place)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative()
+        with torch.no_grad():
+            return _backward(ctx, g)
+
+
+def _finite(columns: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round; where B = 0 some slopes are of any size, to be multiplied by 0, which infinity is not."""
+    limit = torch.finfo(dtype).max
+    return columns.clamp(-limit, limit).to(dtype)
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs, in the order of ``forward`` (formulas in the module docstring)."""
+    x, A, B, u, gram, kept, *constants = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    rows, wide = _rows(g), u.double()
+    P = (rows @ B).double()
+    slopes = (P * wide).sum(-1, keepdim=True) * kept
+    carried, bent, along = kept[:, :1], slopes[:, 1:2], slopes[:, 2:3]
+    dx = dA = dB = None
+    if needs[1] or needs[2]:
+        dU = (carried * P).addcmul_(bent, wide @ (gram_of(B) if gram is None else gram))
+        if ctx.bounded:
+            dU.addcmul_(slopes[:, 3:4], wide)
+        dU = narrow(dU, u.dtype)
+        dA = dU.T @ _rows(x) if needs[2] else None
+        dx = _by_x(x, along, dU, A) if needs[1] else None
+    if needs[3]:
+        w = narrow(wide * carried, u.dtype)
+        dB = (rows.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
+    learned = _by_constants(ctx, slopes, constants) if ctx.rates or any(needs[4:7]) else (None, None, None)
+    return g if needs[0] else None, dx, dA, dB, *learned[:3], None, None, *learned[3:]
+
+
+def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
+    """dU A + along x."""
+    dx = (x * along.to(x.dtype).view(*x.shape[:-1], 1)).contiguous()
+    # In place: a fresh (tokens, n) tensor costs more than the arithmetic on it.
+    dx.view(-1, x.shape[-1]).addmm_(dU, A)
+    return dx
+
+
+def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients of radius, length and gain, then of the knobs: R c_R + alpha c_alpha = c."""
+    sums = slopes.sum(0)
+    moved: list[Tensor | None] = [None, None, None]
+    if any(ctx.needs_input_grad[4:7]):
+        logs = (sums[-1:], sums[:1] - sums[-1:], sums[:1])
+        moved = [
+            log / value if needed and value is not None else None
+            for log, value, needed in zip(logs, constants, ctx.needs_input_grad[4:7], strict=True)
+        ]
+    if not ctx.rates:
+        return moved
+    by_gain, *_, by_radius = sums.tolist()
+    turned = ((radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.rates)
+    return [
+        *moved,
+        *(torch.tensor([by], dtype=dtype) for by, dtype in zip(turned, ctx.knob_dtypes, strict=True)),
+    ]

@@ -1,0 +1,83 @@
+"""Numbers per token in numpy or torch: numpy where the processor would spend its time on torch's overhead."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from manifold_lora.adapters.fast.profile import Numbers
+from manifold_lora.errors import ManifoldLoraError
+
+Result = TypeVar("Result")
+
+
+def backend(x: Tensor) -> ModuleType:
+    """Numpy for a plain tensor on the CPU; torch on devices, under tracing, and for tensor subclasses."""
+    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    plain = x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter)
+    return np if plain and not traced else torch
+
+
+def numbers(value: Tensor, xp: ModuleType) -> Numbers:
+    """A detached tensor as the backend's array, memory shared."""
+    return value.numpy() if xp is np else value
+
+
+def constant(value: Tensor | float | None, xp: ModuleType) -> Numbers | None:
+    """A one-element tensor as a float where the backend is numpy."""
+    return value.item() if xp is np and isinstance(value, Tensor) else value
+
+
+def evaluate(function: Callable[..., Result], *arguments: Any, xp: ModuleType) -> Result:
+    """function(*arguments, xp), infinities and NaN passing without a warning, as they do in torch."""
+    if xp is not np:
+        return function(*arguments, xp)
+    with np.errstate(all="ignore"):
+        return function(*arguments, xp)
+
+
+def tensor(value: Numbers) -> Tensor:
+    """Back to torch, memory shared."""
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+
+
+def at_least(value: Numbers, least: float, xp: ModuleType) -> Numbers:
+    """max(value, least); numpy's own clip costs four times its maximum."""
+    return np.maximum(value, least) if xp is np else value.clip(min=least)
+
+
+def at_most(value: Numbers, most: float, xp: ModuleType) -> Numbers:
+    """min(value, most)."""
+    return np.minimum(value, most) if xp is np else value.clip(max=most)
+
+
+def beside(columns: list[Numbers], xp: ModuleType) -> Numbers:
+    """Columns (tokens, 1) as one array (tokens, k)."""
+    return np.concatenate(columns, axis=-1) if xp is np else torch.cat(columns, -1)
+
+
+# Rows per block: torch widens a half-precision input before it reduces, and a small copy stays in the cache.
+_BLOCK = 256
+
+
+def row_norm(x: Float[Tensor, "tokens n"]) -> Float[Tensor, "tokens 1"]:
+    """|x| for each row, in float64 from a float32 (float64) accumulation; not differentiable by itself."""
+    if x.dtype in (torch.float32, torch.float64):
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True).double()
+    if x.is_cuda or torch.compiler.is_compiling() or x.shape[0] <= _BLOCK:
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).double()
+    norms = x.new_empty(x.shape[0], 1, dtype=torch.float32)
+    for rows, out in zip(x.split(_BLOCK), norms.split(_BLOCK), strict=True):
+        torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32, out=out)
+    return norms.double()
+
+
+def refuse_second_derivative() -> None:
+    """For a backward: refuse create_graph=True, where torch's once_differentiable would err in silence."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        hint = "update.use('rank_space') has derivatives of every order"
+        raise ManifoldLoraError("derivative of the fused update", "a second one", "the first", hint)

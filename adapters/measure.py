@@ -1,0 +1,72 @@
+"""A geometry that remembers which tokens its lift had to bring back to the edge of the chart."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from manifold_lora.adapters.norm_scaling import ScaleLaw
+from manifold_lora.adapters.transforms import Charted
+from manifold_lora.manifolds import functions
+from manifold_lora.manifolds.base import Manifold
+
+# A lift that only rounds moves coordinates by less than this, relative to their length.
+_ROUNDING = 1e-5
+
+
+class Recorder:
+    """The geometry itself, and ``clipped``: per token, did any lift so far saturate?"""
+
+    def __init__(self, manifold: Charted) -> None:
+        self.manifold = manifold
+        self.clipped: Tensor | None = None
+
+    def expmap0(self, v: Tensor) -> Tensor:
+        """As the geometry's."""
+        return self.manifold.expmap0(v)
+
+    def logmap0(self, x: Tensor) -> Tensor:
+        """As the geometry's."""
+        return self.manifold.logmap0(x)
+
+    def coords(self, x: Tensor) -> Tensor:
+        """As the geometry's."""
+        return self.manifold.coords(x)
+
+    def lift(self, z: Tensor) -> Tensor:
+        """As the geometry's, noting the tokens it moved."""
+        point = self.manifold.lift(z)
+        moved = functions.norm(self.manifold.coords(point) - z) > _ROUNDING * functions.norm(z)
+        self.clipped = moved if self.clipped is None else self.clipped | moved
+        return point
+
+    def share(self) -> Tensor:
+        """The share of tokens that were clipped."""
+        return torch.zeros(()) if self.clipped is None else self.clipped.float().mean()
+
+
+# The length of an update that is small for every curvature in use.
+_SMALL = 1e-5
+
+
+def linear_gain(law: ScaleLaw, x: Tensor) -> Tensor | float:
+    """The factor of a linear update: alpha beta, or alpha beta / abs(x) where all tokens get one length."""
+    return (
+        functions.ratio(law.gain * torch.ones_like(x[..., :1]), functions.norm(x)) if law.unit else law.gain
+    )
+
+
+def measured_gain(delta: Tensor, x: Tensor, A: Tensor, B: Tensor, limit: Callable[[], Tensor]) -> Tensor:
+    """abs(delta) / abs(B A x), and ``limit`` where B A x = 0."""
+    plain = functions.norm(x @ A.T @ B.T)
+    measured = functions.ratio(functions.norm(delta), plain)
+    return torch.where(plain == 0, limit(), measured) if bool((plain == 0).any()) else measured
+
+
+def small_gain(manifold: Manifold, law: ScaleLaw, x: Tensor) -> Tensor:
+    """The limit of c under ``direct`` as B A x goes to 0: what the geometry makes of a small step along x."""
+    image = manifold.coords(manifold.expmap0(law.scale(x)))
+    step = functions.unit(image) * _SMALL
+    stretch = functions.norm(manifold.logmap0(manifold.lift(step))) / _SMALL
+    limit = functions.ratio(functions.norm(image) * stretch * law.beta, functions.norm(x))
+    return torch.where(x.abs().amax(-1, keepdim=True) == 0, law.gain, limit)

@@ -1,0 +1,105 @@
+"""Over what a curvature is one number: the layer, all layers of a model, or a token; torch-free."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from manifold_lora.adapters.registry import NORM_SCALINGS
+from manifold_lora.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.spec import CurvatureSpec, ManifoldSpec, only_keys
+
+Scope = Literal["layer", "model", "token"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+TOKEN = "token"
+TOKEN_NORMS = ("own", "shuffled")
+
+
+def split_scope(curvature: Any) -> tuple[Any, Scope]:
+    """(what a ManifoldSpec reads, the scope) of ``{mode: token}`` or ``{mode: learned, shared: true}``.
+
+    Raises:
+        ManifoldLoraError: an unknown key beside ``mode: token``, or ``shared`` that is no truth value.
+    """
+    if not isinstance(curvature, Mapping):
+        return curvature, "layer"
+    if curvature.get("mode") == TOKEN:
+        only_keys("curvature with mode token", curvature, ("mode", "kappa"))
+        kappa = curvature.get("kappa")
+        return (None if kappa is None else {"kappa": kappa}), "token"
+    rest = {key: curvature[key] for key in curvature if key != "shared"}
+    shared = curvature.get("shared", False)
+    if not isinstance(shared, bool):
+        raise ManifoldLoraError("shared of curvature", shared, "true or false")
+    return rest, "model" if shared else "layer"
+
+
+def join_scope(curvature: Any, scope: Scope) -> Any:
+    """The entry that ``split_scope`` takes apart."""
+    if scope == "layer":
+        return curvature
+    given = dict(curvature) if isinstance(curvature, Mapping) else {"kappa": curvature}
+    return {**given, "mode": TOKEN} if scope == "token" else {**given, "shared": True}
+
+
+def check_scope(manifold: ManifoldSpec, scope: object) -> None:
+    """Raise CurvatureError for a scope that the curvature of a geometry cannot have."""
+    if scope not in SCOPES:
+        raise ManifoldLoraError("curvature scope", scope, SCOPES)
+    if scope == "layer":
+        return
+    what = "mode token" if scope == "token" else "shared"
+    name, curvature = manifold.name, manifold.curvature
+    if manifold.parts or MANIFOLDS.facts(name).get("kappa_sign") == 0:
+        curved = [known for known in MANIFOLDS if MANIFOLDS.facts(known).get("kappa_sign") in (-1, 1)]
+        raise CurvatureError(f"manifold of a curvature with {what}", name, ", ".join(curved))
+    if scope == "token" and (curvature.mode != "fixed" or curvature.kappa == 0):
+        raise CurvatureError("kappa with mode token", _shown(curvature), "a non-zero number")
+    if scope == "model" and curvature.mode == "fixed":
+        hint = "a fixed one is the same number in every layer already"
+        raise CurvatureError("shared curvature", _shown(curvature), "mode learned or free", hint)
+
+
+def _shown(curvature: CurvatureSpec) -> object:
+    return curvature.to_dict()
+
+
+NormScope = Literal["layer", "model"]
+
+
+NORM_SCOPES: tuple[NormScope, ...] = get_args(NormScope)
+
+
+# Those that have nothing to share.
+_CONSTANT = ("identity", "fixed")
+
+
+def split_norm(norm_scaling: Any) -> tuple[Any, NormScope]:
+    """(name, scope) of a name, or of ``{mode: learned, shared: true}``.
+
+    Raises:
+        ManifoldLoraError: an unknown key, or ``shared`` that is no truth value.
+    """
+    if not isinstance(norm_scaling, Mapping):
+        return norm_scaling, "layer"
+    only_keys("norm_scaling", norm_scaling, ("mode", "shared"))
+    shared = norm_scaling.get("shared", False)
+    if not isinstance(shared, bool):
+        raise ManifoldLoraError("shared of norm_scaling", shared, "true or false")
+    return norm_scaling.get("mode"), "model" if shared else "layer"
+
+
+def join_norm(name: str, scope: NormScope) -> Any:
+    """The entry that ``split_norm`` takes apart."""
+    return name if scope == "layer" else {"mode": name, "shared": True}
+
+
+def check_norm(name: object, scope: object) -> None:
+    """Raise ManifoldLoraError for a norm scaling that no registry knows, or that has nothing to share."""
+    if not isinstance(name, str):
+        raise ManifoldLoraError("norm scaling", name, (*NORM_SCALINGS, "{mode: ..., shared: true}"))
+    NORM_SCALINGS.check(name)
+    if scope not in NORM_SCOPES:
+        raise ManifoldLoraError("norm scope", scope, NORM_SCOPES)
+    if scope == "model" and name in _CONSTANT:
+        allowed = [known for known in NORM_SCALINGS if known not in _CONSTANT]
+        raise ManifoldLoraError("shared norm scaling", name, allowed, "it has no number that is learned")

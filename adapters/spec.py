@@ -1,0 +1,174 @@
+"""What an adapter is made of, as plain data: importing this module does not import torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.adapters.scope import (
+    TOKEN_NORMS,
+    NormScope,
+    Scope,
+    check_norm,
+    check_scope,
+    join_norm,
+    join_scope,
+    split_norm,
+    split_scope,
+)
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.spec import ManifoldSpec
+
+
+def check_rank(rank: object) -> int:
+    """Return ``rank`` if it is an integer of at least 1, else raise ManifoldLoraError."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ManifoldLoraError("rank", rank, "an integer of at least 1")
+    return rank
+
+
+def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
+    """The transforms that a geometry has: those on the time coordinate need exactly one of it."""
+    return tuple(name for name in TRANSFORMS if _has(manifold, name))
+
+
+def _has(manifold: ManifoldSpec, transform: str) -> bool:
+    needs_time = TRANSFORMS.facts(transform).get("time", False)
+    return not needs_time or (not manifold.parts and MANIFOLDS.facts(manifold.name).get("extra_dims") == 1)
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """An adapter as a tuple of parts: delta = unscale(logmap0(T(expmap0(scale(x))))).
+
+    Args:
+        manifold: the geometry (``parse`` and ``with_`` also read names and mappings).
+        transform: a name in ``TRANSFORMS``.
+        norm_scaling: a name in ``NORM_SCALINGS``.
+        curvature_scope: over what kappa is one number: ``"layer"``; ``"model"``, which ``parse`` reads from
+            ``curvature: {mode: learned, shared: true}``; or ``"token"``, from ``curvature: {mode: token}``.
+        token_norms: ``"own"``, or ``"shuffled"`` for the control that gives a token another one's norm.
+        norm_scope: ``"layer"``, or ``"model"`` for one learned log(s/sqrt(n)) in all layers, which ``parse``
+            reads from ``norm_scaling: {mode: learned, shared: true}``.
+
+    Raises:
+        UnknownNameError: a name that no registry knows.
+        CurvatureError: a scope that this curvature cannot have.
+        ManifoldLoraError: a transform that this geometry does not have, or a norm scaling with nothing to
+            share.
+    """
+
+    manifold: ManifoldSpec
+    transform: str = "direct"
+    norm_scaling: str = "learned"
+    curvature_scope: Scope = "layer"
+    token_norms: str = "own"
+    norm_scope: NormScope = "layer"
+
+    def __post_init__(self) -> None:
+        check_scope(self.manifold, self.curvature_scope)
+        if self.token_norms not in TOKEN_NORMS:
+            raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
+        check_norm(self.norm_scaling, self.norm_scope)
+        if not isinstance(self.transform, str):
+            raise ManifoldLoraError("transform", self.transform, TRANSFORMS)
+        TRANSFORMS.check(self.transform)
+        if not _has(self.manifold, self.transform):
+            name, allowed = self.manifold.name, transforms_of(self.manifold)
+            hint = f"{self.transform} acts on one time coordinate, which {name} does not have"
+            raise ManifoldLoraError(f"transform on {name}", self.transform, allowed, hint)
+
+    @classmethod
+    def parse(cls, value: "AdapterSpec | str | Mapping[str, Any]") -> "AdapterSpec":
+        """Read a preset's name or a mapping of the parts; ``curvature`` beside them goes to the manifold."""
+        if isinstance(value, AdapterSpec):
+            return value
+        if isinstance(value, str):
+            if value not in PRESETS:
+                raise UnknownNameError("adapter preset", value, tuple(PRESETS))
+            return PRESETS[value]
+        if not isinstance(value, Mapping):
+            raise ManifoldLoraError("adapter", value, "a preset's name or a mapping")
+        for key in value:
+            if key not in _KEYS:
+                raise UnknownNameError("key of an adapter", key, _KEYS)
+        manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
+        spec, scope = parse_scoped(manifold)
+        given = {key: value[key] for key in ("transform", "token_norms") if key in value}
+        norm, norm_scope = split_norm(value.get("norm_scaling", cls.norm_scaling))
+        return cls(spec, norm_scaling=norm, curvature_scope=scope, norm_scope=norm_scope, **given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that ``parse`` reads back to an equal spec."""
+        manifold = self.manifold.to_dict()
+        if self.curvature_scope != "layer":
+            manifold["curvature"] = join_scope(manifold.get("curvature"), self.curvature_scope)
+        return {
+            "manifold": manifold,
+            "transform": self.transform,
+            "norm_scaling": join_norm(self.norm_scaling, self.norm_scope),
+            "token_norms": self.token_norms,
+        }
+
+    def with_(self, **changes: Any) -> "AdapterSpec":
+        """The same spec with some fields changed, validated anew."""
+        if isinstance(changes.get("manifold"), str | Mapping):
+            changes["manifold"], changes["curvature_scope"] = parse_scoped(changes["manifold"])
+        if "norm_scaling" in changes:
+            name, scope = split_norm(changes["norm_scaling"])
+            changes = {"norm_scope": scope, **changes, "norm_scaling": name}
+        return replace(self, **changes)
+
+    @property
+    def is_linear(self) -> bool:
+        """True where delta(x) = M x with one matrix for all x, so that merging is exact.
+
+        Logmap0 and expmap0 cancel under ``tangent`` and are the identity on Euclidean space; a norm scaling
+        that multiplies by constants (``released`` too: M = B A / s) keeps that, ``unit`` divides by abs(x).
+        """
+        linear = TRANSFORMS.facts(self.transform).get("linear", "never")
+        flat = linear == "always" or (linear == "flat" and _is_flat(self.manifold))
+        return flat and bool(NORM_SCALINGS.facts(self.norm_scaling).get("linear", False))
+
+
+def parse_scoped(manifold: Any) -> tuple[ManifoldSpec, Scope]:
+    """A geometry and the scope of its curvature, from a name, a mapping or a ManifoldSpec.
+
+    Raises ManifoldLoraError as ManifoldSpec.parse does.
+    """
+    if not isinstance(manifold, Mapping):
+        return ManifoldSpec.parse(manifold), "layer"
+    curvature, scope = split_scope(manifold.get("curvature"))
+    stated = {} if curvature is None else {"curvature": curvature}
+    rest = {key: value for key, value in manifold.items() if key != "curvature"}
+    return ManifoldSpec.parse(rest | stated), scope
+
+
+def _is_flat(manifold: ManifoldSpec) -> bool:
+    if manifold.parts:
+        return all(_is_flat(part) for _, part in manifold.parts)
+    return MANIFOLDS.facts(manifold.name).get("kappa_sign") == 0
+
+
+def _with_curvature(manifold: Any, curvature: Any) -> Any:
+    if curvature is None:
+        return manifold
+    if isinstance(manifold, ManifoldSpec):
+        manifold = manifold.to_dict()
+        manifold.pop("curvature", None)
+    named = {"name": manifold} if isinstance(manifold, str) else dict(manifold)
+    if "curvature" in named or "parts" in named:
+        raise ManifoldLoraError(
+            "curvature", curvature, "", "the manifold states its own curvature: give it in one place"
+        )
+    return {**named, "curvature": curvature}
+
+
+_KEYS = ("manifold", "curvature", "transform", "norm_scaling", "token_norms")
+
+LORA = AdapterSpec(ManifoldSpec.parse("euclidean"), "direct", "identity")
+TANGENT = AdapterSpec(ManifoldSpec.parse("lorentz"), "tangent", "learned")
+HYPLORA = AdapterSpec(ManifoldSpec.parse("lorentz"), "direct", "learned")
+BOOST = AdapterSpec(ManifoldSpec.parse("lorentz"), "boost", "learned")
+PRESETS: dict[str, AdapterSpec] = {"lora": LORA, "tangent": TANGENT, "hyplora": HYPLORA, "boost": BOOST}

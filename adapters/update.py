@@ -1,0 +1,247 @@
+"""The geometry of one adapted layer: delta = unscale(logmap0(T(expmap0(scale(x)))))."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifold_lora.adapters import measure
+from manifold_lora.adapters.fast import boost as hyperbolic_boost
+from manifold_lora.adapters.fast import fused, one_token, rank_space
+from manifold_lora.adapters.fast.profile import HYPERBOLIC, profile_of
+from manifold_lora.adapters.measure import Recorder
+from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
+from manifold_lora.adapters.precision import autocast_off, geometry_dtype
+from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
+from manifold_lora.adapters.spec import AdapterSpec, check_rank
+from manifold_lora.adapters.token_scale import TokenScale, token_scale
+from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_flat
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.manifolds import functions
+from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.build import build_manifold
+from manifold_lora.manifolds.radial import Radial
+
+Path = Literal["linear", "fused", "rank_space", "general"]
+PATHS: tuple[Path, ...] = ("linear", "fused", "rank_space", "general")
+
+Tokens = Float[Tensor, "*tokens n"]
+Output = Float[Tensor, "*tokens m"]
+Down = Float[Tensor, "r n"]
+Up = Float[Tensor, "m r"]
+
+
+class ManifoldUpdate(nn.Module):
+    """What an adapted layer adds, given A (rank, in_features) and B (out_features, rank) that live elsewhere.
+
+    There are four ways to compute it, equal up to rounding; ``path`` is the cheapest that the parts allow:
+    ``linear`` (B A x and a factor), ``fused`` (own backward), ``rank_space`` (any radial geometry) and
+    ``general`` (the formula above, through the geometry's primitives, which defines the others). Tokens that
+    differ in curvature take ``rank_space`` where one curvature takes ``fused``.
+
+    Args:
+        manifold: the geometry; give one to several updates to share its curvature.
+        transform: the map around A and B.
+        norm_scaling: the lengths on the way in and out.
+        token_scale: a curvature of its own for each token, or other tokens' norms; None for neither.
+
+    Raises:
+        ManifoldLoraError: a transform that the geometry does not have.
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        transform: Transform,
+        norm_scaling: NormScaling,
+        token_scale: TokenScale | None = None,
+    ) -> None:
+        super().__init__()
+        if transform.time and not has_time(manifold):
+            hint = f"{type(manifold).__name__} has no single time coordinate"
+            raise ManifoldLoraError("transform", type(transform).__name__, "one without time", hint)
+        self.manifold, self.transform, self.norm_scaling = manifold, transform, norm_scaling
+        self.token_scale = token_scale
+        self._profile = profile_of(manifold)
+        self.path: Path = self.paths()[0]
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: AdapterSpec | str | dict[str, Any],
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        manifold: Manifold | None = None,
+        scaled_as: NormScaling | None = None,
+    ) -> "ManifoldUpdate":
+        """The update of a spec for a layer of these sizes.
+
+        ``manifold`` replaces the spec's own geometry; the learned scale of ``scaled_as`` is this one's too.
+
+        Raises:
+            ManifoldLoraError: a bad spec or rank.
+        """
+        spec = AdapterSpec.parse(spec)
+        transform = TRANSFORMS[spec.transform](in_features, out_features, check_rank(rank))
+        norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features)
+        if scaled_as is not None:
+            norm_scaling.share(scaled_as)
+        scale = token_scale(in_features, spec.curvature_scope == "token", spec.token_norms)
+        geometry = build_manifold(spec.manifold) if manifold is None else manifold
+        return cls(geometry, transform, norm_scaling, scale)
+
+    @property
+    def is_linear(self) -> bool:
+        """Is delta = M x with one matrix M for all x, so that merging is exact?"""
+        return self._cancels() and self.norm_scaling.linear
+
+    def _cancels(self) -> bool:
+        linear = self.transform.linear
+        return linear == "always" or (linear == "flat" and is_flat(self.manifold))
+
+    def paths(self) -> tuple[Path, ...]:
+        """The ways that these parts can be computed, the cheapest first."""
+        profiled = self._profile is not None and self.token_scale is None
+        able = {
+            "linear": self._cancels(),
+            "fused": (type(self.transform) is Direct and profiled)
+            or (type(self.transform) is Boost and profiled and self._profile is HYPERBOLIC),
+            "rank_space": isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost),
+            "general": True,
+        }
+        return tuple(path for path in PATHS if able[path])
+
+    def use(self, path: Path) -> "ManifoldUpdate":
+        """Compute by the given path from now on. Raises ManifoldLoraError if these parts do not allow it."""
+        if path not in self.paths():
+            raise ManifoldLoraError("path", path, self.paths())
+        self.path = path
+        return self
+
+    def forward(
+        self,
+        x: Tokens,
+        A: Down,
+        B: Up,
+        *,
+        base: Output | None = None,
+        scaling: float | int = 1.0,
+        in_place: bool = False,
+    ) -> Output:
+        """base + scaling * delta (without ``base``: scaling * delta), in the dtype of x.
+
+        Under autocast the products with A and B are in autocast's dtype, as LoRA's are; the geometry is in
+        float32, or float64 where x is.
+
+        Args:
+            x: the tokens.
+            A, B: the low-rank maps.
+            base: what the update is added to.
+            scaling: LoRA's alpha over rank.
+            in_place: base is nobody else's: the sum may be written over it, which saves a tensor of its size.
+        """
+        if self.serves_one_token(x, A):
+            told = self.of_one_token(x, A, B, base, scaling)
+            if told is not None:
+                return told
+        if self.path == "fused" and self._profile is not None and not isinstance(self.transform, Boost):
+            parts = (self._profile, self.manifold, self.norm_scaling)
+            return fused.update(*parts, x, A, B, base, scaling, in_place)
+        if self.path == "linear":
+            delta = self._linear(x, A, B)
+        else:
+            with autocast_off(x):
+                wide = geometry_dtype(x)
+                delta = self._curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
+        return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
+
+    def serves_one_token(self, x: Tokens, A: Down) -> bool:
+        """Is x a single token without gradient, for which ``of_one_token`` can be called?"""
+        if x.numel() != x.shape[-1] or self._profile is None or self.path != "fused":
+            return False
+        return type(self._modules["transform"]) is not Boost and one_token.serves(x, A)
+
+    def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
+        """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs ``forward``.
+
+        For a caller to whom the call of a module counts, which costs as much as the geometry of one token.
+        """
+        parts: dict[str, Any] = self._modules
+        profile: Any = self._profile
+        return fused.of_one_token(profile, parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling)
+
+    def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
+        """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, in float64.
+
+        Where nothing scales it a token of length 100 has c = sinh(100)/100, beyond the range of float32.
+        Under ``direct`` on a radial geometry delta = c B A x exactly.
+        """
+        with torch.no_grad(), autocast_off(x):
+            law = self.norm_scaling.law(torch.float64)
+            wide_x, wide_A, wide_B = x.double(), A.double(), B.double()
+            if self.path == "linear":
+                gain = measure.linear_gain(law, wide_x) * torch.ones_like(wide_x[..., :1])
+            else:
+                delta = self._curved(wide_x, wide_A, wide_B)
+                gain = measure.measured_gain(
+                    delta,
+                    wide_x,
+                    wide_A,
+                    wide_B,
+                    lambda: measure.small_gain(self.manifold, self.law(wide_x), wide_x),
+                )
+        return gain
+
+    @torch.no_grad()
+    def clipped(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, ""]:
+        """The share of tokens that were brought back to the edge of a bounded chart, before or after B."""
+        recorder, wide = Recorder(self.manifold), geometry_dtype(x)
+        with autocast_off(x):
+            v = self.law(x.to(wide)).scale(x.to(wide))
+            self.transform(recorder, recorder.expmap0(v), A.to(wide), B.to(wide))
+        return recorder.share()
+
+    def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
+        """The lengths in effect for the tokens x: the norm scaling's, times lambda token by token."""
+        law = self.norm_scaling.law(dtype)
+        return law if self.token_scale is None else law.times(self.token_scale(functions.norm(x).to(dtype)))
+
+    def _law_and_norm(self, x: Tensor) -> tuple[ScaleLaw, Tensor | None]:
+        """As ``law``, and abs(x) where it had to be computed."""
+        law = self.norm_scaling.law(torch.float64)
+        if self.token_scale is None:
+            return law, None
+        norm = rank_space.norm_of(x)
+        return law.times(self.token_scale(norm)), norm
+
+    def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        """gain * B A x: logmap0 and expmap0 have cancelled."""
+        kept, wide = x.dtype, torch.promote_types(x.dtype, A.dtype)
+        law = self.norm_scaling.law(geometry_dtype(x))
+        if law.unit:
+            x, _ = self.norm_scaling.scale(x.to(geometry_dtype(x)))
+        factor = self._anchor() * (1.0 if law.unit else law.gain)
+        u = functional.linear(x.to(wide), A.to(wide))
+        u = u if isinstance(factor, float) and factor == 1.0 else (u * factor).to(u.dtype)
+        return functional.linear(u, B.to(u.dtype)).to(kept)
+
+    def _anchor(self) -> Tensor | float:
+        """1, as a function of every trainable parameter: DDP refuses those that no output depends on."""
+        learned = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
+        return 1.0 + 0.0 * torch.cat([p.flatten() for p in learned]).sum() if learned else 1.0
+
+    def _curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        if self.path == "general" or not isinstance(self.manifold, Radial):
+            law = self.law(x, x.dtype)
+            point = self.transform(self.manifold, self.manifold.expmap0(law.scale(x)), A, B)
+            return self.norm_scaling.unscale(self.manifold.logmap0(point), law)
+        law, norm = self._law_and_norm(x)
+        if isinstance(self.transform, Boost):
+            if self.path == "fused":
+                return hyperbolic_boost.update(self.manifold, law, self.transform, x, A, B)
+            return rank_space.boost_update(self.manifold, law, self.transform, x, A, B, norm)
+        return rank_space.direct_update(self.manifold, law, x, A, B, norm)

@@ -1,0 +1,20 @@
+"""manifold-lora ablate [CONFIG.yaml] [--flags]"""
+
+from manifold_lora.experiments.commands.arguments import parse
+from manifold_lora.experiments.executors.interrupt import ended_as_by_ctrl_c, told_when_interrupted
+from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.sweeps.cells import expand
+
+_KEPT = "finished cells are kept, and the same command goes on with the others"
+
+
+def main(argv: list[str]) -> int:
+    """Run an ablation; exit 0, 1 if a cell has no result, 2 for bad input, 130 after Ctrl-C or SIGTERM."""
+    settings = parse(AblationSettings, argv, "ablate")
+    expand(settings, {})
+    with ended_as_by_ctrl_c(), told_when_interrupted(lambda: _KEPT):
+        # Imported late: a typo is told before rich, numpy, scipy and torch are loaded.
+        from manifold_lora.experiments.commands.console import wide_console
+        from manifold_lora.experiments.sweeps.ablation import ablate
+
+        return ablate(settings, wide_console())

@@ -1,0 +1,30 @@
+"""manifold-lora train [CONFIG.yaml] [--flags]"""
+
+from pathlib import Path
+
+from manifold_lora.experiments.commands.arguments import parse
+from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.run import RunSettings
+from manifold_lora.experiments.sweeps.cells import expand
+
+
+class TrainCommand(RunSettings):
+    """One adapter, trained and evaluated once, saved as a PEFT checkpoint."""
+
+    output: Path = Path("runs/train")
+    """Folder of the adapter (adapter/), its settings and its result."""
+    cache: Path = Path(".cache/bases")
+    """Folder of the embedded bases."""
+
+
+def main(argv: list[str]) -> int:
+    """Train one adapter; exit 0, or 2 for bad input."""
+    command = parse(TrainCommand, argv, "train")
+    fields = {name: getattr(command, name) for name in RunSettings.model_fields}
+    (cell,) = expand(AblationSettings(**fields), {})
+    # Imported late: a typo is told before rich and torch are loaded.
+    from rich.console import Console
+
+    from manifold_lora.experiments.runs.single import train
+
+    return train(cell.run, command.output, command.cache, Console())

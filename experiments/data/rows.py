@@ -1,0 +1,195 @@
+"""What the rows of data files are: the schema of data/README.md, one class a kind of file."""
+
+import math
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+
+from manifold_lora.experiments.answers.read import number_value
+
+# Above this a float no longer holds every whole number, and no word problem has such an answer.
+_LARGEST_ANSWER = 1e15
+_LETTERS = ("A", "B", "C", "D", "E")
+_OFFER = "Answer Choices:"
+_FORMAT = re.compile(r"Answer format:\s*([A-Za-z0-9]+(?:/[A-Za-z0-9]+)+)\s*$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+
+
+def _printable(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    if found := _CONTROL.search(text):
+        raise ValueError(f"holds the control character {found.group()!r}")
+    return text
+
+
+def _numeric(text: str) -> str:
+    value = number_value(text)
+    if value is None or not math.isfinite(value) or abs(value) > _LARGEST_ANSWER:
+        raise ValueError("is not a finite number up to 1e15")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+Number = Annotated[str, AfterValidator(_printable), AfterValidator(_numeric)]
+Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
+
+
+def choices_of(instruction: str) -> tuple[str, ...]:
+    """What an instruction offers: the letters of ``Answer Choices:``, the labels of ``Answer format:``."""
+    if stated := _FORMAT.search(instruction):
+        return tuple(stated.group(1).split("/"))
+    if _OFFER not in instruction:
+        return ()
+    offered = instruction.rpartition(_OFFER)[2]
+    return tuple(letter for letter in _LETTERS if f"({letter})" in offered)
+
+
+def question_of(instruction: str) -> str:
+    """The question without the choices, whose order and letters differ from copy to copy."""
+    return instruction.partition(_OFFER)[0]
+
+
+class AnyQuestion(BaseModel):
+    """Whatever holds an ``instruction`` or a ``question``: all that a leak check has to know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+    instruction: str = Field(min_length=1, validation_alias=AliasChoices("instruction", "question"))
+
+
+class Record(BaseModel):
+    """A row of a file: no unknown field, no field of another type."""
+
+    # Built when a file of theirs is read: a command line that only names them need not wait for it.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+
+class Row(Record):
+    """A row with an instruction, which every file but GSM8K's own calls so."""
+
+    instruction: Text
+
+
+class ProblemRow(Row):
+    """A row of ``tests/*.json`` whose answer is a number."""
+
+    id: Text
+    answer: Number
+
+
+class ChoiceRow(Row):
+    """A row of ``tests/AQuA.json``: the answer is one of the letters that the instruction offers."""
+
+    id: Text
+    answer: Letter
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        _check_answer(self.instruction, self.answer, offered=True)
+        return self
+
+
+class LabelRow(Row):
+    """A row of ``commonsense/*.test.json``: the answer is one of the labels of the last line."""
+
+    id: Text
+    answer: Text
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        _check_answer(self.instruction, self.answer, offered=True)
+        return self
+
+
+class LabelledRow(LabelRow):
+    """A row of ``commonsense/*.train.json``."""
+
+    output: Text
+
+
+class RationaleRow(Row):
+    """A row of ``train/aqua*.jsonl``: worked out in words, and answered by a letter."""
+
+    source: Text
+    output: Text
+    answer: Letter
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        _check_answer(self.instruction, self.answer, offered=True)
+        return self
+
+
+class EquationRow(Row):
+    """A row of ``train/mawps*_equations.jsonl``."""
+
+    source: Text
+    output: Text
+    answer: Number
+    equation: Text
+
+
+class MathRow(Row):
+    """A row of ``train/math10k_rebuild.jsonl``; ``also_in`` names the test files that hold its question."""
+
+    source: Text
+    output: Text
+    answer: Text
+    also_in: list[str] = []
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_answer(self.instruction, self.answer)
+        return self
+
+
+class SolvedRow(Row):
+    """A row of a hub data set, once read: a number, or one of the choices that the instruction offers."""
+
+    id: Text
+    output: Text
+    answer: Text
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _check_answer(self.instruction, self.answer)
+        return self
+
+
+class GradeSchoolRow(Record):
+    """A row of ``train/gsm8k_train.jsonl``: the answer is a rationale that ends in ``#### number``."""
+
+    question: Text
+    answer: Text
+
+    @model_validator(mode="after")
+    def _ended(self) -> Self:
+        _numeric(self.number)
+        return self
+
+    @property
+    def instruction(self) -> str:
+        """The question."""
+        return self.question
+
+    @property
+    def number(self) -> str:
+        """The number behind ``####``, without its commas."""
+        return self.answer.rpartition("####")[2].strip().replace(",", "")
+
+    @property
+    def output(self) -> str:
+        """The rationale without calculator marks on one line, and ``The answer is N.``"""
+        worked = _CALCULATOR.sub("", self.answer.rpartition("####")[0]).strip().replace("\n", " ")
+        return f"{worked} The answer is {self.number}."
+
+
+def _check_answer(instruction: str, answer: str, *, offered: bool = False) -> None:
+    choices = choices_of(instruction)
+    if choices or offered:
+        if answer not in choices:
+            raise ValueError(f"the answer ({answer}) is not among the choices {'/'.join(choices)}")
+    else:
+        _numeric(answer)

@@ -1,0 +1,135 @@
+"""From adapter settings to a PEFT config: one place where a method's name becomes an object."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from manifold_lora.adapters.layer_map import layer_map
+from manifold_lora.adapters.scope import TOKEN
+from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.experiments.settings.run import AdapterSettings
+from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
+from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.spec import MODES, PRODUCT
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftConfig
+
+
+def check_adapter(settings: AdapterSettings) -> None:
+    """Refuse unknown geometries, transforms, scalings and curvatures of the wrong sign, without torch."""
+    if settings.method != "manifold_lora":
+        return
+    layer_map(adapter_spec(settings), settings.manifold_pattern)
+    if settings.manifold_pattern and data_curvature(settings):
+        hint = "the pattern's geometries state their own curvature"
+        raise ManifoldLoraError("manifold_pattern", settings.manifold_pattern, "none with mode data", hint)
+
+
+def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
+    """The geometry of the settings as the adapters floor takes it.
+
+    Under ``curvature: {mode: data}`` its kappa is the default, which no layer is going to have.
+    """
+    _check_mode(settings.curvature)
+    data = data_curvature(settings)
+    stated = None if data else settings.curvature
+    fields: dict[str, Any] = {"manifold": settings.manifold, "curvature": stated}
+    names = ("transform", "norm_scaling", "token_norms")
+    spec = AdapterSpec.parse(fields | {name: getattr(settings, name) for name in names})
+    if data:
+        data.check(spec.norm_scaling)
+        _check_hyperbolic(spec.manifold.name)
+        if not isinstance(settings.manifold, str) and "curvature" in settings.manifold:
+            hint = "the manifold states its own curvature: give it in one place"
+            raise ManifoldLoraError("curvature", settings.curvature, "", hint)
+    return spec
+
+
+def data_curvature(settings: AdapterSettings) -> DataCurvature | None:
+    """What ``curvature: {mode: data}`` asks to be measured; None where curvature is stated or unused."""
+    return DataCurvature.parse(settings.curvature) if settings.method == "manifold_lora" else None
+
+
+def _check_mode(curvature: Any) -> None:
+    # Each floor knows only its own modes: here all of them are told.
+    modes = (*MODES, TOKEN, MODE)
+    if isinstance(curvature, Mapping) and curvature.get("mode", MODES[0]) not in modes:
+        raise ManifoldLoraError("adapter.curvature.mode", curvature["mode"], modes)
+
+
+def _check_hyperbolic(name: str) -> None:
+    if not _may_be_negative(name):
+        allowed = ", ".join(known for known in MANIFOLDS if _may_be_negative(known))
+        hint = "delta speaks for a negative kappa; state kappa instead"
+        raise CurvatureError("manifold of curvature mode data", name, allowed, hint)
+
+
+def _may_be_negative(name: str) -> bool:
+    return name != PRODUCT and MANIFOLDS.facts(name).get("kappa_sign") in (-1, None)
+
+
+def peft_config(
+    settings: AdapterSettings,
+    gains: Mapping[str, float],
+    kappas: Mapping[str, float] | None = None,
+    steps: int = 1,
+) -> "PeftConfig":
+    """The PEFT config of an arm.
+
+    Args:
+        settings: a validated adapter block.
+        gains: module name -> gain c that multiplies alpha there, for gain_matched_lora; empty for the others.
+        kappas: module name -> kappa of a layer that does not take the geometry's own.
+        steps: how long it is going to be trained, which AdaLoRA's schedule has to know.
+    """
+    from manifold_lora.models.tuner.config import ManifoldLoraConfig
+
+    method = settings.method
+    if method == "manifold_lora":
+        from manifold_lora.models.tuner.patterns import curvature_pattern
+
+        patterns = {
+            "curvature_pattern": curvature_pattern(kappas or {}),
+            "manifold_pattern": settings.manifold_pattern,
+        }
+        return ManifoldLoraConfig.from_spec(adapter_spec(settings), **patterns, **_low_rank(settings))
+    if method in ("lora", "dora", "gain_matched_lora"):
+        return _lora(settings, gains)
+    from manifold_lora.experiments.methods import baselines
+
+    build: dict[str, Callable[[], PeftConfig]] = {
+        "adalora": lambda: baselines.adalora(settings, _low_rank(settings), steps),
+        "prefix": lambda: baselines.prefix(settings),
+        "series": lambda: baselines.bottleneck(settings, _targets(settings)),
+        "parallel": lambda: baselines.bottleneck(settings, _targets(settings)),
+    }
+    return build[method]()
+
+
+def _lora(settings: AdapterSettings, gains: Mapping[str, float]) -> "LoraConfig":
+    from peft import LoraConfig
+
+    from manifold_lora.models.gain import gain_matched_lora
+
+    plain = LoraConfig(
+        use_dora=settings.method == "dora", lora_bias=settings.lora_bias, **_low_rank(settings)
+    )
+    return gain_matched_lora(plain, gains) if settings.method == "gain_matched_lora" else plain
+
+
+def _low_rank(settings: AdapterSettings) -> dict[str, Any]:
+    """What all methods with A and B have in common."""
+    return {
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "target_modules": _targets(settings),
+        "bias": "none",
+        "task_type": "CAUSAL_LM",
+    }
+
+
+def _targets(settings: AdapterSettings) -> str | list[str]:
+    targets = settings.target_modules
+    return targets if isinstance(targets, str) else list(targets)

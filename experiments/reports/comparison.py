@@ -1,0 +1,158 @@
+"""From results to rows: each arm at its validation-best rate, beside others on the same seeds and items."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from manifold_lora.experiments.reports.controls import control_of, counterpart
+from manifold_lora.experiments.reports.groups import GROUPS, ROLES, Role, role_of
+from manifold_lora.experiments.reports.mcnemar import SeedTests
+from manifold_lora.experiments.reports.row import COSTS, Comparison, Rate, Record, Row, extras_of, label_of
+from manifold_lora.experiments.reports.statistics import (
+    Estimate,
+    Matrix,
+    adjusted,
+    crossed_estimate,
+    paired_difference,
+)
+
+Items = Callable[[str], list[dict[str, Any]]]
+
+CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "norms", "bias")
+
+
+def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]:
+    """Rows of the finished arms: baselines, the named one first, then controls, then geometries.
+
+    The learning rate of an arm is the one with the best mean validation accuracy (ties: the smaller) among
+    those with the most finished seeds; test items are never looked at. Every arm is compared with the
+    baseline, a geometry also with the controls that are there, on the seeds both finished; where the grid has
+    further axes, with the arm at the same values of them. p-values are Benjamini-Hochberg adjusted over all
+    of these.
+    """
+    answers = Answers(items)
+    rows = [_row(label, rates, answers) for label, rates in _rates(records).items()]
+    rows.sort(key=lambda row: (row.arm != baseline, *_place(row)))
+    return _adjust([_compared(row, rows, baseline, answers) for row in rows])
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return list(GROUPS).index(row.group), list(ROLES).index(row.role)
+
+
+class Answers:
+    """Which items of a cell were right, each cell's file read once."""
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+        self._read: dict[str, dict[str, dict[str, bool]]] = {}
+
+    def matrix(self, records: Mapping[int, Record], test: str) -> Matrix:
+        """The (seeds, items) 0/1 matrix of a test set, items in the order of their ids."""
+        scored = [self._of(record["cell"])[test] for record in records.values()]
+        return np.array([[float(right[key]) for key in sorted(right)] for right in scored])
+
+    def _of(self, cell: str) -> dict[str, dict[str, bool]]:
+        if cell not in self._read:
+            sets: dict[str, dict[str, bool]] = defaultdict(dict)
+            for item in self._items(cell):
+                sets[item["set"]][item["id"]] = item["correct"]
+            self._read[cell] = sets
+        return self._read[cell]
+
+
+def _rates(records: Iterable[Record]) -> dict[str, tuple[Rate, ...]]:
+    groups: dict[str, dict[float, dict[int, Record]]] = defaultdict(lambda: defaultdict(dict))
+    for record in records:
+        if record["status"] == "ok":
+            train = record["run"]["train"]
+            groups[label_of(record)][train["learning_rate"]][train["seed"]] = record
+    return {
+        label: tuple(Rate(value, dict(sorted(seeds.items()))) for value, seeds in sorted(by_rate.items()))
+        for label, by_rate in groups.items()
+    }
+
+
+def best_rate(rates: tuple[Rate, ...]) -> Rate:
+    """The validation-best rate among those with the most finished seeds; the smaller one of equals."""
+    seeds = max(len(rate.records) for rate in rates)
+    return max(
+        (rate for rate in rates if len(rate.records) == seeds),
+        key=lambda rate: (rate.validation, -rate.value),
+    )
+
+
+def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> Row:
+    best = best_rate(rates)
+    first = next(iter(best.records.values()))
+    tests = [name for name in first["evaluation"] if name != "validation"]
+    arm = first["point"]["arm"]
+    return Row(
+        label,
+        arm,
+        role_of(first["run"], arm),
+        extras_of(first),
+        best,
+        rates,
+        scores={name: _share(answers.matrix(best.records, name)) for name in tests},
+        costs={key: median(record["cost"][key] for record in best.records.values()) for key in COSTS},
+        gain=_mean(best, "gain"),
+        kappa=_mean(best, "kappa"),
+        at_edge=len(rates) > 2 and best.value in (rates[0].value, rates[-1].value),
+    )
+
+
+def _share(correct: Matrix) -> Estimate:
+    """An accuracy: its interval ends where accuracies do."""
+    estimate = crossed_estimate(correct)
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+
+
+def _mean(rate: Rate, key: str) -> float | None:
+    values = [value for record in rate.records.values() for value in record["geometry"][key].values()]
+    return fmean(values) if values else None
+
+
+def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) -> Row:
+    """The row with its comparisons: to the baseline, and for a geometry to each kind of control."""
+    if row.arm == baseline:
+        return row
+    base = counterpart(row, [other for other in rows if other.arm == baseline])
+    others: list[tuple[Role, Row | None]] = [("baseline", base)]
+    if row.role == "geometry":
+        controls = [(role, control_of(row, rows, role)) for role in CONTROLS]
+        others += [(role, other) for role, other in controls if other is not base]
+    comparisons = [
+        _comparison(row, other, role, test, answers)
+        for role, other in others
+        if other is not None and _seeds(row) & _seeds(other)
+        for test in row.scores
+        if test in other.scores
+    ]
+    return replace(row, against=base.label if base else None, comparisons=tuple(comparisons))
+
+
+def _seeds(row: Row) -> set[int]:
+    return set(row.chosen.records)
+
+
+def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -> Comparison:
+    shared = sorted(_seeds(row) & _seeds(other))
+    ours, theirs = (
+        answers.matrix({seed: side.chosen.records[seed] for seed in shared}, test) for side in (row, other)
+    )
+    return Comparison(
+        test, other.label, role, paired_difference(ours, theirs), SeedTests.of(shared, ours, theirs)
+    )
+
+
+def _adjust(rows: list[Row]) -> list[Row]:
+    p_values = iter(adjusted([item.difference.p for row in rows for item in row.comparisons]))
+    return [
+        replace(row, comparisons=tuple(replace(item, p_adjusted=next(p_values)) for item in row.comparisons))
+        for row in rows
+    ]

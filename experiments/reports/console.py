@@ -1,0 +1,104 @@
+"""The tables of an ablation on the console: scores, costs, verdicts, and the cells without a result."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.table import Table
+
+from manifold_lora.experiments.reports.costs import TABLE, ratio
+from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of
+from manifold_lora.experiments.reports.statistics import Estimate
+from manifold_lora.experiments.reports.verdicts import verdict
+
+
+def percent(estimate: Estimate) -> str:
+    """Mean ± standard deviation over seeds, in %."""
+    spread = f" ± {100 * estimate.sd:.1f}" if estimate.seeds > 1 else ""
+    return f"{100 * estimate.mean:.1f}{spread}"
+
+
+def difference(item: Comparison | None) -> str:
+    """A difference in points with its interval; * where it is significant."""
+    if item is None:
+        return "baseline"
+    gap, mark = item.difference, "*" if item.is_significant else ""
+    return f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{mark}"
+
+
+def rate(row: Row) -> str:
+    """The chosen learning rate; ^ at the edge of the tried ones."""
+    return f"{row.chosen.value:g}{'^' if row.at_edge else ''}"
+
+
+def score_table(rows: Sequence[Row], title: str) -> Table:
+    """Arms by test sets: accuracy in % (mean ± spread over seeds) and paired difference."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("arm", no_wrap=True)
+    table.add_column("lr", justify="right", no_wrap=True)
+    for name in rows[0].scores:
+        table.add_column(f"{name} %", justify="right", no_wrap=True)
+        table.add_column(f"Δ {rows[0].label} [95 %]", justify="right", no_wrap=True)
+    for place, row in enumerate(rows):
+        if place and row.group != rows[place - 1].group:
+            table.add_section()
+        cells = [row.label, rate(row)]
+        for name, score in row.scores.items():
+            cells += [percent(score), difference(row.with_role(name, "baseline"))]
+        table.add_row(*cells)
+    return table
+
+
+def cost_table(rows: Sequence[Row]) -> Table:
+    """Arms by what they cost: medians over seeds at the chosen rate; × is the ratio to the baseline."""
+    table = Table(title="gain and cost", title_justify="left", header_style="bold")
+    table.add_column("arm", no_wrap=True)
+    first, *others = TABLE
+    for name in ("c", first.heading, "×", *(cost.heading for cost in others)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.label,
+            "" if row.gain is None else f"{row.gain:.3g}",
+            first.text(row),
+            f"{ratio(row, rows, first.key):.2f}",
+            *(cost.text(row) for cost in others),
+        )
+    return table
+
+
+LEGEND = (
+    "Accuracy: mean ± standard deviation over seeds, each arm at its validation-best learning rate "
+    "(^: at the edge of the tried rates). Δ: paired difference in points with a 95 % interval over seeds and "
+    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: mean gain |Δh|/|BAx| over "
+    "layers."
+)
+
+
+def verdict_lines(rows: list[Row]) -> Iterator[str]:
+    """A sentence for each arm and test set that was compared with a baseline."""
+    for row in rows:
+        for test in row.scores:
+            found = verdict(row, test, rows)
+            if found is not None:
+                place = f"{row.label}, {test}" if len(row.scores) > 1 else row.label
+                yield f"{place}: {found.word} ({found.because})"
+
+
+def failed_table(records: Iterable[Record]) -> Table | None:
+    """The cells without a number and why, or None where every cell finished."""
+    failed = [record for record in records if record["status"] != "ok"]
+    if not failed:
+        return None
+    table = Table(title="cells without a result", title_justify="left", header_style="bold red")
+    for name in ("cell", "arm", "lr", "seed", "status", "reason"):
+        table.add_column(name, overflow="fold")
+    for record in failed:
+        train = record["run"]["train"]
+        table.add_row(
+            record["cell"],
+            label_of(record),
+            f"{train['learning_rate']:g}",
+            str(train["seed"]),
+            record["status"],
+            record["reason"],
+        )
+    return table

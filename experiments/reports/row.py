@@ -1,0 +1,141 @@
+"""One arm of a report: its runs by learning rate, its scores, and its comparisons with other arms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from manifold_lora.experiments.reports.groups import Group, Role, group_of
+from manifold_lora.experiments.reports.mcnemar import SeedTests
+from manifold_lora.experiments.reports.statistics import (
+    Estimate,
+)
+
+Record = dict[str, Any]
+
+
+ARM, RATE, SEED = "arm", "train.learning_rate", "train.seed"
+
+
+COSTS = (
+    "train_seconds",
+    "tokens_per_second",
+    "seconds_per_item",
+    "peak_memory_mb",
+    "trainable_parameters",
+    "adapter_bytes",
+)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One learning rate of an arm: its records by seed and their mean validation accuracy."""
+
+    value: float
+    records: dict[int, Record]
+
+    @property
+    def validation(self) -> float:
+        """Mean validation accuracy over the seeds."""
+        return fmean(record["evaluation"]["validation"]["accuracy"] for record in self.records.values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm minus another on one test set, same seeds and items; ``p_adjusted`` over the whole report.
+
+    ``role`` is the other's: what the comparison is for.
+    """
+
+    test: str
+    other: str
+    role: Role
+    difference: Estimate
+    mcnemar: SeedTests
+    p_adjusted: float = float("nan")
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the two differ at 5 % after correction; never by one seed, which says nothing of others."""
+        return self.difference.seeds > 1 and self.p_adjusted < 0.05
+
+    def significant(self, sign: int) -> bool:
+        """Whether the arm is so better (sign 1) or worse (-1) than the other."""
+        return self.is_significant and self.difference.mean * sign > 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of the table: its chosen rate, scores by test set, comparisons, and median costs.
+
+    ``against`` is the label of the baseline row that it is compared with, None for a baseline.
+    """
+
+    label: str
+    arm: str
+    role: Role
+    extras: tuple[tuple[str, str], ...]
+    chosen: Rate
+    rates: tuple[Rate, ...]
+    scores: dict[str, Estimate]
+    costs: dict[str, float]
+    gain: float | None
+    kappa: float | None
+    at_edge: bool
+    against: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def group(self) -> Group:
+        """The block of the table that it stands in."""
+        return group_of(self.role)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of its first run."""
+        run: Mapping[str, Any] = next(iter(self.chosen.records.values()))["run"]
+        return run
+
+    @property
+    def adapter(self) -> Mapping[str, Any]:
+        """The adapter block of these settings."""
+        block: Mapping[str, Any] = self.settings.get("adapter", {})
+        return block
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha."""
+        return float(self.adapter.get("alpha", 1.0))
+
+    @property
+    def norm_scaling(self) -> str:
+        """The norm scaling's name, shared by the layers or not."""
+        stated = self.adapter.get("norm_scaling", "learned")
+        return str(stated["mode"] if isinstance(stated, Mapping) else stated)
+
+    def with_role(self, test: str, role: Role) -> Comparison | None:
+        """Its comparison with the arm of a role on a test set, if there is one."""
+        found = (item for item in self.comparisons if (item.test, item.role) == (test, role))
+        return next(found, None)
+
+    @property
+    def differences(self) -> dict[str, Estimate]:
+        """By test set, the difference to the baseline."""
+        return {item.test: item.difference for item in self.comparisons if item.role == "baseline"}
+
+    @property
+    def p_adjusted(self) -> dict[str, float]:
+        """By test set, the adjusted p of that difference."""
+        return {item.test: item.p_adjusted for item in self.comparisons if item.role == "baseline"}
+
+
+def extras_of(record: Record) -> tuple[tuple[str, str], ...]:
+    """The grid values beside arm, rate and seed that set a record apart."""
+    skip = {ARM, RATE, SEED}
+    return tuple((key, str(value)) for key, value in record["point"].items() if key not in skip)
+
+
+def label_of(record: Record) -> str:
+    """The arm's name, with the other grid values that set it apart."""
+    extras = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in extras_of(record)]
+    return " ".join([record["point"]["arm"], *extras])

@@ -1,0 +1,212 @@
+"""One cell: put the adapter on the base, train it, answer every item, write the result."""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.methods.calibration import calibrate
+from manifold_lora.experiments.methods.config import peft_config
+from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.runs.prepare import task_of
+from manifold_lora.experiments.settings.parse import validate
+from manifold_lora.experiments.settings.run import RunSettings
+from manifold_lora.experiments.training.device import device_of, processes
+from manifold_lora.experiments.training.logs import RunLogs
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from manifold_lora.experiments.tasks.base import Example, Task
+    from manifold_lora.experiments.training.checkpoints import Checkpoints
+
+PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
+GAIN_EXAMPLES = 32
+
+
+def run_cell(
+    cell: dict[str, Any], folder: str, base: str, inputs: dict[str, str], progress: Callable[[int, int], None]
+) -> None:
+    """Train and evaluate one cell and write its result to the ledger of ``folder``.
+
+    A cell that was interrupted goes on from its newest checkpoint that verifies, if it wrote any; they are
+    removed when the result is written.
+
+    Args:
+        cell: ``{"id", "run", "point", "needs"}`` of a Cell, as plain data.
+        folder: the ablation's output folder.
+        base: folder or hub name of the base model.
+        inputs: content hashes that go into the result's header.
+        progress: called with (step, steps).
+    """
+    ledger = Ledger(Path(folder))
+    run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
+    task = task_of(run.task, run.model.name)
+    model, tokenizer = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
+    checkpoints, logs = checkpoints_of(Path(folder), cell["id"]), RunLogs(Path(folder) / "logs", cell["id"])
+    record, items = train_and_evaluate(model, tokenizer, task, run, progress, checkpoints, logs)
+    meta = header(task, inputs)
+    ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": meta}, items)
+    checkpoints.clear()
+
+
+def header(task: "Task", inputs: dict[str, str]) -> dict[str, Any]:
+    """What a result was made from: content hashes (or a hub model's commit), versions, rows left out."""
+    versions = {name: version(name) for name in PACKAGES}
+    return {"inputs": inputs, "versions": versions, "notes": task.notes}
+
+
+def checkpoints_of(folder: Path, cell: str) -> "Checkpoints":
+    """The checkpoints of one cell under an output folder."""
+    from manifold_lora.experiments.training.checkpoints import Checkpoints
+
+    return Checkpoints(folder / "checkpoints" / cell)
+
+
+def _gains(ledger: Ledger, needs: str | None) -> dict[str, float]:
+    if needs is None:
+        return {}
+    record = ledger.read(needs)
+    if record is None or not record["geometry"]["gain"]:
+        raise ManifoldLoraError("gain of cell", needs, "a finished cell of a manifold_lora arm")
+    return dict(record["geometry"]["gain"])
+
+
+def load_adapted(
+    run: RunSettings, base: str, examples: "list[Example]", gains: dict[str, float]
+) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
+    """The base model with the run's untrained adapter, seeded by the run's seed; and its tokenizer.
+
+    Args:
+        examples: what the adapter is going to learn from, and its curvature under ``{mode: data}``.
+
+    Raises ManifoldLoraError where most of the examples are too long.
+    """
+    from transformers import set_seed
+
+    from manifold_lora.experiments.training.encoding import fitting
+    from manifold_lora.models.load import load_base
+    from manifold_lora.models.tuner.apply import adapt
+
+    model, tokenizer = load_base(base, dtype=run.model.dtype, device=device_of(run.model.device))
+    examples = fitting(tokenizer, examples, run.train.max_length)
+    run = in_steps(run, len(examples))
+    kappas = calibrate(run.adapter, model, tokenizer, examples, run.train.seed)
+    set_seed(run.train.seed)
+    return adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps)), tokenizer
+
+
+def train_and_evaluate(
+    model: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: "Task",
+    run: RunSettings,
+    progress: Callable[[int, int], None],
+    checkpoints: "Checkpoints | None" = None,
+    logs: RunLogs | None = None,
+    tell: Callable[[str], None] = print,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Train, then answer validation and every test set; returns the result's record and per-item outputs.
+
+    ``tell`` is told of training rows that are left out as too long, which a run's epochs do not count.
+    """
+    from manifold_lora.experiments.training.encoding import fitting, told
+    from manifold_lora.experiments.training.gain_probe import GainProbe
+    from manifold_lora.experiments.training.train import fit
+    from manifold_lora.models.geometry_log import effective_kappa, effective_scale, token_gates
+
+    rows, max_length = task.train, run.train.max_length
+    examples = fitting(tokenizer, rows, max_length)
+    if len(examples) < len(rows):
+        tell(told(len(examples), len(rows), max_length))
+    run = in_steps(run, len(examples))
+    probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
+
+    def on_step(step: int, _: float) -> None:
+        probe(step)
+        progress(step, run.train.steps)
+
+    probe(0)
+    ratio = run.adapter.lora_plus_ratio
+    report = fit(model, tokenizer, examples, run.train, on_step, checkpoints, probe, ratio, logs)
+    evaluation, items = evaluate_sets(model, tokenizer, task, run)
+    answered = sum(entry["items"] for entry in evaluation.values())
+    cost = {
+        "train_seconds": report.seconds,
+        "tokens_per_second": report.tokens_per_second,
+        "seconds_per_item": sum(entry["seconds"] for entry in evaluation.values()) / max(answered, 1),
+        "peak_memory_mb": report.peak_memory_mb,
+        **adapter_size(model),
+    }
+    record = {
+        "train": {
+            "losses": report.losses,
+            "tokens": report.tokens,
+            "left_out": len(rows) - len(examples),
+            "resumed_from": report.resumed_from,
+            "set_aside": list(report.set_aside),
+        },
+        "seeds": seeds(run),
+        "evaluation": evaluation,
+        "cost": cost,
+        "geometry": {
+            "gain": probe.mean(),
+            "kappa": effective_kappa(model),
+            "s": effective_scale(model),
+            "gate": token_gates(model),
+        },
+    }
+    return record, items
+
+
+def in_steps(run: RunSettings, examples: int) -> RunSettings:
+    """The run with its length in steps, where it is given in epochs of so many examples."""
+    if run.train.epochs is None:
+        return run
+    steps = max(1, round(run.train.epochs * examples / (run.train.batch_size * processes())))
+    return run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
+
+
+def seeds(run: RunSettings) -> dict[str, Any]:
+    """What each random choice of a run was drawn by."""
+    seed = run.train.seed
+    names = ("adapter_init", "calibration", "data_order", "dropout")
+    return {"task": run.task.seed, **dict.fromkeys(names, seed), "generation": "nothing is drawn"}
+
+
+def evaluate_sets(
+    model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", task: "Task", run: RunSettings
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Accuracy by set and how many items its two extractors read differently; and every item's output."""
+    from manifold_lora.experiments.runs.evaluate import answer, judged
+
+    settings = run.evaluation
+    evaluation, items = {}, []
+    for name, examples in {"validation": task.validation, **task.tests}.items():
+        start = time.perf_counter()
+        outputs = answer(
+            model, tokenizer, examples, settings.batch_size, settings.max_new_tokens, settings.num_beams
+        )
+        seconds = time.perf_counter() - start
+        results = judged(task, examples, outputs)
+        evaluation[name] = {
+            "accuracy": fmean(result.correct for result in results),
+            "items": len(results),
+            "disagreements": sum(not result.agree for result in results),
+            "seconds": seconds,
+        }
+        items += [{"set": name, **vars(result)} for result in results]
+    return evaluation, items
+
+
+def adapter_size(model: "PeftModel") -> dict[str, int]:
+    """Trainable parameters, and the bytes they take in a checkpoint."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return {
+        "trainable_parameters": sum(parameter.numel() for parameter in trainable),
+        "adapter_bytes": sum(parameter.numel() * parameter.element_size() for parameter in trainable),
+    }

@@ -1,0 +1,144 @@
+"""One adapter by hand: train it and save it, load it and evaluate it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.executors.base import Outcome
+from manifold_lora.experiments.executors.interrupt import told_when_interrupted
+from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
+from manifold_lora.experiments.runs.prepare import prepare, task_of
+from manifold_lora.experiments.runs.progress import CellProgress
+from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.parse import brief
+from manifold_lora.experiments.settings.run import RunSettings, cell_id
+from manifold_lora.experiments.training.device import device_of, is_first
+from manifold_lora.experiments.training.logs import RunLogs
+
+_BASE, _TRAINING = "base", "train"
+
+
+def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
+    """Train one adapter, save it under ``output/adapter`` with its settings, and print its scores.
+
+    Interrupted, it goes on from its newest checkpoint when the same settings are run again; finished, it is
+    not trained again. Returns 0, or 1 if it diverged: then the settings and the reason are saved, no adapter.
+
+    Raises ManifoldLoraError for bad input, which a folder with a finished run of other settings is.
+    """
+    from manifold_lora.experiments.runs.cell import checkpoints_of, header, load_adapted, train_and_evaluate
+    from manifold_lora.experiments.training.divergence import DivergedError
+    from manifold_lora.models.saved.save import save_adapter
+
+    if run.adapter.method == "gain_matched_lora":
+        raise ManifoldLoraError(
+            "adapter.method", "gain_matched_lora", "an arm that stands alone", "use ablate"
+        )
+    folder, tell = RunFolder(output), _teller(console)
+    task = task_of(run.task, run.model.name)
+    tell(f"settings beside the defaults: {brief(run)}")
+    with CellProgress(console, output / LOGS) as progress:
+        progress.name({_BASE: "base model", _TRAINING: run.arm})
+        ready = _prepared(run, cache, progress)
+        inputs = {**task.data_hashes, "base": ready["fingerprint"]}
+        if folder.finished(run, inputs):
+            tell(f"{output} holds this run already, finished; remove it to train again")
+            console.print(_table(folder.result()["evaluation"], f"{run.arm} on {task.name}"))
+            return 0
+        checkpoints = checkpoints_of(output, cell_id(run, inputs))
+        model, tokenizer = load_adapted(run, ready["base"], task.train, {})
+        if is_first():
+            folder.begin(run, ready, header(task, inputs))
+        try:
+            with told_when_interrupted(checkpoints.told):
+                record, items = train_and_evaluate(
+                    model,
+                    tokenizer,
+                    task,
+                    run,
+                    lambda step, steps: progress.step(_TRAINING, step, steps),
+                    checkpoints,
+                    RunLogs(output / LOGS, _TRAINING),
+                    tell,
+                )
+        except DivergedError as error:
+            if is_first():
+                folder.end({"status": error.status, "reason": str(error)}, [])
+            tell(f"diverged: {error}")
+            return 1
+    if not is_first():
+        return 0
+    save_adapter(model, output / ADAPTER, tokenizer, record["geometry"]["gain"])
+    folder.end({"status": "ok", **record}, items)
+    checkpoints.clear()
+    _tell_resumed(record["train"], tell)
+    console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
+    console.print(f"adapter in {output / ADAPTER}")
+    return 0
+
+
+def _prepared(run: RunSettings, cache: Path, progress: CellProgress) -> dict[str, str]:
+    data = AblationSettings(**dict(run), cache=cache).model_dump(mode="json")
+    targets = [run.adapter.target_modules]
+    ready = prepare(data, targets, lambda step, steps: progress.step(_BASE, step, steps))
+    progress.end(Outcome(_BASE, "ok"))
+    return ready
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is; nothing in the later ones of several processes."""
+
+    def tell(line: str) -> None:
+        if is_first():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return tell
+
+
+def evaluate(run: RunSettings, output: Path, console: Console) -> int:
+    """Evaluate the adapter of the finished run in ``output`` and write ``output/evaluation.json``.
+
+    Raises ManifoldLoraError for a run that has not ended well, or a base that is not the one it had.
+    """
+    from manifold_lora.experiments.runs.cell import evaluate_sets, header
+    from manifold_lora.experiments.runs.prepare import fingerprint
+    from manifold_lora.models.load import load_adapter, load_base
+
+    folder = RunFolder(output)
+    folder.check_finished()
+    ready = folder.base()
+    task = task_of(run.task, run.model.name)
+    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
+    found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
+    if found != ready["fingerprint"]:
+        raise ManifoldLoraError(
+            "base model", found, ready["fingerprint"], "the adapter was trained on other weights"
+        )
+    adapted = load_adapter(str(output / ADAPTER), model)
+    evaluation, items = evaluate_sets(adapted, tokenizer, task, run)
+    adapter = fingerprint(str(output / ADAPTER), None)
+    meta = header(task, {**task.data_hashes, "base": found, "adapter": adapter})
+    record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
+    folder.write(EVALUATION, record)
+    console.print(_table(evaluation, f"{run.arm} on {task.name}"))
+    return 0
+
+
+def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None:
+    for reason in training["set_aside"]:
+        tell(f"checkpoint set aside: {reason}")
+    if training["resumed_from"]:
+        tell(f"resumed from step {training['resumed_from']}")
+
+
+def _table(evaluation: dict[str, Any], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("set", "items", "accuracy %", "seconds"):
+        table.add_column(name, justify="right")
+    for name, entry in evaluation.items():
+        table.add_row(name, str(entry["items"]), f"{100 * entry['accuracy']:.1f}", f"{entry['seconds']:.1f}")
+    return table

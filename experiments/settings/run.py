@@ -1,0 +1,188 @@
+"""What a run and an ablation are made of: typed, frozen, torch-free; the YAML tree is the object tree."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from manifold_lora.experiments.settings.yaml_file import parse_yaml
+
+
+def _flag_text(value: Any) -> list[str]:
+    return [yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("\n...")]
+
+
+# A field whose value has several shapes is written on the command line as YAML: --grid '{arm: [lora]}'.
+YamlValue = Annotated[
+    Any,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="YAML",
+        instance_from_str=lambda args: parse_yaml(args[0], "command line"),
+        is_instance=lambda _: True,
+        str_from_instance=_flag_text,
+    ),
+]
+
+
+class Strict(BaseModel):
+    """A frozen block of settings that knows all its keys and refuses NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class TaskSettings(Strict):
+    """Which problems are trained on and tested on."""
+
+    name: Annotated[str, arg(aliases=("--task",))] = "taxonomy"
+    """taxonomy, arithmetic (both generated), word_problems (needs data), or a benchmark: gsm8k, aqua, mawps,
+    svamp, addsub, multiarith, singleeq, math10k, boolq, piqa, social_i_qa, hellaswag, winogrande, arc_easy,
+    arc_challenge, openbookqa, commonsense."""
+    data: Annotated[Path | None, arg(aliases=("--data",))] = None
+    """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub."""
+    train: YamlValue = None
+    """Training set or sets of a benchmark in place of its own: math10k, gsm8k, aqua, mawps, boolq, ..."""
+    tests: YamlValue = None
+    """Test set or sets of a benchmark in place of its own."""
+    leaks: Literal["refuse", "drop", "allow"] = "refuse"
+    """Training rows of a benchmark that are in one of its tests: refuse to run, drop or allow (and count)."""
+    template: Literal["plain", "alpaca", "chat"] = "plain"
+    """How text prompts are written: Question/Answer, Alpaca's frame, or the model's own chat template."""
+    completion_only: bool = True
+    """Whether the loss counts the answer alone, or the prompt as well."""
+    style: Literal["auto", "equation", "text"] = "auto"
+    """equation: numbers mapped to N0, N1...; text: plain prompts; auto: equation on the embedded base."""
+    seed: int = 0
+    """Seed of the generated problems and of the split."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many examples of train, validation and each test set."""
+    max_bad_records: Annotated[int, Field(ge=0)] = 0
+    """Malformed rows to leave out and count before a file is refused."""
+
+
+class ModelSettings(Strict):
+    """Which base model is adapted."""
+
+    name: Annotated[str, arg(aliases=("--model",))] = "embedded"
+    """embedded (a tiny Llama pre-trained here), a folder, or a hub name."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Weights of the base; adapter geometry is float32 whatever this says."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU if there is one (under torchrun, that of the process), else the CPU."""
+
+
+class AdapterSettings(Strict):
+    """Which adapter is put on the base; `arm` overrides these fields."""
+
+    method: Literal[
+        "manifold_lora", "lora", "dora", "gain_matched_lora", "adalora", "prefix", "series", "parallel"
+    ] = "manifold_lora"
+    """Ours; PEFT's LoRA, DoRA, AdaLoRA or prefix tuning; LoRA with each layer's alpha times the mean gain c
+    of `gain_from`; a bottleneck of `rank` hidden units after (series) or beside (parallel) each target."""
+    gain_from: str | None = None
+    """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
+    rank: Annotated[int, Field(ge=1)] = 4
+    """Rank r of A (r x n) and B (m x r); AdaLoRA's mean rank; the hidden units of a bottleneck."""
+    alpha: Annotated[float, Field(gt=0)] = 8.0
+    """Scaling is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input."""
+    lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of B over that of A (LoRA+ proposes 16)."""
+    lora_bias: bool = False
+    """Whether B of method lora gets a bias: the control of boost, whose time column adds nearly the same
+    vector to every token."""
+    non_linearity: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
+    """What a bottleneck has between its two layers."""
+    virtual_tokens: Annotated[int, Field(ge=1)] = 8
+    """Length of the prefix of prefix tuning."""
+    target_modules: YamlValue = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Module names to adapt, or all-linear."""
+    manifold: YamlValue = "lorentz"
+    """Geometry by name, or a mapping for products."""
+    curvature: YamlValue = None
+    """Signed kappa, {mode: fixed | learned | free, kappa: ...} (shared: true for one in all layers),
+    {mode: token, kappa: ...} (kappa of each token from its norm), {mode: data} (kappa of each module from the
+    delta of training prompts; strength: 0 to 1 away from kappa), or empty for the geometry's default."""
+    manifold_pattern: YamlValue = {}
+    """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
+    transform: str = "direct"
+    """tangent, direct (space-only) or boost (time and space)."""
+    norm_scaling: YamlValue = "learned"
+    """identity, fixed, learned, released or unit; {mode: learned, shared: true} for one s in all layers."""
+    token_norms: str = "own"
+    """own, or shuffled: the control that gives each token the norm of another one."""
+
+
+class TrainSettings(Strict):
+    """How the adapter is trained."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    steps: Annotated[int, Field(ge=1)] = 200
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training rows that are not too long, in place of steps."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    grouping: Literal["length", "none"] = "length"
+    """Who shares a batch: examples of like length, which pads little, or chance alone."""
+    seed: int = 0
+    """Seed of initialisation, data order and dropout; generation is greedy and draws nothing."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Tokens of the longest training row, answer included. Longer rows are left out, not cut, and told; where
+    that is more than half of them, the run is refused."""
+    geometry_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    """Learning-rate factor of curvature and norm-scale parameters, which never decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Longest gradient; longer ones are scaled down to it."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 0
+    """Write a resumable checkpoint every so many steps, and at the last one; 0 writes none."""
+    report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Where transformers sends every step's figures (extras); a JSON line a step is written anyway."""
+
+
+class EvaluationSettings(Strict):
+    """How answers are generated and scored: without sampling."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    max_new_tokens: Annotated[int, Field(ge=1)] = 24
+    num_beams: Annotated[int, Field(ge=1)] = 1
+    """Continuations kept at each step (beam search); 1 is greedy."""
+
+
+class RunSettings(Strict):
+    """One cell: one adapter trained and evaluated once."""
+
+    arm: str = "custom"
+    """Name of the arm; its fields override the adapter block (custom: none)."""
+    task: TaskSettings = TaskSettings()
+    model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    train: TrainSettings = TrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    plugins: tuple[str, ...] = ()
+    """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
+
+
+def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
+    """Hash of the canonical settings and of the content they read; neither places on disk nor what is
+    written along the way count."""
+    data = run.model_dump(mode="json")
+    data["task"].pop("data")
+    data.pop("plugins")
+    for key in ("checkpoint_every", "report_to"):
+        data["train"].pop(key)
+    # Results from before there were these keep their names.
+    for block, key, before in (("evaluation", "num_beams", 1), ("adapter", "lora_bias", False)):
+        if data[block][key] == before:
+            data[block].pop(key)
+    if "base" in inputs:
+        data["model"].pop("name")
+    text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

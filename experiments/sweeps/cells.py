@@ -1,0 +1,59 @@
+"""From a grid to cells: each combination is one resolved run, named by the hash of what it computes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.methods.config import check_adapter
+from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.run import RunSettings, cell_id
+from manifold_lora.experiments.sweeps.grid import Grid, source
+from manifold_lora.manifolds.plugins import check_installed
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an ablation: id, settings, place in the grid, and the cell whose gain it needs (if any)."""
+
+    id: str
+    run: RunSettings
+    point: dict[str, Any]
+    needs: str | None = None
+
+
+def expand(settings: AblationSettings, inputs: Mapping[str, str]) -> list[Cell]:
+    """All cells of an ablation, each cell after the one it needs.
+
+    Args:
+        settings: the ablation; grid keys are dotted fields of a run.
+        inputs: content hashes of what the runs read (data files, base model); part of every id, so that
+            changed data is never answered from an old result.
+
+    Combinations of the grid that cannot exist have no cell (`Grid`). Raises ManifoldLoraError for grid keys,
+    arms or values that no cell could have, before anything runs.
+    """
+    check_installed(settings.plugins)
+    check_adapter(settings.adapter)
+    cells: dict[str, Cell] = {}
+    for point, run in sorted(Grid(settings).runs, key=lambda pair: pair[1].adapter.gain_from is not None):
+        cell = _cell(settings, run, point, inputs)
+        if cell.needs is not None and cell.needs not in cells:
+            raise ManifoldLoraError(
+                f"arm {run.arm} needs the gain of",
+                run.adapter.gain_from,
+                "an arm of the same grid",
+                f"add {run.adapter.gain_from} to grid.arm",
+            )
+        cells[cell.id] = cell
+    return list(cells.values())
+
+
+def _cell(
+    settings: AblationSettings, run: RunSettings, point: dict[str, Any], inputs: Mapping[str, str]
+) -> Cell:
+    point = {"arm": run.arm, **point}
+    if run.adapter.method != "gain_matched_lora":
+        return Cell(cell_id(run, inputs), run, point)
+    needs = cell_id(source(settings, run), inputs)
+    return Cell(cell_id(run, {**inputs, "gain": needs}), run, point, needs)

@@ -1,0 +1,170 @@
+"""transformers.Trainer that stops at the first value that is not finite and resumes to the last bit."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback
+
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.training.checkpoints import Checkpoint, Checkpoints
+from manifold_lora.experiments.training.divergence import check_finite, diverged
+from manifold_lora.experiments.training.encoding import Encoded
+from manifold_lora.experiments.training.logs import RunLogs
+from manifold_lora.experiments.training.sampler import LengthPools
+from manifold_lora.experiments.training.snapshot import Snapshot, capture
+
+GROUPED = "group_by_length"
+OnStep = Callable[[int, float], None]
+
+
+class Carried(Protocol):
+    """Something that measures along the training and has to survive its interruption."""
+
+    def state(self) -> dict[str, Any]:
+        """What it has measured so far, as JSON data."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+
+
+class GuardedTrainer(Trainer):
+    """A Trainer that looks before it steps, keeps every loss, and writes checkpoints of its own.
+
+    Args:
+        on_step: called with the step just done and its loss, before the weights move.
+        checkpoints: where to write them; None writes none.
+        carried: what else a checkpoint holds.
+        logs: where every step is told.
+        arguments: those of Trainer.
+    """
+
+    def __init__(
+        self,
+        on_step: OnStep,
+        checkpoints: Checkpoints | None,
+        carried: Carried | None,
+        logs: RunLogs | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        if checkpoints is not None and self.args.world_size > 1:
+            hint = (
+                "one process writes what it alone trains; under torchrun use transformers.Trainer and its own"
+            )
+            raise ManifoldLoraError("train.checkpoint_every", self.args.save_steps, "0 here", hint)
+        self.losses: list[float] = []
+        self.tokens, self.seconds = 0, 0.0
+        self._on_step, self._checkpoints, self._carried = on_step, checkpoints, carried
+        self._logs = logs
+        self._examples: list[Encoded] = arguments["train_dataset"]
+        self._trained = [
+            parameter for parameter in arguments["model"].parameters() if parameter.requires_grad
+        ]
+        self._norm = torch.zeros(())
+        self._resumed: Snapshot | None = None
+        self._started = time.perf_counter()
+        # It prints the totals of a run, which the report holds.
+        self.remove_callback(PrinterCallback)
+
+    def run(self, resume: Checkpoint | None = None) -> None:
+        """Train to the last step, from the start or from a checkpoint; raises DivergedError."""
+        model: Any = self.model
+        self._started = time.perf_counter()
+        if resume is not None:
+            self._resumed = Snapshot(resume.files)
+            self._restore_measured(self._resumed.carried)
+        if self._logs:
+            self._logs.begin(len(self.losses))
+        if resume is None or resume.step < self.args.max_steps:
+            check_finite(model, len(self.losses) + 1)
+            self.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+        elif self._resumed is not None:
+            self._resumed.restore_weights(model)
+        self.seconds = self._elapsed()
+        check_finite(model, len(self.losses))
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """As Trainer, then looks at loss, gradients and weights before anything is updated, and clips."""
+        self.tokens += int(inputs["attention_mask"].sum())
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        self._norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(loss + self._norm + torch.nn.utils.get_total_norm(self._trained)):
+            raise diverged(model, self.state.global_step + 1, self._prepare_inputs(inputs), loss)
+        torch.nn.utils.clip_grads_with_norm_(self._trained, self.args.max_grad_norm, self._norm)
+        self.losses.append(loss.item())
+        self._tell(self.state.global_step + 1, self.losses[-1])
+        return loss
+
+    def _tell(self, step: int, loss: float) -> None:
+        if self._logs:
+            optimizer: Any = self.optimizer
+            self._logs.write(step, loss, optimizer.param_groups[0]["lr"], self._elapsed())
+        self._on_step(step, loss)
+
+    def _elapsed(self) -> float:
+        return self.seconds + time.perf_counter() - self._started
+
+    def _measured(self) -> dict[str, Any]:
+        carried = self._carried.state() if self._carried else {}
+        return {
+            "losses": self.losses,
+            "tokens": self.tokens,
+            "seconds": self._elapsed(),
+            "carried": carried,
+        }
+
+    def _restore_measured(self, measured: Mapping[str, Any]) -> None:
+        self.losses, self.tokens = list(measured["losses"]), measured["tokens"]
+        self.seconds = measured["seconds"]
+        if self._carried:
+            self._carried.restore(measured["carried"])
+
+    # The places of Trainer that read and write checkpoints; its own are pickles, written in place.
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._checkpoints is None:
+            return
+        check_finite(model, self.state.global_step)
+        optimizer: Any = self.optimizer
+        files = capture(model, optimizer, self.lr_scheduler, self._measured())
+        files[TRAINER_STATE_NAME] = json.dumps(asdict(self.state)).encode()
+        self._checkpoints.save(self.state.global_step, files)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        adapted: Any = model or self.model
+        if self._resumed is not None:
+            self._resumed.restore_weights(adapted)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        optimizer: Any = self.optimizer
+        if self._resumed is not None:
+            self._resumed.restore_optimizer(optimizer, self.lr_scheduler)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self._resumed is not None:
+            self._resumed.restore_random()
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Nothing: there is no loss scaling."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        lengths = [len(item["input_ids"]) for item in train_dataset or self._examples]
+        grouped = self.args.train_sampling_strategy == GROUPED
+        return LengthPools(lengths, self.args.train_batch_size, self.args.seed, grouped=grouped)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        # Done in training_step; the inherited one walks over all modules twice more.
+        return self._norm
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: counting walks over all parameters at every step."""
+        return 0

@@ -1,0 +1,27 @@
+"""Names imported at first use: reading a config or printing --help must not wait for torch."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+Face = tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
+
+
+def lazy(package: str, homes: Mapping[str, str]) -> Face:
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports a name at first use.
+
+    Args:
+        package: the package's dotted name, its own ``__name__``.
+        homes: public name -> its module, relative to the package (``".tuner.config"``, ``"..errors"``).
+
+    Raises:
+        AttributeError: by the returned ``__getattr__``, for a name that ``homes`` does not list.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name], package), name)
+
+    names = sorted(homes)
+    return get, lambda: names, names

@@ -1,0 +1,63 @@
+"""adapter_config.json of unknown origin: checked as plain data, before peft makes an object of it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from peft import AdaLoraConfig, LoraConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.tuner.patterns import from_file
+
+MAX_RANK, MAX_SCALING = 65_536, 1e4
+
+
+def check_config(raw: Mapping[str, Any]) -> None:
+    """Raise ManifoldLoraError for an unknown method or key (naming the nearest), or numbers out of bounds.
+
+    Ranks are integers in [1, 65536] and abs(alpha) is at most 10^4 times the rank: an update that much larger
+    than B A x is a damaged file, not an adapter.
+    """
+    methods = {member.value: config for member, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    method = raw.get("peft_type")
+    if method not in methods:
+        raise UnknownNameError("peft_type of adapter config", method, sorted(methods))
+    known = [field.name for field in fields(methods[method])]
+    for key in raw:
+        if key not in known:
+            raise UnknownNameError("key of adapter config", key, known)
+    for key in ("base_model_name_or_path", "revision"):
+        if not isinstance(raw.get(key), str | None) or "\0" in (raw.get(key) or ""):
+            raise ManifoldLoraError(f"{key} of adapter config", raw[key], "a name or null")
+    if ".." in (raw.get("revision") or ""):
+        raise ManifoldLoraError("revision of adapter config", raw["revision"], "a branch, tag or commit")
+    if issubclass(methods[method], AdaLoraConfig):
+        # There rank_pattern says which ranks were kept.
+        _check_numbers({**raw, "r": raw.get("init_r"), "rank_pattern": None})
+    elif issubclass(methods[method], LoraConfig):
+        _check_numbers(raw)
+
+
+def _check_numbers(raw: Mapping[str, Any]) -> None:
+    for name, rank in _with_pattern(raw, "r", "rank_pattern"):
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+            raise ManifoldLoraError(f"{name} of adapter config", rank, f"an integer from 1 to {MAX_RANK}")
+    rank = min(rank for _, rank in _with_pattern(raw, "r", "rank_pattern")) if "r" in raw else 1
+    for name, alpha in _with_pattern(raw, "lora_alpha", "alpha_pattern"):
+        bound = MAX_SCALING * rank
+        number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+        if not number or not math.isfinite(alpha) or not 0 < abs(alpha) <= bound:
+            allowed = f"a number of at most {bound:g} (10^4 times the rank)"
+            raise ManifoldLoraError(f"{name} of adapter config", alpha, allowed)
+
+
+def _with_pattern(raw: Mapping[str, Any], name: str, pattern: str) -> Iterator[tuple[str, Any]]:
+    if name in raw:
+        yield name, raw[name]
+    entries = from_file(pattern, raw.get(pattern)) or {}
+    if not isinstance(entries, dict):
+        raise ManifoldLoraError(f"{pattern} of adapter config", entries, "a mapping from modules to numbers")
+    for key, value in entries.items():
+        yield f"{pattern}[{key!r}]", value

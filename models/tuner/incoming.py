@@ -1,0 +1,70 @@
+"""Tensors that peft is about to load into a manifold adapter: whole, finite and bounded, or refused."""
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from manifold_lora.adapters.norm_scaling import NormScaling
+from manifold_lora.adapters.token_scale import TokenCurvature
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.manifolds.curvature import Curvature
+
+_WRAPPER = "base_model.model."
+
+
+def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ManifoldLoraError, none of them copied, unless ``tensors`` are all of the adapter's and bounded.
+
+    peft itself passes over missing and unknown tensors with a warning at most, whatever path it loads by.
+
+    Args:
+        model: the adapted model, wrapped by peft or not.
+        adapter_name: the adapter to be loaded.
+        tensors: by their names in the model, the adapter's among them.
+    """
+    given = {name.removeprefix(_WRAPPER): tensor for name, tensor in tensors.items() if ".lora_" in name}
+    names = (name.removeprefix(_WRAPPER) for name in model.state_dict())
+    own = re.compile(rf"\.lora_\w+\.{re.escape(adapter_name)}(\.|$)")
+    expected = {name for name in names if own.search(name)}
+    missing, unknown = sorted(expected - set(given)), sorted(set(given) - expected)
+    if missing or unknown:
+        word, odd = ("missing", missing) if missing else ("unknown", unknown)
+        hint = f"{len(odd)} {word}, the first {odd[0]}"
+        raise ManifoldLoraError("tensors of adapter", adapter_name, "exactly the adapter's", hint)
+    for name, tensor in given.items():
+        if not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise ManifoldLoraError("tensors of adapter", f"NaN or Inf in {name}", "finite numbers")
+    check_exponents(model, given, lambda name: name.removeprefix(_WRAPPER))
+
+
+# exp(64) times the stated curvature or scale is 10^27 times: a damaged file, far inside float64's range.
+MAX_EXPONENT = 64.0
+
+
+def check_exponents(
+    model: nn.Module, tensors: Mapping[str, Tensor], named: Callable[[str], str] = str
+) -> None:
+    """Raise ManifoldLoraError naming the first of ``tensors`` whose exponential no geometry can use.
+
+    Args:
+        model: the adapted model.
+        tensors: what is going to be loaded into it.
+        named: from a parameter's name in the model to its name among the tensors.
+    """
+    for name, module in model.named_modules(remove_duplicate=False):
+        for leaf in _exponents(module):
+            key = named(f"{name}.{leaf}")
+            tensor = tensors.get(key)
+            if tensor is not None and not tensor.is_meta and tensor.abs().max() > MAX_EXPONENT:
+                got, allowed = f"{float(tensor.abs().max()):g} in {key}", f"at most {MAX_EXPONENT:g}"
+                raise ManifoldLoraError("exponent in adapter", got, allowed, "a damaged file")
+
+
+def _exponents(module: nn.Module) -> tuple[str, ...]:
+    if isinstance(module, Curvature):
+        return ("raw",) if module.mode == "learned" else ()
+    if isinstance(module, TokenCurvature):
+        return ("gate", "log_reference")
+    return ("log_scale",) if isinstance(module, NormScaling) else ()

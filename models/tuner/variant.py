@@ -1,0 +1,155 @@
+"""The LoRA variant that sends one layer's update through its manifold."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear, LoraVariant
+from peft.utils.other import transpose
+from torch import nn
+from torch.nn.modules.module import _global_forward_hooks
+
+from manifold_lora.adapters.update import ManifoldUpdate
+from manifold_lora.errors import LinearOnlyError
+
+# peft's LoraLayer is mixed into modules and does not say so to a type checker.
+Layer = Any
+
+CONTAINER = "lora_manifold"
+WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
+
+
+class ManifoldVariant(LoraVariant):
+    """y = W x + scaling * update(dropout(x), A, B), with ``update`` from ``layer.lora_manifold``."""
+
+    def __init__(self, is_linear: bool) -> None:
+        self.is_linear = is_linear
+
+    def supports_lora_conversion(self) -> bool:
+        """Whether plain LoRA weights can say the same; true for the linear arms only."""
+        return self.is_linear
+
+    @staticmethod
+    def init(module: Layer, adapter_name: str, **kwargs: Any) -> None:
+        """Nothing: ``attach`` has built the geometry before the variant is in place."""
+
+    @staticmethod
+    def forward(
+        module: Layer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """The layer's whole output (..., m) from its input x (..., n) and the base output (..., m)."""
+        lora_A, lora_B = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
+        update, scaling = getattr(module, CONTAINER)[active_adapter], module.scaling[active_adapter]
+        x = module.lora_dropout[active_adapter](x)
+        if x.dtype == result.dtype:
+            in_place = is_fresh(module.base_layer)
+            return update(x, lora_A, lora_B, base=result, scaling=scaling, in_place=in_place)
+        return result + update(x, lora_A, lora_B, scaling=scaling)
+
+    @staticmethod
+    def merge_safe(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """A new weight with the adapter added. Raises LinearOnlyError for a non-linear adapter."""
+        return orig_weight + delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+    @staticmethod
+    def merge_unsafe(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> None:
+        """Add the adapter to the weight in place. Raises LinearOnlyError before any change."""
+        orig_weight.data += delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+    @staticmethod
+    def unmerge(module: Layer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """The weight without the adapter."""
+        return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
+
+
+def of_one_token(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | None:
+    """A layer's whole output for a token without gradient or dropout; None where peft's way has to serve."""
+    # The dictionaries themselves: nn.Module's look-up of attributes is a part of the price at one token.
+    parts = layer._modules
+    dropout = parts["lora_dropout"]._modules[adapter]
+    if dropout.training and type(dropout) is not nn.Identity:
+        return None
+    lora_A, lora_B = parts["lora_A"]._modules[adapter].weight, parts["lora_B"]._modules[adapter].weight
+    update: ManifoldUpdate = parts[CONTAINER]._modules[adapter]
+    if not update.serves_one_token(x, lora_A):
+        return None
+    return update.of_one_token(x, lora_A, lora_B, parts["base_layer"](x), layer.scaling[adapter])
+
+
+def is_fresh(base: nn.Module) -> bool:
+    """Whether nobody but its caller can hold the output of a layer: no class that may keep it, no hook."""
+    return type(base) is nn.Linear and not base._forward_hooks and not _global_forward_hooks
+
+
+def attach(layer: Layer, adapter_name: str, update: ManifoldUpdate) -> None:
+    """Give one adapter of a LoRA layer its geometry and the variant that uses it."""
+    if not hasattr(layer, CONTAINER):
+        layer.add_module(CONTAINER, nn.ModuleDict())
+        # peft walks these names to switch, freeze, move and delete an adapter.
+        layer.adapter_layer_names = (*layer.adapter_layer_names, CONTAINER)
+        # Everything that linearises an adapter asks this method, torchao's merge included, which never asks
+        # the variant.
+        layer.get_delta_weight = partial(delta_weight, layer)
+    getattr(layer, CONTAINER)[adapter_name] = update
+    layer.lora_variant[adapter_name] = ManifoldVariant(update.is_linear)
+    layer._move_adapter_to_device_of_base_layer(adapter_name)
+
+
+def delta_weight(layer: Layer, adapter: str) -> torch.Tensor:
+    """The weight that a linear adapter adds, in the layout of the base weight.
+
+    Raises LinearOnlyError for an adapter whose update is not linear in its input.
+    """
+    if adapter not in getattr(layer, CONTAINER):
+        return type(layer).get_delta_weight(layer, adapter)
+    update = getattr(layer, CONTAINER)[adapter]
+    if not update.is_linear:
+        raise LinearOnlyError("merge", adapter, "adapters whose update is linear", WHY_NOT_LINEAR)
+    lora_A, lora_B = layer.lora_A[adapter].weight.float(), layer.lora_B[adapter].weight.float()
+    # A linear map is its values on a basis: exact for every linear arm, whatever factor it carries.
+    columns = update(torch.eye(layer.in_features, device=lora_A.device), lora_A, lora_B)
+    return transpose(columns.T, getattr(layer, "fan_in_fan_out", False)) * layer.scaling[adapter]
+
+
+def is_plain(layer: Layer, adapter: str) -> bool:
+    """Whether a linear adapter adds exactly scaling * B A, as a plain LoRA of the same weights would."""
+    plain = type(layer).get_delta_weight(layer, adapter)
+    return torch.allclose(delta_weight(layer, adapter), plain, rtol=1e-4, atol=1e-7)
+
+
+class DecodingLinear(Linear):
+    """``peft.tuners.lora.Linear``, equal to it in everything but the price of a token.
+
+    What peft asks before it adds an adapter (mixed batches, merged and disabled adapters, several at once)
+    costs as much as the adapter itself where there is one token. Here one look tells that none of it is the
+    case; whatever else is asked goes peft's way.
+    """
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The adapted output (..., m) of x (..., n)."""
+        if x.numel() == x.shape[-1] and not (args or kwargs or torch.is_grad_enabled()):
+            told = self._of_one_token(x)
+            if told is not None:
+                return told
+        output: torch.Tensor = super().forward(x, *args, **kwargs)
+        return output
+
+    def _of_one_token(self, x: torch.Tensor) -> torch.Tensor | None:
+        active: Any = self._active_adapter
+        if (
+            len(active) != 1
+            or self._disable_adapters
+            or self.merged_adapters
+            or torch.compiler.is_compiling()
+        ):
+            return None
+        (name,) = active
+        if type(self.lora_variant.get(name)) is not ManifoldVariant:
+            return None
+        return of_one_token(self, name, x)
+
+
+def decoding(layer: Any) -> None:
+    """Let a plain linear layer take the short way."""
+    if type(layer) is Linear:
+        layer.__class__ = DecodingLinear

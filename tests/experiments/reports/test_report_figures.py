@@ -1,0 +1,83 @@
+"""Figures tell thirty arms apart and can be read on a phone."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manifold_lora.experiments.reports.figures.canvas import dashes, inline, styled, told_apart
+from manifold_lora.experiments.reports.figures.costs import costs
+from manifold_lora.experiments.reports.figures.curvature import curvature
+from manifold_lora.experiments.reports.figures.gallery import gallery
+from manifold_lora.experiments.reports.figures.margin_labels import spread
+from manifold_lora.experiments.reports.figures.rates import rates
+from manifold_lora.experiments.reports.study import Study
+from manifold_lora.experiments.settings.arms import ARMS
+
+PHONE = 400 - 26
+
+
+@pytest.fixture(scope="module")
+def rows(report_on):
+    """Every arm there is, at two rates."""
+    levels = {arm: 0.4 + 0.01 * place for place, arm in enumerate(ARMS) if arm != "custom"}
+    return Study.read(report_on(levels, rates=(1e-3, 1e-2), seeds=2, items=40)).rows
+
+
+def test_forty_arms_have_colour_and_mark_of_their_own_and_lines_where_colours_come_again():
+    assert len({told_apart(index) for index in range(40)}) == 40
+    assert len({(told_apart(index)[0], dashes(index)) for index in range(32)}) == 32
+
+
+def test_families_of_the_curvature_figure_are_told_apart(rows):
+    with styled():
+        figure = curvature(rows)
+    assert figure is not None
+    drawn = [container.lines[0] for container in figure.axes[0].containers]
+    assert len(drawn) > 8
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in drawn}
+    assert len(looks) == len(drawn)
+
+
+def test_no_figure_shrinks_its_letters_below_nine_pixels_and_none_is_wide(rows):
+    for picture in gallery(rows):
+        page = inline(picture.svg, picture.name, picture.name)
+        limits = re.search(r'style="max-width:(\d+)px;min-width:(\d+)px"', page)
+        assert limits is not None
+        widest, narrowest = int(limits[1]), int(limits[2])
+        letters = [float(size) for size in re.findall(r"font(?:-size)?: ?([\d.]+)px", picture.svg)]
+        assert min(letters) * 4 / 3 * narrowest / widest > 8.5
+        assert narrowest < 1.25 * PHONE
+
+
+def test_learning_rates_stand_group_by_group_and_every_arm_is_named_once(rows):
+    with styled():
+        figure = rates(rows)
+    assert figure is not None
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["Baselines", "Controls", "Geometries"]
+    named = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert sorted(named) == sorted([row.label for row in rows[1:]] + ["lora"] * 3)
+
+
+def test_of_many_arms_the_cost_figure_names_those_that_bound_the_rest(rows):
+    with styled():
+        many, few = costs(rows), costs(rows[:6])
+    assert many is not None
+    assert few is not None
+    best = max(rows, key=lambda row: row.scores["test"].mean)
+    for axis in many.axes:
+        named = {text.get_text() for text in axis.texts}
+        assert {"lora", best.label} <= named
+        assert len(named) < len(rows)
+    assert len(few.axes[0].texts) == 6
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.001, 0.2))
+def test_names_keep_their_order_and_their_distance(wanted, gap):
+    wanted.sort()
+    places = spread(wanted, gap)
+    assert (np.diff(places) >= gap - 1e-9).all()
+    if len(wanted) == 1 or np.diff(wanted).min() >= gap:
+        assert places == pytest.approx(wanted)

@@ -1,0 +1,74 @@
+"""docs/study says what its own raw results say."""
+
+import csv
+import json
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from manifold_lora.experiments.reports.csv_files import comparisons_csv, scores_csv
+from manifold_lora.experiments.reports.study import Study
+from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.manifest import Manifest
+
+STUDY = Path(__file__).parents[3] / "docs" / "study"
+PARTS = sorted(path.parent.name for path in STUDY.glob("*/results.tar.xz"))
+
+
+@pytest.fixture(scope="module", params=PARTS)
+def part(request, tmp_path_factory):
+    """A part of the study unpacked as its own report's folder."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "manifest.json").write_bytes((STUDY / request.param / "manifest.json").read_bytes())
+    with tarfile.open(STUDY / request.param / "results.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return request.param, folder
+
+
+def test_every_part_is_there():
+    assert PARTS == ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
+
+
+def test_every_cell_verifies_and_finished(part):
+    _, folder = part
+    ledger = Ledger(folder)
+    records = [ledger.read(cell) for cell in Manifest.read(folder).cells]
+    assert records
+    assert all(record is not None and record["status"] == "ok" for record in records)
+
+
+def test_the_tables_follow_from_the_raw_results(part):
+    name, folder = part
+    rows = Study.read(folder).rows
+    for file, text in (("table.csv", scores_csv(rows)), ("comparisons.csv", comparisons_csv(rows))):
+        told, again = ((STUDY / name / file).read_text().splitlines(), text.splitlines())
+        assert len(told) == len(again)
+        for ours, theirs in zip(csv.reader(told), csv.reader(again), strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                assert one == other or float(one) == pytest.approx(float(other), rel=1e-6, abs=1e-9)
+
+
+def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
+    name, folder = part
+    right = defaultdict(list)
+    for path in sorted((folder / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        place = record["run"]["arm"], record["run"]["train"]["learning_rate"]
+        (items,) = path.parent.glob(f"{path.stem}.*.items.jsonl")
+        answers = [json.loads(line) for line in items.read_text().splitlines()]
+        for kind in {answer["set"] for answer in answers}:
+            share = fmean(answer["correct"] for answer in answers if answer["set"] == kind)
+            right[*place, "validation" if kind == "validation" else "test"].append(share)
+    with (STUDY / name / "table.csv").open() as file:
+        for line in csv.DictReader(file):
+            rates = {
+                rate: fmean(shares)
+                for (arm, rate, kind), shares in right.items()
+                if (arm, kind) == (line["arm"], "validation")
+            }
+            chosen = max(rates, key=lambda rate: (rates[rate], -rate))
+            assert float(line["learning_rate"]) == chosen
+            assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, "test"]))
