@@ -11,14 +11,12 @@ import torch
 import triton
 import triton.language as tl
 
-from manifold_lora.adapters import (
-    fused,
-    fused_function,
-    kernels,
-    triton_functions,
-    triton_launch,
-    triton_update,
-)
+from manifold_lora.adapters.cuda import functions as triton_functions
+from manifold_lora.adapters.cuda import launch as triton_launch
+from manifold_lora.adapters.cuda import update as triton_update
+from manifold_lora.adapters.fast import choice as kernels
+from manifold_lora.adapters.fast import function as fused_function
+from manifold_lora.adapters.fast import fused
 from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.registry import NORM_SCALINGS
