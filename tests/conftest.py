@@ -1,6 +1,7 @@
 """Counts of the fault checks R1 to R25: printed after the run, and written by `--fault-report FILE`."""
 
 import sys
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -8,11 +9,22 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not make norms.py importable
+
 HEAD = "| id | check | passed | of | s |\n|---|---|---:|---:|---:|\n"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-report", metavar="FILE", help="write the counts of R1 to R25 as Markdown")
+
+
+@pytest.fixture(scope="session")
+def tiny_with_sink() -> Callable[..., Any]:
+    """`norms.tiny_with_sink`: builds a tiny Llama whose activations have the norms of SmolLM2's."""
+    # Only here: the tests that need no model are quick without its libraries.
+    from norms import tiny_with_sink
+
+    return tiny_with_sink
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
