@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.methods.calibration import calibrate
@@ -23,9 +23,18 @@ if TYPE_CHECKING:
 
     from manifold_lora.experiments.tasks.base import Example, Task
     from manifold_lora.experiments.training.checkpoints import Checkpoints
+    from manifold_lora.experiments.training.encoding import TrainingRows
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 GAIN_EXAMPLES = 32
+
+
+class Adapted(NamedTuple):
+    """A base model with an untrained adapter, its tokenizer, and what the adapter is going to learn from."""
+
+    model: "PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    rows: "TrainingRows"
 
 
 def run_cell(
@@ -46,9 +55,9 @@ def run_cell(
     ledger = Ledger(Path(folder))
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
-    model, tokenizer = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
+    adapted = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
     checkpoints, logs = checkpoints_of(Path(folder), cell["id"]), RunLogs(Path(folder) / "logs", cell["id"])
-    record, items = train_and_evaluate(model, tokenizer, task, run, progress, checkpoints, logs)
+    record, items = train_and_evaluate(adapted, task, run, progress, checkpoints, logs)
     meta = header(task, inputs)
     ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": meta}, items)
     checkpoints.clear()
@@ -76,10 +85,8 @@ def _gains(ledger: Ledger, needs: str | None) -> dict[str, float]:
     return dict(record["geometry"]["gain"])
 
 
-def load_adapted(
-    run: RunSettings, base: str, examples: "list[Example]", gains: dict[str, float]
-) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
-    """The base model with the run's untrained adapter, seeded by the run's seed; and its tokenizer.
+def load_adapted(run: RunSettings, base: str, examples: "list[Example]", gains: dict[str, float]) -> Adapted:
+    """The base model with the run's untrained adapter, seeded by the run's seed.
 
     Args:
         examples: what the adapter is going to learn from, and its curvature under ``{mode: data}``.
@@ -88,21 +95,21 @@ def load_adapted(
     """
     from transformers import set_seed
 
-    from manifold_lora.experiments.training.encoding import fitting
+    from manifold_lora.experiments.training.encoding import training_rows
     from manifold_lora.models.load import load_base
     from manifold_lora.models.tuner.apply import adapt
 
     model, tokenizer = load_base(base, dtype=run.model.dtype, device=device_of(run.model.device))
-    examples = fitting(tokenizer, examples, run.train.max_length)
-    run = in_steps(run, len(examples))
-    kappas = calibrate(run.adapter, model, tokenizer, examples, run.train.seed)
+    rows = training_rows(tokenizer, examples, run.train.max_length)
+    run = in_steps(run, len(rows))
+    kappas = calibrate(run.adapter, model, tokenizer, rows.examples, run.train.seed)
     set_seed(run.train.seed)
-    return adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps)), tokenizer
+    adapted = adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps))
+    return Adapted(adapted, tokenizer, rows)
 
 
 def train_and_evaluate(
-    model: "PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    adapted: Adapted,
     task: "Task",
     run: RunSettings,
     progress: Callable[[int, int], None],
@@ -112,18 +119,17 @@ def train_and_evaluate(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, then answer validation and every test set; returns the result's record and per-item outputs.
 
-    ``tell`` is told of training rows that are left out as too long, which a run's epochs do not count.
+    ``tell`` gets a line about training rows that are left out as too long, which epochs do not count.
     """
-    from manifold_lora.experiments.training.encoding import fitting, told
     from manifold_lora.experiments.training.gain_probe import GainProbe
+    from manifold_lora.experiments.training.options import FitOptions
     from manifold_lora.experiments.training.train import fit
     from manifold_lora.models.geometry_log import effective_kappa, effective_scale, token_gates
 
-    rows, max_length = task.train, run.train.max_length
-    examples = fitting(tokenizer, rows, max_length)
-    if len(examples) < len(rows):
-        tell(told(len(examples), len(rows), max_length))
-    run = in_steps(run, len(examples))
+    model, tokenizer, rows = adapted
+    if rows.left_out:
+        tell(rows.left_out_line(run.train.max_length))
+    run = in_steps(run, len(rows))
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
 
     def on_step(step: int, _: float) -> None:
@@ -131,8 +137,8 @@ def train_and_evaluate(
         progress(step, run.train.steps)
 
     probe(0)
-    ratio = run.adapter.lora_plus_ratio
-    report = fit(model, tokenizer, examples, run.train, on_step, checkpoints, probe, ratio, logs)
+    options = FitOptions(on_step, checkpoints, probe, run.adapter.lora_plus_ratio, logs)
+    report = fit(model, tokenizer, rows.encoded, run.train, options)
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
@@ -146,7 +152,7 @@ def train_and_evaluate(
         "train": {
             "losses": report.losses,
             "tokens": report.tokens,
-            "left_out": len(rows) - len(examples),
+            "left_out": rows.left_out,
             "resumed_from": report.resumed_from,
             "set_aside": list(report.set_aside),
         },

@@ -50,14 +50,13 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
             console.print(_table(folder.result()["evaluation"], f"{run.arm} on {task.name}"))
             return 0
         checkpoints = checkpoints_of(output, cell_id(run, inputs))
-        model, tokenizer = load_adapted(run, ready["base"], task.train, {})
+        adapted = load_adapted(run, ready["base"], task.train, {})
         if is_first():
             folder.begin(run, ready, header(task, inputs))
         try:
             with told_when_interrupted(checkpoints.told):
                 record, items = train_and_evaluate(
-                    model,
-                    tokenizer,
+                    adapted,
                     task,
                     run,
                     lambda step, steps: progress.step(_TRAINING, step, steps),
@@ -72,7 +71,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
             return 1
     if not is_first():
         return 0
-    save_adapter(model, output / ADAPTER, tokenizer, record["geometry"]["gain"])
+    save_adapter(adapted.model, output / ADAPTER, adapted.tokenizer, record["geometry"]["gain"])
     folder.end({"status": "ok", **record}, items)
     checkpoints.clear()
     _tell_resumed(record["train"], tell)

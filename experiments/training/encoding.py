@@ -1,6 +1,7 @@
 """Text to token ids and padded batches; the loss counts the target alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import torch
@@ -83,26 +84,38 @@ def _filled(rows: list[list[int]], longest: int, filler: int) -> Tensor:
     return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
 
 
-def fitting(
+@dataclass(frozen=True)
+class TrainingRows:
+    """The examples a model learns from and their token ids, row by row; ``left_out`` others were too long."""
+
+    examples: list[Example]
+    encoded: list[Encoded]
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def left_out_line(self, max_length: int) -> str:
+        """A sentence about the rows that are left out."""
+        return (
+            f"{self.left_out} of {self.left_out + len(self)} training rows are left out: longer than "
+            f"{max_length} tokens (train.max_length takes more)"
+        )
+
+
+def training_rows(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
-) -> list[Example]:
-    """The examples of at most ``max_length`` tokens, prompt, target and end of sequence together.
+) -> TrainingRows:
+    """The examples of at most ``max_length`` tokens: prompt, target and end of sequence together.
 
     Raises ManifoldLoraError where they are less than half of all: a score would be that of another task.
     """
-    lengths = [len(item["input_ids"]) for item in encode_examples(tokenizer, examples)]
-    kept = [example for example, length in zip(examples, lengths, strict=True) if length <= max_length]
-    if 2 * len(kept) < len(lengths):
-        median = sorted(lengths)[(len(lengths) - 1) // 2]
-        allowed = f"{max(lengths)} for all training rows, {median} for half of them"
+    encoded = encode_examples(tokenizer, examples)
+    kept = [place for place, row in enumerate(encoded) if len(row["input_ids"]) <= max_length]
+    if 2 * len(kept) < len(encoded):
+        lengths = sorted(len(row["input_ids"]) for row in encoded)
+        allowed = f"{lengths[-1]} for all training rows, {lengths[(len(lengths) - 1) // 2]} for half of them"
         hint = f"{len(kept)} of {len(lengths)} are that short"
         raise ManifoldLoraError("train.max_length", max_length, allowed, hint)
-    return kept
-
-
-def told(kept: int, rows: int, max_length: int) -> str:
-    """A line about the rows that are left out."""
-    return (
-        f"{rows - kept} of {rows} training rows are left out: longer than {max_length} tokens "
-        "(train.max_length takes more)"
-    )
+    rows = [examples[place] for place in kept], [encoded[place] for place in kept]
+    return TrainingRows(*rows, left_out=len(encoded) - len(kept))

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from manifold_lora.experiments.settings.run import TrainSettings
 from manifold_lora.experiments.tasks.base import Document, Task
 from manifold_lora.experiments.training.encoding import Encoded, encode_pairs
-from manifold_lora.experiments.training.train import fit_encoded
-from manifold_lora.experiments.training.trainer import OnStep
+from manifold_lora.experiments.training.options import FitOptions, OnStep
+from manifold_lora.experiments.training.train import fit
 from manifold_lora.models.saved.whole_folder import flush
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
@@ -100,8 +100,8 @@ def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:
         warmup_ratio=spec.warmup_ratio,
         max_length=spec.max_positions,
     )
-    encoded = _encode(tokenizer, documents)
-    fit_encoded(model, tokenizer, encoded, settings, progress)
+    rows = [row for row in _encode(tokenizer, documents) if len(row["input_ids"]) <= spec.max_positions]
+    fit(model, tokenizer, rows, settings, FitOptions(progress) if progress else None)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -3,7 +3,7 @@
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import TemporaryDirectory
 
@@ -15,18 +15,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.methods.baselines import callbacks
 from manifold_lora.experiments.settings.run import TrainSettings
-from manifold_lora.experiments.tasks.base import Example
-from manifold_lora.experiments.training.checkpoints import Checkpoints
 from manifold_lora.experiments.training.device import is_first
-from manifold_lora.experiments.training.encoding import Encoded, encode_examples, pad_id, pad_right
-from manifold_lora.experiments.training.logs import RunLogs
-from manifold_lora.experiments.training.trainer import GROUPED, Carried, GuardedTrainer, OnStep
+from manifold_lora.experiments.training.encoding import Encoded, pad_id, pad_right
+from manifold_lora.experiments.training.options import FitOptions
+from manifold_lora.experiments.training.trainer import GROUPED, GuardedTrainer
 from manifold_lora.models.optim import parameter_groups
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The loss of every step and what the run cost; ``left_out`` examples were longer than allowed.
+    """The loss of every step and what the run cost.
 
     ``resumed_from`` is the step of the checkpoint that the run went on from, 0 for the start; ``set_aside``
     says which newer checkpoints did not verify, and why.
@@ -38,7 +36,6 @@ class TrainReport:
     tokens_per_second: float
     peak_memory_mb: float
     trainable_parameters: int
-    left_out: int
     resumed_from: int = 0
     set_aside: tuple[str, ...] = ()
 
@@ -46,73 +43,43 @@ class TrainReport:
 def fit(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
+    rows: Sequence[Encoded],
     settings: TrainSettings,
-    on_step: OnStep | None = None,
-    checkpoints: Checkpoints | None = None,
-    carried: Carried | None = None,
-    lora_plus_ratio: float = 1.0,
-    logs: RunLogs | None = None,
+    options: FitOptions | None = None,
 ) -> TrainReport:
-    """Train the trainable parameters of ``model`` in place on the targets of ``examples``.
+    """Train the trainable parameters of ``model`` in place on encoded rows.
+
+    A resumed run gives the result of an uninterrupted one, to the last bit on a CPU.
 
     Args:
         model: the model, as it is to start; moved nowhere, saved nowhere.
-        tokenizer: its tokenizer.
-        examples: what to learn from, drawn in an order that the seed gives.
+        tokenizer: says what fills batches up.
+        rows: what to learn from, all of it, drawn in an order that the seed gives.
         settings: how.
-        on_step: called with the step just done, from 1 on, and its loss.
-        checkpoints: those of earlier, interrupted runs of the same settings, the newest of which that
-            verifies is gone on from; and where ``settings.checkpoint_every`` writes more. The result is that
-            of an uninterrupted run, to the last bit on a CPU.
-        carried: what measures along the way.
-        lora_plus_ratio: the learning rate of LoRA's B over that of A.
-        logs: where every step is told; not in the later ones of several processes.
+        options: what is shown, written and measured along the way.
 
     Raises:
         DivergedError: a loss, gradient, module output or weight that is not finite, at the step it appears.
         CheckpointError: a checkpoint could not be written.
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
-    encoded = encode_examples(tokenizer, examples)
-    return fit_encoded(
-        model, tokenizer, encoded, settings, on_step, checkpoints, carried, lora_plus_ratio, logs
-    )
-
-
-def fit_encoded(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: Sequence[Encoded],
-    settings: TrainSettings,
-    on_step: OnStep | None = None,
-    checkpoints: Checkpoints | None = None,
-    carried: Carried | None = None,
-    lora_plus_ratio: float = 1.0,
-    logs: RunLogs | None = None,
-) -> TrainReport:
-    """As ``fit``, on token ids."""
-    kept = [item for item in encoded if len(item["input_ids"]) <= settings.max_length]
-    if not kept:
-        raise ManifoldLoraError(
-            "training examples", 0, f"at least one of at most {settings.max_length} tokens"
-        )
-    logs = logs if is_first() else None
-    reporters = logs.reporters(settings.report_to) if logs else []
+    if not rows:
+        raise ManifoldLoraError("training rows", 0, "at least one")
+    options = options or FitOptions()
+    options = options if is_first() else replace(options, logs=None)
+    reporters = options.logs.reporters(settings.report_to) if options.logs else []
     set_seed(settings.seed)
     with TemporaryDirectory() as unused:  # Trainer wants a folder even where it saves nothing
         trainer = GuardedTrainer(
-            on_step or (lambda step, loss: None),
-            checkpoints if settings.checkpoint_every else None,
-            carried,
-            logs,
+            options,
             model=model,
-            args=_arguments(model, settings, unused, len(kept)),
-            train_dataset=kept,
+            args=_arguments(model, settings, unused, len(rows)),
+            train_dataset=list(rows),
             data_collator=partial(pad_right, filler=pad_id(tokenizer)),
-            optimizers=(_optimizer(model, settings, lora_plus_ratio), None),
+            optimizers=(_optimizer(model, settings, options.lora_plus_ratio), None),
             callbacks=[*callbacks(model, resumable=bool(settings.checkpoint_every)), *reporters],
         )
+        checkpoints = options.checkpoints
         newest = checkpoints.newest() if checkpoints else None
         trainer.run(newest)
     return TrainReport(
@@ -122,7 +89,6 @@ def fit_encoded(
         tokens_per_second=trainer.tokens / trainer.seconds,
         peak_memory_mb=_peak_memory_mb(model),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        left_out=len(encoded) - len(kept),
         resumed_from=newest.step if newest else 0,
         set_aside=tuple(checkpoints.refused) if checkpoints else (),
     )

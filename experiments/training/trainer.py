@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,56 +14,34 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.training.checkpoints import Checkpoint, Checkpoints
+from manifold_lora.experiments.training.checkpoints import Checkpoint
 from manifold_lora.experiments.training.divergence import check_finite, diverged
 from manifold_lora.experiments.training.encoding import Encoded
-from manifold_lora.experiments.training.logs import RunLogs
+from manifold_lora.experiments.training.options import FitOptions
 from manifold_lora.experiments.training.sampler import LengthPools
 from manifold_lora.experiments.training.snapshot import Snapshot, capture
 
 GROUPED = "group_by_length"
-OnStep = Callable[[int, float], None]
-
-
-class Carried(Protocol):
-    """Something that measures along the training and has to survive its interruption."""
-
-    def state(self) -> dict[str, Any]:
-        """What it has measured so far, as JSON data."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
 
 
 class GuardedTrainer(Trainer):
     """A Trainer that looks before it steps, keeps every loss, and writes checkpoints of its own.
 
     Args:
-        on_step: called with the step just done and its loss, before the weights move.
-        checkpoints: where to write them; None writes none.
-        carried: what else a checkpoint holds.
-        logs: where every step is told.
-        arguments: those of Trainer.
+        options: what is shown, written and measured along the way.
+        arguments: those of Trainer; ``save_strategy`` says whether checkpoints are written.
     """
 
-    def __init__(
-        self,
-        on_step: OnStep,
-        checkpoints: Checkpoints | None,
-        carried: Carried | None,
-        logs: RunLogs | None = None,
-        **arguments: Any,
-    ) -> None:
+    def __init__(self, options: FitOptions, **arguments: Any) -> None:
         super().__init__(**arguments)
-        if checkpoints is not None and self.args.world_size > 1:
+        if options.checkpoints is not None and self.args.save_strategy != "no" and self.args.world_size > 1:
             hint = (
                 "one process writes what it alone trains; under torchrun use transformers.Trainer and its own"
             )
             raise ManifoldLoraError("train.checkpoint_every", self.args.save_steps, "0 here", hint)
         self.losses: list[float] = []
         self.tokens, self.seconds = 0, 0.0
-        self._on_step, self._checkpoints, self._carried = on_step, checkpoints, carried
-        self._logs = logs
+        self._options = options
         self._examples: list[Encoded] = arguments["train_dataset"]
         self._trained = [
             parameter for parameter in arguments["model"].parameters() if parameter.requires_grad
@@ -81,8 +59,8 @@ class GuardedTrainer(Trainer):
         if resume is not None:
             self._resumed = Snapshot(resume.files)
             self._restore_measured(self._resumed.carried)
-        if self._logs:
-            self._logs.begin(len(self.losses))
+        if self._options.logs:
+            self._options.logs.begin(len(self.losses))
         if resume is None or resume.step < self.args.max_steps:
             check_finite(model, len(self.losses) + 1)
             self.train(resume_from_checkpoint=str(resume.folder) if resume else None)
@@ -105,16 +83,16 @@ class GuardedTrainer(Trainer):
         return loss
 
     def _tell(self, step: int, loss: float) -> None:
-        if self._logs:
+        if self._options.logs:
             optimizer: Any = self.optimizer
-            self._logs.write(step, loss, optimizer.param_groups[0]["lr"], self._elapsed())
-        self._on_step(step, loss)
+            self._options.logs.write(step, loss, optimizer.param_groups[0]["lr"], self._elapsed())
+        self._options.on_step(step, loss)
 
     def _elapsed(self) -> float:
         return self.seconds + time.perf_counter() - self._started
 
     def _measured(self) -> dict[str, Any]:
-        carried = self._carried.state() if self._carried else {}
+        carried = self._options.probe.state() if self._options.probe else {}
         return {
             "losses": self.losses,
             "tokens": self.tokens,
@@ -125,19 +103,19 @@ class GuardedTrainer(Trainer):
     def _restore_measured(self, measured: Mapping[str, Any]) -> None:
         self.losses, self.tokens = list(measured["losses"]), measured["tokens"]
         self.seconds = measured["seconds"]
-        if self._carried:
-            self._carried.restore(measured["carried"])
+        if self._options.probe:
+            self._options.probe.restore(measured["carried"])
 
     # The places of Trainer that read and write checkpoints; its own are pickles, written in place.
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self._checkpoints is None:
+        if self._options.checkpoints is None:
             return
         check_finite(model, self.state.global_step)
         optimizer: Any = self.optimizer
         files = capture(model, optimizer, self.lr_scheduler, self._measured())
         files[TRAINER_STATE_NAME] = json.dumps(asdict(self.state)).encode()
-        self._checkpoints.save(self.state.global_step, files)
+        self._options.checkpoints.save(self.state.global_step, files)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         adapted: Any = model or self.model

@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerFast
 
 from manifold_lora.experiments.results.ledger import content
-from manifold_lora.experiments.runs.cell import checkpoints_of, load_adapted, train_and_evaluate
+from manifold_lora.experiments.runs.cell import Adapted, checkpoints_of, load_adapted, train_and_evaluate
 from manifold_lora.experiments.settings.arms import ARMS
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks import Task, build_task
+from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.options import FitOptions, OnStep
+from manifold_lora.experiments.training.train import TrainReport, fit
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
 Progress = Callable[[int, int], None]
@@ -67,14 +69,23 @@ class Small:
 
     run: RunSettings
     task: Task
-    model: PeftModel
-    tokenizer: PreTrainedTokenizerFast
+    adapted: Adapted
+
+    @property
+    def model(self) -> PeftModel:
+        """The adapted model."""
+        return self.adapted.model
+
+    def fit(self, on_step: OnStep, checkpoints: Checkpoints) -> TrainReport:
+        """Train it."""
+        options = FitOptions(on_step, checkpoints)
+        return fit(*self.adapted[:2], self.adapted.rows.encoded, self.run.train, options)
 
 
 def load_small(arm: str, base: Path, **train: object) -> Small:
     """The untrained arm on the base."""
     run = settings_of(arm, base, **train)
-    return Small(run, small_task(), *load_adapted(run, str(base), small_task().train, {}))
+    return Small(run, small_task(), load_adapted(run, str(base), small_task().train, {}))
 
 
 def run_once(
@@ -83,9 +94,7 @@ def run_once(
     """Train and evaluate an arm as a cell does; checkpoints, record and weights are written to ``out``."""
     small = load_small(arm, base, **train)
     checkpoints = checkpoints_of(out, "cell")
-    record, items = train_and_evaluate(
-        small.model, small.tokenizer, small.task, small.run, progress, checkpoints
-    )
+    record, items = train_and_evaluate(small.adapted, small.task, small.run, progress, checkpoints)
     weights = {name: p.detach() for name, p in small.model.named_parameters() if p.requires_grad}
     save_file(weights, out / "weights.safetensors")
     (out / "record.json").write_text(json.dumps({"record": record, "items": items}, sort_keys=True))

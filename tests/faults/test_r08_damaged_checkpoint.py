@@ -10,7 +10,7 @@ from fault_runs import load_small, save_base
 
 from manifold_lora.experiments.training.checkpoints import Checkpoints
 from manifold_lora.experiments.training.snapshot import TENSORS
-from manifold_lora.experiments.training.train import TrainReport, fit
+from manifold_lora.experiments.training.train import TrainReport
 
 NEWEST = "checkpoint-000010"
 Damage = Callable[[Path], None]
@@ -73,9 +73,7 @@ def train(base: Path, folder: Path, stop_at: int = 0) -> tuple[TrainReport, dict
         if step == stop_at:
             raise Stopped
 
-    report = fit(
-        small.model, small.tokenizer, small.task.train, small.run.train, on_step, Checkpoints(folder)
-    )
+    report = small.fit(on_step, Checkpoints(folder))
     return report, {name: p for name, p in small.model.named_parameters() if p.requires_grad}
 
 

@@ -16,7 +16,6 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.fork_server import PRELOAD
 from manifold_lora.experiments.training.checkpoints import CheckpointError, Checkpoints
 from manifold_lora.experiments.training.snapshot import TENSORS
-from manifold_lora.experiments.training.train import fit
 from manifold_lora.models.load import load_adapter
 from manifold_lora.models.saved import whole_folder
 from manifold_lora.models.saved.save import save_adapter
@@ -37,7 +36,7 @@ def fill_up(base: Path, folder: Path, answer: Connection) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     try:
-        fit(small.model, small.tokenizer, small.task.train, small.run.train, on_step, Checkpoints(folder))
+        small.fit(on_step, Checkpoints(folder))
     except CheckpointError as error:
         answer.send(str(error))
     answer.send("")

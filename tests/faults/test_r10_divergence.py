@@ -12,7 +12,6 @@ from peft import PeftModel
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.training.checkpoints import Checkpoints
 from manifold_lora.experiments.training.divergence import DivergedError
-from manifold_lora.experiments.training.train import fit
 from manifold_lora.models.saved.save import save_adapter
 
 AT = 3
@@ -77,7 +76,7 @@ def _stops(arm: str, base: Path, folder: Path, inject: Inject, value: float, nam
             inject(small.model, value)
 
     with pytest.raises(DivergedError) as caught:
-        fit(small.model, small.tokenizer, small.task.train, small.run.train, on_step, Checkpoints(folder))
+        small.fit(on_step, Checkpoints(folder))
     told = str(caught.value)
     newest = Checkpoints(folder).newest()
     assert newest is not None

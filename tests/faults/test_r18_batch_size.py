@@ -38,7 +38,10 @@ def answers(arm: str, base: Path, prompts: list[Example]) -> list[tuple[str, ...
             if ".lora_" in name:
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     runs = [
-        [item.output for item in evaluate(small.model, small.tokenizer, small_task(), prompts, size, 3)]
+        [
+            item.output
+            for item in evaluate(small.model, small.adapted.tokenizer, small_task(), prompts, size, 3)
+        ]
         for size in (1, 4, 8)
     ]
     return list(zip(*runs, strict=True))

@@ -12,7 +12,7 @@ from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.experiments.tasks.whole_text import WholeText
-from manifold_lora.experiments.training.encoding import fitting
+from manifold_lora.experiments.training.encoding import encode_examples, training_rows
 from manifold_lora.models.load import load_tokenizer
 
 
@@ -40,8 +40,11 @@ def tokenizer(base):
 
 
 def test_what_fits_is_kept_whole_and_in_order(tokenizer, task):
-    assert fitting(tokenizer, task.train, 8) == [row for at, row in enumerate(task.train) if at % 3]
-    assert fitting(tokenizer, task.train, 9) == task.train
+    rows = training_rows(tokenizer, task.train, 8)
+    assert rows.examples == [row for at, row in enumerate(task.train) if at % 3]
+    assert rows.encoded == encode_examples(tokenizer, rows.examples)
+    assert (len(rows), rows.left_out) == (16, 8)
+    assert training_rows(tokenizer, task.train, 9).examples == task.train
 
 
 def test_where_most_rows_are_too_long_the_lengths_that_would_do_are_told(tokenizer, task):
@@ -49,8 +52,8 @@ def test_where_most_rows_are_too_long_the_lengths_that_would_do_are_told(tokeniz
     with pytest.raises(
         ManifoldLoraError, match=r"9 for all training rows, 9 for half.*7 of 15 are that short"
     ):
-        fitting(tokenizer, rows, 8)
-    assert len(fitting(tokenizer, rows[1:], 8)) == 7
+        training_rows(tokenizer, rows, 8)
+    assert len(training_rows(tokenizer, rows[1:], 8)) == 7
 
 
 def test_a_run_tells_what_it_leaves_out_and_its_epochs_count_the_rest(base, task):
@@ -61,9 +64,9 @@ def test_a_run_tells_what_it_leaves_out_and_its_epochs_count_the_rest(base, task
         "evaluation": {"batch_size": 24, "max_new_tokens": 2},
     }
     run = validate(RunSettings, data, "test")
-    model, tokenizer = load_adapted(run, base, task.train, {})
+    adapted = load_adapted(run, base, task.train, {})
     lines: list[str] = []
-    record, _ = train_and_evaluate(model, tokenizer, task, run, lambda *_: None, tell=lines.append)
+    record, _ = train_and_evaluate(adapted, task, run, lambda *_: None, tell=lines.append)
     assert lines == ["8 of 24 training rows are left out: longer than 8 tokens (train.max_length takes more)"]
     assert record["train"]["left_out"] == 8
     assert len(record["train"]["losses"]) == 4  # two passes over sixteen rows

@@ -9,7 +9,9 @@ from peft import LoraConfig
 from manifold_lora.experiments.settings.run import TrainSettings
 from manifold_lora.experiments.tasks import build_task
 from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.encoding import encode_examples
 from manifold_lora.experiments.training.logs import RunLogs
+from manifold_lora.experiments.training.options import FitOptions
 from manifold_lora.experiments.training.train import fit
 from manifold_lora.models.geometry_log import effective_kappa
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
@@ -32,7 +34,8 @@ def train():
         base = tiny_model(len(tokenizer), hidden_size=16, layers=1, heads=2, intermediate_size=16)
         model = adapt(base, config)
         settings = {"steps": 24, "batch_size": 4, **arguments.pop("settings", {})}
-        fit(model, tokenizer, task.train, TrainSettings(**settings), **arguments)
+        rows = encode_examples(tokenizer, task.train)
+        fit(model, tokenizer, rows, TrainSettings(**settings), FitOptions(**arguments))
         return model
 
     return train

@@ -13,7 +13,9 @@ from manifold_lora.experiments.settings.run import RunSettings, TrainSettings, c
 from manifold_lora.experiments.sweeps.cells import expand
 from manifold_lora.experiments.tasks import build_task
 from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.encoding import encode_examples
 from manifold_lora.experiments.training.logs import RunLogs
+from manifold_lora.experiments.training.options import FitOptions
 from manifold_lora.experiments.training.train import fit
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
@@ -30,7 +32,8 @@ def train():
     def train(**arguments):
         model = tiny_model(len(tokenizer), hidden_size=16, layers=1, heads=2, intermediate_size=16)
         settings = TrainSettings(steps=6, batch_size=8, **arguments.pop("settings", {}))
-        return fit(model, tokenizer, task.train, settings, **arguments)
+        rows = encode_examples(tokenizer, task.train)
+        return fit(model, tokenizer, rows, settings, FitOptions(**arguments))
 
     return train
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -18,7 +17,14 @@ from manifold_lora.experiments.settings.run import TrainSettings
 from manifold_lora.experiments.tasks import Task, build_task
 from manifold_lora.experiments.training.checkpoints import Checkpoints
 from manifold_lora.experiments.training.divergence import DivergedError
-from manifold_lora.experiments.training.encoding import IGNORED, encode_pairs, pad_left, pad_right
+from manifold_lora.experiments.training.encoding import (
+    IGNORED,
+    encode_examples,
+    encode_pairs,
+    pad_left,
+    pad_right,
+)
+from manifold_lora.experiments.training.options import FitOptions
 from manifold_lora.experiments.training.sampler import LengthPools
 from manifold_lora.experiments.training.train import TrainReport, fit
 from manifold_lora.manifolds.curvature import Curvature
@@ -52,7 +58,9 @@ Run = Callable[..., TrainReport]
 @pytest.fixture
 def run(tokenizer: PreTrainedTokenizerFast, task: Task) -> Run:
     def run(model: PreTrainedModel, settings: TrainSettings = SETTINGS, **arguments: object) -> TrainReport:
-        return fit(model, tokenizer, task.train, settings, **arguments)
+        return fit(
+            model, tokenizer, encode_examples(tokenizer, task.train), settings, FitOptions(**arguments)
+        )
 
     return run
 
@@ -84,7 +92,6 @@ def test_the_loss_falls_and_the_report_counts(run: Run, model: PreTrainedModel, 
     assert report.tokens_per_second == pytest.approx(report.tokens / report.seconds)
     assert report.peak_memory_mb > 10
     assert report.trainable_parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert report.left_out == 0
     assert not list(tmp_path.rglob("*.*")), "nothing is written unless asked for"
 
 
@@ -199,10 +206,10 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     expected = run(whole, settings)
     seen = Seen(stopped_at)
     with pytest.raises(Stop):
-        run(killed, settings, on_step=seen, checkpoints=Checkpoints(tmp_path), carried=seen)
+        run(killed, settings, on_step=seen, checkpoints=Checkpoints(tmp_path), probe=seen)
     torch.rand(5)  # another process has another random state
     seen = Seen()
-    report = run(resumed, settings, on_step=seen, checkpoints=Checkpoints(tmp_path), carried=seen)
+    report = run(resumed, settings, on_step=seen, checkpoints=Checkpoints(tmp_path), probe=seen)
     assert report.resumed_from == (8 if stopped_at < 17 else 16)
     assert seen.steps == list(range(1, 21))
     assert (report.losses, report.tokens) == (expected.losses, expected.tokens)
@@ -257,14 +264,9 @@ def test_geometry_has_its_own_rate_and_no_decay(run: Run, model: PreTrainedModel
     assert model.curvature.raw.item() == pytest.approx(1 - 5e-3, rel=1e-4)
 
 
-def test_too_long_is_left_out_and_counted(
-    tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, task: Task
-) -> None:
-    long = replace(task.train[0], prompt=f"lca lca {task.train[0].prompt}")
-    settings = TrainSettings(learning_rate=1e-3, steps=1, batch_size=8, max_length=8)
-    assert fit(model, tokenizer, [*task.train, long], settings).left_out == 1
-    with pytest.raises(ManifoldLoraError, match="at most 8 tokens"):
-        fit(model, tokenizer, [long], settings)
+def test_nothing_to_learn_from_is_refused(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
+    with pytest.raises(ManifoldLoraError, match="training rows: got 0"):
+        fit(model, tokenizer, [], SETTINGS)
 
 
 def test_nothing_to_train_is_refused(run: Run, model: PreTrainedModel) -> None:
