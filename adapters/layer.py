@@ -28,6 +28,7 @@ class ManifoldLoRA(nn.Module):
         manifold: a name, mapping or ManifoldSpec, or a ``Manifold`` to share one curvature among layers.
         transform, norm_scaling: names in ``TRANSFORMS`` and ``NORM_SCALINGS``.
         token_norms: ``"own"`` or ``"shuffled"``.
+        max_angle: the largest abs(v)/R at which a gain is computed; ``math.inf`` sets no limit.
         bias: does the base layer have one?
         base: the layer to adapt instead of a new one.
 
@@ -47,6 +48,7 @@ class ManifoldLoRA(nn.Module):
         transform: str = HYPLORA.transform,
         norm_scaling: str = HYPLORA.norm_scaling,
         token_norms: str = HYPLORA.token_norms,
+        max_angle: float | str = HYPLORA.max_angle,
         bias: bool = True,
         base: nn.Linear | None = None,
     ) -> None:
@@ -62,7 +64,12 @@ class ManifoldLoRA(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(out_features, rank, dtype=weight.dtype, device=weight.device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         shared = manifold if isinstance(manifold, Manifold) else None
-        parts = {"transform": transform, "norm_scaling": norm_scaling, "token_norms": token_norms}
+        parts = {
+            "transform": transform,
+            "norm_scaling": norm_scaling,
+            "token_norms": token_norms,
+            "max_angle": max_angle,
+        }
         # A geometry that is given stands for itself: the spec then only says what is around it.
         spec = {"manifold": HYPLORA.manifold if shared is not None else manifold, **parts}
         self.update = ManifoldUpdate.from_spec(spec, in_features, out_features, rank, manifold=shared)

@@ -9,6 +9,7 @@ from manifold_lora.adapters.norm_scaling import ScaleLaw
 from manifold_lora.adapters.transforms import Charted
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.product import Product
 
 # A lift that only rounds moves coordinates by less than this, relative to their length.
 _ROUNDING = 1e-5
@@ -43,6 +44,16 @@ class Recorder:
     def share(self) -> Tensor:
         """The share of tokens that were clipped."""
         return torch.zeros(()) if self.clipped is None else self.clipped.float().mean()
+
+
+def angle(manifold: Manifold, law: ScaleLaw, x: Tensor) -> Tensor:
+    """abs(v)/R for each token of x, (*tokens, 1), the largest of a product's parts."""
+    v = law.scale(x)
+    if isinstance(manifold, Product):
+        pairs = zip(manifold.parts, manifold.split_free(v), strict=True)
+        flat = ScaleLaw()
+        return torch.cat([angle(part, flat, piece) for part, piece in pairs], -1).amax(-1, keepdim=True)  # type: ignore[arg-type]
+    return functions.norm(v) * manifold.kappa.to(v.dtype).abs().amax().sqrt()
 
 
 # The length of an update that is small for every curvature in use.

@@ -13,7 +13,8 @@ n the width) the five choices start as follows; c multiplies B's first gradient 
 | `unit`     | s (x/|x|) | 1    | 1          | c s/|x|: as `released`, and every token at the same length |
 
 Under `fixed` and `learned` the curvature is the only difference from LoRA, and s acts as a radius: the update
-is the one of curvature kappa/s^2 without scaling. Source: arXiv 2410.04010, section 4 (`unit`, `released`).
+is the one of curvature kappa/s^2 without scaling. `calibrate` replaces sqrt(n) by the median |x| of a module's
+own tokens: in real models that is anything from 0.1 to 17 sqrt(n). Source: arXiv 2410.04010, section 4 (`unit`, `released`).
 """
 
 import math
@@ -26,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.adapters.precision import keeping_float32
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
 
 
@@ -59,7 +61,59 @@ class ScaleLaw(NamedTuple):
         return self.gain / self.alpha
 
 
-class NormScaling(nn.Module, ABC):
+class Calibrated(nn.Module):
+    """A scale s of a layer's inputs that starts at sqrt(n), or at the median of abs(x) where that is known.
+
+    Args:
+        in_features: the width n of the input.
+    """
+
+    # A subclass without such a scale says so.
+    divides: ClassVar[bool] = True
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        if self.divides:
+            # 0 until calibrated.
+            self.register_buffer("median", torch.zeros(1))
+
+    def calibrate(self, median: float) -> None:
+        """Start s at the median abs(x) of calibration tokens; does nothing where no s divides x.
+
+        What is learned is kept relative to it: s = median exp(log). The number is saved with the layer.
+
+        Raises:
+            ManifoldLoraError: no positive finite number.
+        """
+        if isinstance(median, bool) or not isinstance(median, int | float) or not 0 < median < math.inf:
+            raise ManifoldLoraError("median of abs(x)", median, "a positive finite number")
+        if self.divides:
+            self.get_buffer("median").fill_(median)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Was s started at a measured median, or is there no s to start?"""
+        return not self.divides or bool(self.get_buffer("median") != 0)
+
+    def start(self, dtype: torch.dtype | None) -> Any:
+        """The s from which learning starts, a tensor (1,) of ``dtype``, or a float for None."""
+        median: Any = self._buffers["median"]
+        if dtype is None:
+            return median.item() or math.sqrt(self.in_features)
+        return torch.where(median == 0, math.sqrt(self.in_features), median.to(dtype))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Adapters saved before calibration existed started at sqrt(n).
+        if self.divides and prefix + "median" not in state_dict:
+            state_dict = {**state_dict, prefix + "median": torch.zeros(1)}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(keeping_float32(fn), recurse)
+
+
+class NormScaling(Calibrated, ABC):
     """Scale on the way into a geometry and back; a newcomer writes ``law``.
 
     Args:
@@ -68,6 +122,8 @@ class NormScaling(nn.Module, ABC):
 
     # Does it multiply by constants, so that an update without curvature is a matrix?
     linear: ClassVar[bool] = True
+    # Does it divide x by a scale s, which ``calibrate`` starts at the median abs(x)?
+    divides: ClassVar[bool] = False
     # Stated beside a law of one parameter log_scale: alpha and gain go like exp(log_scale) to these powers.
     powers: ClassVar[tuple[int, int] | None] = None
 
@@ -75,10 +131,6 @@ class NormScaling(nn.Module, ABC):
         # A law has the powers stated beside it or none: those of a parent's law are not its own.
         if "law" in vars(cls) and "powers" not in vars(cls):
             cls.powers = None
-
-    def __init__(self, in_features: int) -> None:
-        super().__init__()
-        self.in_features = in_features
 
     @abstractmethod
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
@@ -101,9 +153,6 @@ class NormScaling(nn.Module, ABC):
         """Beta delta."""
         return delta * law.beta
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        return super()._apply(keeping_float32(fn), recurse)
-
 
 class Identity(NormScaling):
     """v = x, delta unchanged."""
@@ -114,16 +163,19 @@ class Identity(NormScaling):
 
 
 class Fixed(NormScaling):
-    """v = x / s and delta times s, with the constant s = sqrt(n)."""
+    """v = x / s and delta times s, with the constant s = sqrt(n), or the calibrated median."""
+
+    divides = True
 
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = 1/s, beta = s."""
-        return ScaleLaw(alpha=1.0 / math.sqrt(self.in_features))
+        return ScaleLaw(alpha=1.0 / self.start(dtype))
 
 
 class Learned(NormScaling):
-    """v = x / s and delta times s, with s = sqrt(n) exp(log_scale) learned."""
+    """v = x / s and delta times s, with s = s0 exp(log_scale) learned, s0 = sqrt(n) or the median."""
 
+    divides = True
     powers = (-1, 0)
 
     def __init__(self, in_features: int) -> None:
@@ -132,12 +184,13 @@ class Learned(NormScaling):
 
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = 1/s, beta = s."""
-        return ScaleLaw(alpha=_exp(self.log_scale, -1, dtype) / math.sqrt(self.in_features))
+        return ScaleLaw(alpha=_exp(self.log_scale, -1, dtype) / self.start(dtype))
 
 
 class Released(NormScaling):
-    """v = x / s and nothing on the way out, with s = sqrt(n) exp(log_scale) learned."""
+    """v = x / s and nothing on the way out, with s = s0 exp(log_scale) learned, s0 as for ``learned``."""
 
+    divides = True
     powers = (-1, -1)
 
     def __init__(self, in_features: int) -> None:
@@ -146,7 +199,7 @@ class Released(NormScaling):
 
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = gain = 1/s."""
-        alpha = _exp(self.log_scale, -1, dtype) / math.sqrt(self.in_features)
+        alpha = _exp(self.log_scale, -1, dtype) / self.start(dtype)
         return ScaleLaw(alpha=alpha, gain=alpha)
 
 

@@ -1,5 +1,6 @@
 """What an adapter is made of, as plain data: importing this module does not import torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +22,25 @@ from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import ManifoldSpec
 
 
+# Where c is at most sinh(3)/3 = 3.3 on Lorentz space: the few tokens that are far longer than the others
+# (of a real model: the first one) keep a bounded gain.
+MAX_ANGLE = 3.0
+
+
 def check_rank(rank: object) -> int:
     """Return ``rank`` if it is an integer of at least 1, else raise ManifoldLoraError."""
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ManifoldLoraError("rank", rank, "an integer of at least 1")
     return rank
+
+
+def check_max_angle(angle: object) -> float:
+    """Return the angle as a positive float, ``math.inf`` for ``"inf"``, else raise ManifoldLoraError."""
+    if angle == "inf":
+        return math.inf
+    if isinstance(angle, bool) or not isinstance(angle, int | float) or not angle > 0:
+        raise ManifoldLoraError("max_angle", angle, "a positive number, or inf for no limit")
+    return float(angle)
 
 
 def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
@@ -51,6 +66,8 @@ class AdapterSpec:
         token_norms: ``"own"``, or ``"shuffled"`` for the control that gives a token another one's norm.
         norm_scope: ``"layer"``, or ``"model"`` for one learned log(s/sqrt(n)) in all layers, which ``parse``
             reads from ``norm_scaling: {mode: learned, shared: true}``.
+        max_angle: a token's gain is that at the angle min(a, max_angle), a = abs(v)/R; ``math.inf`` (in plain
+            data ``"inf"``) sets no limit.
 
     Raises:
         UnknownNameError: a name that no registry knows.
@@ -65,8 +82,10 @@ class AdapterSpec:
     curvature_scope: Scope = "layer"
     token_norms: str = "own"
     norm_scope: NormScope = "layer"
+    max_angle: float = MAX_ANGLE
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_angle", check_max_angle(self.max_angle))
         check_scope(self.manifold, self.curvature_scope)
         if self.token_norms not in TOKEN_NORMS:
             raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
@@ -95,7 +114,7 @@ class AdapterSpec:
                 raise UnknownNameError("key of an adapter", key, _KEYS)
         manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
         spec, scope = parse_scoped(manifold)
-        given = {key: value[key] for key in ("transform", "token_norms") if key in value}
+        given = {key: value[key] for key in ("transform", "token_norms", "max_angle") if key in value}
         norm, norm_scope = split_norm(value.get("norm_scaling", cls.norm_scaling))
         return cls(spec, norm_scaling=norm, curvature_scope=scope, norm_scope=norm_scope, **given)
 
@@ -109,6 +128,7 @@ class AdapterSpec:
             "transform": self.transform,
             "norm_scaling": join_norm(self.norm_scaling, self.norm_scope),
             "token_norms": self.token_norms,
+            "max_angle": "inf" if self.max_angle == math.inf else self.max_angle,
         }
 
     def with_(self, **changes: Any) -> "AdapterSpec":
@@ -165,7 +185,7 @@ def _with_curvature(manifold: Any, curvature: Any) -> Any:
     return {**named, "curvature": curvature}
 
 
-_KEYS = ("manifold", "curvature", "transform", "norm_scaling", "token_norms")
+_KEYS = ("manifold", "curvature", "transform", "norm_scaling", "token_norms", "max_angle")
 
 LORA = AdapterSpec(ManifoldSpec.parse("euclidean"), "direct", "identity")
 TANGENT = AdapterSpec(ManifoldSpec.parse("lorentz"), "tangent", "learned")

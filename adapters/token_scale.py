@@ -9,14 +9,11 @@ So a token that goes in times lambda and comes out over lambda has met the curva
 nothing but a scalar per token is added to the layer of one curvature.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lora.adapters.precision import keeping_float32
+from manifold_lora.adapters.norm_scaling import Calibrated
 from manifold_lora.manifolds import functions
 
 PerToken = Float[Tensor, "*tokens 1"]
@@ -25,10 +22,11 @@ PerToken = Float[Tensor, "*tokens 1"]
 _SMALLEST = 1e-6
 
 
-class TokenCurvature(nn.Module):
+class TokenCurvature(Calibrated):
     """kappa_t = kappa exp(gate h_t), a curvature that follows the norm of the token.
 
-    h_t = (|x|^2 - s^2)/(|x|^2 + s^2) = tanh(log(|x|/s)) with s = sqrt(n) exp(log_reference).
+    h_t = (|x|^2 - s^2)/(|x|^2 + s^2) = tanh(log(|x|/s)) with s = s0 exp(log_reference), s0 the median abs(x)
+    where it was calibrated and sqrt(n) elsewhere.
 
     Both scalars are learned and start at 0, where every token has the stated kappa: gate 0 *is* the arm of
     one curvature. Near |x| = s the law is a power, kappa_t = kappa (|x|/s)^gate: a gate of -2 cancels the
@@ -42,23 +40,19 @@ class TokenCurvature(nn.Module):
     """
 
     def __init__(self, in_features: int) -> None:
-        super().__init__()
-        self.in_features = in_features
+        super().__init__(in_features)
         self.gate = nn.Parameter(torch.zeros(1))
         self.log_reference = nn.Parameter(torch.zeros(1))
 
     def log_factor(self, norm: PerToken) -> PerToken:
         """log(kappa_t / kappa) for tokens of these norms, in their dtype."""
-        reference = torch.exp(2 * self.log_reference.to(norm.dtype)) * self.in_features
+        reference = torch.exp(2 * self.log_reference.to(norm.dtype)) * self.start(norm.dtype).square()
         square = norm.square()
         return self.gate.to(norm.dtype) * ((square - reference) / (square + reference))
 
     def forward(self, norm: PerToken) -> PerToken:
         """lambda_t = sqrt(kappa_t / kappa)."""
         return torch.exp(self.log_factor(norm) / 2)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        return super()._apply(keeping_float32(fn), recurse)
 
 
 class ShuffledNorms(nn.Module):

@@ -15,7 +15,7 @@ from manifold_lora.adapters.measure import Recorder
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
-from manifold_lora.adapters.spec import AdapterSpec, check_rank
+from manifold_lora.adapters.spec import MAX_ANGLE, AdapterSpec, check_max_angle, check_rank
 from manifold_lora.adapters.token_scale import TokenScale, token_scale
 from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_flat
 from manifold_lora.errors import ManifoldLoraError
@@ -46,9 +46,10 @@ class ManifoldUpdate(nn.Module):
         transform: the map around A and B.
         norm_scaling: the lengths on the way in and out.
         token_scale: a curvature of its own for each token, or other tokens' norms; None for neither.
+        max_angle: the largest abs(v)/R at which a gain is computed; ``math.inf`` sets no limit.
 
     Raises:
-        ManifoldLoraError: a transform that the geometry does not have.
+        ManifoldLoraError: a transform that the geometry does not have, or an angle that is not positive.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class ManifoldUpdate(nn.Module):
         transform: Transform,
         norm_scaling: NormScaling,
         token_scale: TokenScale | None = None,
+        max_angle: float = MAX_ANGLE,
     ) -> None:
         super().__init__()
+        self.max_angle = check_max_angle(max_angle)
         if transform.time and not has_time(manifold):
             hint = f"{type(manifold).__name__} has no single time coordinate"
             raise ManifoldLoraError("transform", type(transform).__name__, "one without time", hint)
@@ -92,7 +95,7 @@ class ManifoldUpdate(nn.Module):
             norm_scaling.share(scaled_as)
         scale = token_scale(in_features, spec.curvature_scope == "token", spec.token_norms)
         geometry = build_manifold(spec.manifold) if manifold is None else manifold
-        return cls(geometry, transform, norm_scaling, scale)
+        return cls(geometry, transform, norm_scaling, scale, spec.max_angle)
 
     @property
     def is_linear(self) -> bool:
@@ -204,6 +207,27 @@ class ManifoldUpdate(nn.Module):
             v = self.law(x.to(wide)).scale(x.to(wide))
             self.transform(recorder, recorder.expmap0(v), A.to(wide), B.to(wide))
         return recorder.share()
+
+    def calibrate(self, median: float) -> None:
+        """Start every scale at the median abs(x) of the tokens that the layer reads (``NormScaling.calibrate``).
+
+        Raises ManifoldLoraError for no positive finite number.
+        """
+        self.norm_scaling.calibrate(median)
+        if self.token_scale is not None and self.token_scale.curvature is not None:
+            self.token_scale.curvature.calibrate(median)
+
+    @torch.no_grad()
+    def angle(self, x: Tokens) -> Float[Tensor, "*tokens 1"]:
+        """a = abs(v)/R for each token, before any limit, in float64; a product's largest; 0 on flat space."""
+        return measure.angle(self.manifold, self.law(x.double()), x.double())
+
+    @torch.no_grad()
+    def capped(self, x: Tokens) -> Float[Tensor, ""]:
+        """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel and there is no gain."""
+        if self._cancels():
+            return torch.zeros(())
+        return (self.angle(x) > self.max_angle).float().mean()
 
     def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
         """The lengths in effect for the tokens x: the norm scaling's, times lambda token by token."""

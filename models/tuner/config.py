@@ -1,5 +1,6 @@
 """The PEFT configuration of a manifold adapter: LoRA's fields and the four parts of the geometry."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +8,7 @@ from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 
 from manifold_lora.adapters.layer_map import layer_map
-from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.adapters.spec import MAX_ANGLE, AdapterSpec
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import ManifoldSpec
 from manifold_lora.models.tuner.lora_options import check_numbers, refuse_linear_only
@@ -42,6 +43,7 @@ class ManifoldLoraConfig(LoraConfig):
         manifold_pattern: module pattern -> geometry (a name or a mapping) that replaces ``manifold`` there;
             the first pattern that matches counts.
         token_norms: ``"own"``, or ``"shuffled"`` for the control where each token has another one's norm.
+        max_angle: the largest abs(v)/R at which a token's gain is computed; ``"inf"`` sets no limit.
 
     Raises ManifoldLoraError (asked, got, allowed) for a bad value or an option only plain LoRA can honour.
     Source: HypLoRA, arXiv 2410.04010, section 4.
@@ -63,6 +65,9 @@ class ManifoldLoraConfig(LoraConfig):
         metadata={"help": "Module name or pattern -> geometry of the layers it matches."},
     )
     token_norms: str = field(default="own", metadata={"help": "Whose norm a token has: own or shuffled."})
+    max_angle: float | str = field(
+        default=MAX_ANGLE, metadata={"help": "Largest abs(v)/R at which a gain is computed; inf: no limit."}
+    )
 
     def __post_init__(self) -> None:
         for name in PATTERNS:
@@ -73,6 +78,8 @@ class ManifoldLoraConfig(LoraConfig):
         self.peft_type = MANIFOLD_LORA
         if isinstance(self.manifold, ManifoldSpec):
             self.manifold = self.manifold.to_dict()
+        # As text: JSON has no infinity.
+        self.max_angle = "inf" if self.max_angle == math.inf else self.max_angle
         check_curvature_pattern(self.curvature_pattern, self.spec())
         layer_map(self.spec(), self.manifold_pattern)
         if self.manifold_pattern and self.curvature_pattern:
@@ -91,7 +98,7 @@ class ManifoldLoraConfig(LoraConfig):
 
     def spec(self) -> AdapterSpec:
         """The geometry as the adapters floor takes it. Raises ManifoldLoraError for parts that do not fit."""
-        parts = ("manifold", "curvature", "transform", "norm_scaling", "token_norms")
+        parts = ("manifold", "curvature", "transform", "norm_scaling", "token_norms", "max_angle")
         return AdapterSpec.parse({name: getattr(self, name) for name in parts})
 
     def layer_spec(self, module: str) -> AdapterSpec:

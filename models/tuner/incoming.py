@@ -12,6 +12,8 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.curvature import Curvature
 
 _WRAPPER = "base_model.model."
+# Adapters saved before calibration existed have none: their scale starts at sqrt(n).
+_OPTIONAL = ("norm_scaling.median", "token_scale.curvature.median")
 
 
 def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -28,7 +30,8 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
     names = (name.removeprefix(_WRAPPER) for name in model.state_dict())
     own = re.compile(rf"\.lora_\w+\.{re.escape(adapter_name)}(\.|$)")
     expected = {name for name in names if own.search(name)}
-    missing, unknown = sorted(expected - set(given)), sorted(set(given) - expected)
+    absent = {name for name in expected - set(given) if not name.endswith(_OPTIONAL)}
+    missing, unknown = sorted(absent), sorted(set(given) - expected)
     if missing or unknown:
         word, odd = ("missing", missing) if missing else ("unknown", unknown)
         hint = f"{len(odd)} {word}, the first {odd[0]}"
@@ -36,6 +39,10 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
     for name, tensor in given.items():
         if not tensor.is_meta and not torch.isfinite(tensor).all():
             raise ManifoldLoraError("tensors of adapter", f"NaN or Inf in {name}", "finite numbers")
+        if name.endswith(_OPTIONAL) and not tensor.is_meta and (tensor < 0).any():
+            raise ManifoldLoraError(
+                "tensors of adapter", f"{float(tensor.min()):g} in {name}", "0 or a median"
+            )
     check_exponents(model, given, lambda name: name.removeprefix(_WRAPPER))
 
 
