@@ -21,7 +21,6 @@ from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import ManifoldSpec
 
-
 # Where c is at most sinh(3)/3 = 3.3 on Lorentz space: the few tokens that are far longer than the others
 # (of a real model: the first one) keep a bounded gain.
 MAX_ANGLE = 3.0

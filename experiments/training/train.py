@@ -19,6 +19,7 @@ from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.encoding import Encoded, pad_id, pad_right
 from manifold_lora.experiments.training.options import FitOptions
 from manifold_lora.experiments.training.trainer import GROUPED, GuardedTrainer
+from manifold_lora.models.liveness import LivenessCallback
 from manifold_lora.models.optim import parameter_groups
 
 
@@ -60,6 +61,7 @@ def fit(
 
     Raises:
         DivergedError: a loss, gradient, module output or weight that is not finite, at the step it appears.
+        DeadLayerError: an adapted layer that the model does not call or that gets no gradient, at step 1.
         CheckpointError: a checkpoint could not be written.
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
@@ -77,7 +79,11 @@ def fit(
             train_dataset=list(rows),
             data_collator=partial(pad_right, filler=pad_id(tokenizer)),
             optimizers=(_optimizer(model, settings, options.lora_plus_ratio), None),
-            callbacks=[*callbacks(model, resumable=bool(settings.checkpoint_every)), *reporters],
+            callbacks=[
+                LivenessCallback(),
+                *callbacks(model, resumable=bool(settings.checkpoint_every)),
+                *reporters,
+            ],
         )
         checkpoints = options.checkpoints
         newest = checkpoints.newest() if checkpoints else None
