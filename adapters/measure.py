@@ -1,15 +1,17 @@
 """A geometry that remembers which tokens its lift had to bring back to the edge of the chart."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from manifold_lora.adapters.norm_scaling import ScaleLaw
-from manifold_lora.adapters.transforms import Charted
+from manifold_lora.adapters.transforms import Charted, is_identity
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.product import Product
+from manifold_lora.manifolds.radial import Radial
 
 # A lift that only rounds moves coordinates by less than this, relative to their length.
 _ROUNDING = 1e-5
@@ -46,14 +48,43 @@ class Recorder:
         return torch.zeros(()) if self.clipped is None else self.clipped.float().mean()
 
 
-def angle(manifold: Manifold, law: ScaleLaw, x: Tensor) -> Tensor:
-    """abs(v)/R for each token of x, (*tokens, 1), the largest of a product's parts."""
+def angles(manifold: Manifold, law: ScaleLaw, x: Tensor) -> Iterator[tuple[Tensor, float]]:
+    """abs(v)/R of the tokens x, (*tokens, 1), in each part, and the angle where geodesics meet."""
     v = law.scale(x)
     if isinstance(manifold, Product):
-        pairs = zip(manifold.parts, manifold.split_free(v), strict=True)
-        flat = ScaleLaw()
-        return torch.cat([angle(part, flat, piece) for part, piece in pairs], -1).amax(-1, keepdim=True)  # type: ignore[arg-type]
-    return functions.norm(v) * manifold.kappa.to(v.dtype).abs().amax().sqrt()
+        for part, piece in zip(manifold.parts, manifold.split_free(v), strict=True):
+            yield from angles(part, ScaleLaw(), piece)  # type: ignore[arg-type]
+        return
+    radial = manifold.radial_law if isinstance(manifold, Radial) else None
+    if is_identity(manifold):
+        k = torch.zeros_like(manifold.kappa)
+    elif isinstance(manifold, Radial):
+        k = manifold.inverse_square_radius(v.dtype)
+    else:
+        k = manifold.kappa.abs().amax()
+    yield functions.norm(v) * functions.root(k.to(v.dtype)), math.inf if radial is None else radial.turn
+
+
+def cut(manifold: Manifold, law: ScaleLaw, x: Tensor, limit: float) -> Tensor | None:
+    """The factor that shortens each token until no part's own angle exceeds the limit; None if none can.
+
+    The token is cut as a whole: A and B mix what goes into the parts of a product, and what comes out.
+    """
+    factor = None
+    for angle, turn in angles(manifold, law, x):
+        bound = min(limit, turn)
+        if bound < math.inf:
+            one = functions.within(angle, angle.new_full((1,), bound))
+            factor = one if factor is None else torch.minimum(factor, one)
+    return factor
+
+
+def representable(manifold: Radial, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    """v cut to what points of its dtype hold, and by how much: beyond it all of an image grows alike."""
+    if manifold.radial_law is None or not manifold.radial_law.grows:
+        return v, None
+    length, reach = functions.norm(v), 0.9 * manifold.max_radius(v.dtype).to(v.dtype)
+    return v * functions.within(length, reach), (length - reach).clamp_min(0.0)
 
 
 # The length of an update that is small for every curvature in use.

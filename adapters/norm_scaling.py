@@ -13,10 +13,9 @@ n the width) the five choices start as follows; c multiplies B's first gradient 
 | `unit`     | s (x/|x|) | 1    | 1          | c s/|x|: as `released`, and every token at the same length |
 
 Under `fixed` and `learned` the curvature is the only difference from LoRA, and s acts as a radius: the update
-is the one of curvature kappa/s^2 without scaling. `calibrate` replaces sqrt(n) by the median |x| of a module's
-own tokens: in real models that is anything from 0.1 to 17 sqrt(n).
-
-Source: arXiv 2410.04010, section 4 (`unit`, `released`).
+is the one of curvature kappa/s^2 without scaling. `calibrate` replaces sqrt(n) by the median |x| of a module,
+which in real models is anything from 0.1 to 17 sqrt(n). Source: arXiv 2410.04010, section 4 (`unit`,
+`released`).
 """
 
 import math

@@ -4,7 +4,7 @@ from typing import Any
 
 from manifold_lora.registry import Registry
 
-# linear: is x -> delta a matrix? "always", "flat" (on Euclidean space only) or "never".
+# linear: is x -> delta a matrix? "always", "flat" (where the chart is the identity) or "never".
 # time: does the transform act on a time coordinate, so that only geometries with one have it?
 TRANSFORMS: Registry[Any] = Registry("transform", "manifold_lora.transforms")
 for _name, _class, _linear, _time in (

@@ -147,7 +147,7 @@ class AdapterSpec:
         that multiplies by constants (``released`` too: M = B A / s) keeps that, ``unit`` divides by abs(x).
         """
         linear = TRANSFORMS.facts(self.transform).get("linear", "never")
-        flat = linear == "always" or (linear == "flat" and _is_flat(self.manifold))
+        flat = linear == "always" or (linear == "flat" and _is_identity(self.manifold))
         return flat and bool(NORM_SCALINGS.facts(self.norm_scaling).get("linear", False))
 
 
@@ -164,10 +164,10 @@ def parse_scoped(manifold: Any) -> tuple[ManifoldSpec, Scope]:
     return ManifoldSpec.parse(rest | stated), scope
 
 
-def _is_flat(manifold: ManifoldSpec) -> bool:
+def _is_identity(manifold: ManifoldSpec) -> bool:
     if manifold.parts:
-        return all(_is_flat(part) for _, part in manifold.parts)
-    return MANIFOLDS.facts(manifold.name).get("kappa_sign") == 0
+        return all(_is_identity(part) for _, part in manifold.parts)
+    return bool(MANIFOLDS.facts(manifold.name).get("linear", False))
 
 
 def _with_curvature(manifold: Any, curvature: Any) -> Any:

@@ -20,10 +20,13 @@ def has_time(manifold: Manifold) -> bool:
     return manifold.extra_dims == 1 and isinstance(manifold, Radial)
 
 
-def is_flat(manifold: Manifold) -> bool:
-    """Is the geometry Euclidean, or a product of Euclidean ones?"""
+def is_identity(manifold: Manifold) -> bool:
+    """Are coordinates the free vector itself, in every part? A curvature of 0 alone does not say so."""
     parts = list(getattr(manifold, "parts", ()))
-    return all(is_flat(part) for part in parts) if parts else manifold.kappa_sign == 0
+    if parts:
+        return all(is_identity(part) for part in parts)
+    law = manifold.radial_law if isinstance(manifold, Radial) and manifold.follows_law() else None
+    return law is not None and law.linear
 
 
 @runtime_checkable
@@ -85,6 +88,10 @@ class Direct(Transform):
         """The image of ``point``."""
         middle = manifold.lift(manifold.coords(point) @ A.T)
         return manifold.lift(manifold.coords(middle) @ B.T)
+
+    def stretch(self, manifold: Radial, sq: Tensor) -> Tensor:
+        """coords(x)/v for a free vector v of squared length ``sq``, as this transform sees its point x."""
+        return manifold.chart_exp(sq)
 
 
 class Boost(Transform):

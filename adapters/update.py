@@ -1,6 +1,7 @@
 """The geometry of one adapted layer: delta = unscale(logmap0(T(expmap0(scale(x)))))."""
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -10,18 +11,19 @@ from torch.nn import functional
 from manifold_lora.adapters import measure
 from manifold_lora.adapters.fast import boost as hyperbolic_boost
 from manifold_lora.adapters.fast import fused, one_token, rank_space
-from manifold_lora.adapters.fast.profile import HYPERBOLIC, profile_of
+from manifold_lora.adapters.fast.numbers import is_transformed
 from manifold_lora.adapters.measure import Recorder
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.adapters.spec import MAX_ANGLE, AdapterSpec, check_max_angle, check_rank
 from manifold_lora.adapters.token_scale import TokenScale, token_scale
-from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_flat
+from manifold_lora.adapters.transforms import Boost, Direct, Transform, has_time, is_identity
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
+from manifold_lora.manifolds.lorentz import Lorentz
 from manifold_lora.manifolds.radial import Radial
 
 Path = Literal["linear", "fused", "rank_space", "general"]
@@ -67,7 +69,7 @@ class ManifoldUpdate(nn.Module):
             raise ManifoldLoraError("transform", type(transform).__name__, "one without time", hint)
         self.manifold, self.transform, self.norm_scaling = manifold, transform, norm_scaling
         self.token_scale = token_scale
-        self._profile = profile_of(manifold)
+        self._has_fused = has_fused(manifold, transform, token_scale)
         self.path: Path = self.paths()[0]
 
     @classmethod
@@ -104,16 +106,15 @@ class ManifoldUpdate(nn.Module):
 
     def _cancels(self) -> bool:
         linear = self.transform.linear
-        return linear == "always" or (linear == "flat" and is_flat(self.manifold))
+        return linear == "always" or (linear == "flat" and is_identity(self.manifold))
 
     def paths(self) -> tuple[Path, ...]:
         """The ways that these parts can be computed, the cheapest first."""
-        profiled = self._profile is not None and self.token_scale is None
+        radial = isinstance(self.manifold, Radial) and self.manifold.follows_chart()
         able = {
             "linear": self._cancels(),
-            "fused": (type(self.transform) is Direct and profiled)
-            or (type(self.transform) is Boost and profiled and self._profile is HYPERBOLIC),
-            "rank_space": isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost),
+            "fused": self._has_fused,
+            "rank_space": radial and isinstance(self.transform, Direct | Boost),
             "general": True,
         }
         return tuple(path for path in PATHS if able[path])
@@ -132,7 +133,7 @@ class ManifoldUpdate(nn.Module):
         B: Up,
         *,
         base: Output | None = None,
-        scaling: float | int = 1.0,
+        scaling: float | int | Tensor = 1.0,
         in_place: bool = False,
     ) -> Output:
         """base + scaling * delta (without ``base``: scaling * delta), in the dtype of x.
@@ -144,27 +145,32 @@ class ManifoldUpdate(nn.Module):
             x: the tokens.
             A, B: the low-rank maps.
             base: what the update is added to.
-            scaling: LoRA's alpha over rank.
+            scaling: LoRA's alpha over rank; a tensor of one element too, as PEFT's hot-swapping gives.
             in_place: base is nobody else's: the sum may be written over it, which saves a tensor of its size.
         """
+        if isinstance(scaling, Tensor):
+            if torch.compiler.is_compiling() or scaling.requires_grad:
+                delta = self(x, A, B) * scaling
+                return delta if base is None else base + delta
+            scaling = scaling.item()
         if self.serves_one_token(x, A):
-            told = self.of_one_token(x, A, B, base, scaling)
-            if told is not None:
-                return told
-        if self.path == "fused" and self._profile is not None and not isinstance(self.transform, Boost):
-            parts = (self._profile, self.manifold, self.norm_scaling)
-            return fused.update(*parts, x, A, B, base, scaling, in_place)
+            output = self.of_one_token(x, A, B, base, scaling)
+            if output is not None:
+                return output
+        if self.path == "fused" and not isinstance(self.transform, Boost) and not is_transformed():
+            parts = (self.manifold, self.norm_scaling)
+            return fused.update(*parts, x, A, B, base, scaling, self._limit(), in_place)  # type: ignore[arg-type]
         if self.path == "linear":
             delta = self._linear(x, A, B)
         else:
+            product = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
             with autocast_off(x):
-                wide = geometry_dtype(x)
-                delta = self._curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
+                delta = self._curved(x.to(product), A.to(product), B.to(product)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 
     def serves_one_token(self, x: Tokens, A: Down) -> bool:
         """Is x a single token without gradient, for which ``of_one_token`` can be called?"""
-        if x.numel() != x.shape[-1] or self._profile is None or self.path != "fused":
+        if x.numel() != x.shape[-1] or not self._has_fused or self.path != "fused":
             return False
         return type(self._modules["transform"]) is not Boost and one_token.serves(x, A)
 
@@ -174,8 +180,13 @@ class ManifoldUpdate(nn.Module):
         For a caller to whom the call of a module counts, which costs as much as the geometry of one token.
         """
         parts: dict[str, Any] = self._modules
-        profile: Any = self._profile
-        return fused.of_one_token(profile, parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling)
+        limit = self._limit()
+        return fused.of_one_token(parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling, limit)
+
+    def _limit(self) -> float:
+        """The largest angle at which a token enters a geometry with a law."""
+        law: Any = self._modules["manifold"].radial_law  # type: ignore[union-attr]
+        return self.max_angle if self.max_angle < law.turn else law.turn
 
     def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
         """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, in float64.
@@ -209,7 +220,7 @@ class ManifoldUpdate(nn.Module):
         return recorder.share()
 
     def calibrate(self, median: float) -> None:
-        """Start every scale at the median abs(x) of the tokens that the layer reads (``NormScaling.calibrate``).
+        """Start every scale at the median abs(x) of the layer's tokens (``NormScaling.calibrate``).
 
         Raises ManifoldLoraError for no positive finite number.
         """
@@ -220,27 +231,41 @@ class ManifoldUpdate(nn.Module):
     @torch.no_grad()
     def angle(self, x: Tokens) -> Float[Tensor, "*tokens 1"]:
         """a = abs(v)/R for each token, before any limit, in float64; a product's largest; 0 on flat space."""
-        return measure.angle(self.manifold, self.law(x.double()), x.double())
+        x = x.double()
+        law = self._law_before_limit(functions.norm(x))
+        return torch.cat([angle for angle, _ in measure.angles(self.manifold, law, x)], -1).amax(-1, True)
 
     @torch.no_grad()
     def capped(self, x: Tokens) -> Float[Tensor, ""]:
-        """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel and there is no gain."""
+        """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel: there is no gain."""
         if self._cancels():
             return torch.zeros(())
-        return (self.angle(x) > self.max_angle).float().mean()
+        x = x.double()
+        factor = measure.cut(self.manifold, self._law_before_limit(functions.norm(x)), x, self.max_angle)
+        return torch.zeros(()) if factor is None else (factor < 1).float().mean()
 
     def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
-        """The lengths in effect for the tokens x: the norm scaling's, times lambda token by token."""
-        law = self.norm_scaling.law(dtype)
-        return law if self.token_scale is None else law.times(self.token_scale(functions.norm(x).to(dtype)))
+        """The lengths in effect for the tokens x: the norm scaling's, times token scale and angle limit.
 
-    def _law_and_norm(self, x: Tensor) -> tuple[ScaleLaw, Tensor | None]:
-        """As ``law``, and abs(x) where it had to be computed."""
-        law = self.norm_scaling.law(torch.float64)
-        if self.token_scale is None:
-            return law, None
-        norm = rank_space.norm_of(x)
-        return law.times(self.token_scale(norm)), norm
+        A token beyond the limit enters shortened and leaves as much longer: its gain is that at the limit.
+        """
+        law = self._law_before_limit(functions.norm(x).to(dtype))
+        factor = measure.cut(self.manifold, law, x.to(dtype), self.max_angle)
+        return law if factor is None else law.times(factor)
+
+    def _law_before_limit(self, norm: Tensor) -> ScaleLaw:
+        law = self.norm_scaling.law(norm.dtype)
+        return law if self.token_scale is None else law.times(self.token_scale(norm))
+
+    def _law_of_norm(self, norm: Tensor) -> ScaleLaw:
+        """``law`` on a radial geometry, from abs(x) alone."""
+        law, manifold = self._law_before_limit(norm), cast(Radial, self.manifold)
+        limit = self.max_angle if manifold.radial_law is None else self._limit()
+        if is_identity(manifold) or limit == math.inf:
+            return law
+        length = law.alpha if law.unit else law.alpha * norm
+        angle = length * manifold.inverse_square_radius(norm.dtype).sqrt()
+        return law.times(functions.within(angle * torch.ones_like(norm), norm.new_full((1,), limit)))
 
     def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """gain * B A x: logmap0 and expmap0 have cancelled."""
@@ -260,12 +285,34 @@ class ManifoldUpdate(nn.Module):
 
     def _curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         if self.path == "general" or not isinstance(self.manifold, Radial):
-            law = self.law(x, x.dtype)
-            point = self.transform(self.manifold, self.manifold.expmap0(law.scale(x)), A, B)
-            return self.norm_scaling.unscale(self.manifold.logmap0(point), law)
-        law, norm = self._law_and_norm(x)
-        if isinstance(self.transform, Boost):
-            if self.path == "fused":
-                return hyperbolic_boost.update(self.manifold, law, self.transform, x, A, B)
-            return rank_space.boost_update(self.manifold, law, self.transform, x, A, B, norm)
-        return rank_space.direct_update(self.manifold, law, x, A, B, norm)
+            return self._general(x, A, B)
+        norm = rank_space.norm_of(x)
+        law, transform = self._law_of_norm(norm), self.transform
+        if isinstance(transform, Direct):
+            return rank_space.direct_update(self.manifold, law, transform, x, A, B, norm)
+        boost = cast(Boost, transform)
+        if self.path == "fused" and not is_transformed():
+            return hyperbolic_boost.update(cast(Lorentz, self.manifold), law, boost, x, A, B, norm)
+        return rank_space.boost_update(self.manifold, law, boost, x, A, B, norm)
+
+    def _general(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        """The formula of the class, in float64 whatever the tokens are in: it defines the other paths."""
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        x, A, B = x.to(wide), A.to(wide), B.to(wide)
+        law = self.law(x, wide)
+        v, excess = law.scale(x), None
+        if isinstance(self.manifold, Radial) and isinstance(self.transform, Direct | Boost):
+            v, excess = measure.representable(self.manifold, v)
+        delta = self.manifold.logmap0(self.transform(self.manifold, self.manifold.expmap0(v), A, B))
+        if excess is not None:
+            delta = delta + excess * functions.unit(delta)
+        return self.norm_scaling.unscale(delta, law)
+
+
+def has_fused(manifold: Manifold, transform: Transform, token_scale: TokenScale | None) -> bool:
+    """Is there an update with a gradient of its own for these parts?"""
+    if not isinstance(manifold, Radial) or not manifold.follows_law():
+        return False
+    if type(transform) is Boost:
+        return isinstance(manifold, Lorentz)
+    return type(transform) is Direct and token_scale is None

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy(
         "PointError": "..errors",
         "Product": ".product",
         "Radial": ".radial",
+        "RadialLaw": ".radial_law",
         "Sphere": ".sphere",
         "Stereographic": ".stereographic",
         "UnknownNameError": "..errors",

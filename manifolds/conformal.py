@@ -1,5 +1,6 @@
 """The conformal chart of signed curvature: ball below zero, plane at zero, stereographic sphere above."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,24 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.exact import ball as exact_ball
 from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial_law import RadialLaw
 
+# The ball below zero and the chart of the sphere above it, whose geodesics meet again at infinity.
+BALL = RadialLaw(
+    phi=lambda xp, a: xp.tanh(a / 2),
+    phi_slope=lambda xp, a: 0.5 / xp.square(xp.cosh(a / 2)),
+    psi=lambda xp, z: 2 * xp.arctanh(z),
+    psi_slope=lambda xp, z: 2 / ((1 - z) * (1 + z)),
+    cap=600.0,
+    bounded=True,
+)
+ROUND = RadialLaw(
+    phi=lambda xp, a: xp.tan(a / 2),
+    phi_slope=lambda xp, a: 0.5 / xp.square(xp.cos(a / 2)),
+    psi=lambda xp, z: 2 * xp.arctan(z),
+    psi_slope=lambda xp, z: 2 / (1 + z * z),
+    turn=math.pi,
+)
 # How many eps a stored point stays inside the boundary of the ball.
 MARGIN = 4.0
 EXACT: dict[str, Callable[..., Tensor]] = {
@@ -52,17 +70,6 @@ class Conformal(Radial):
     def _edge_tensor(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         """The largest k |x|^2 of a point stored in this dtype."""
         return like.new_full((1,), (1 - MARGIN * torch.finfo(dtype).eps) ** 2)
-
-    def chart_exp(self, sq: Scalar) -> Scalar:
-        """f = tanhc(k sq/4)/2, with f |v| held inside the ball."""
-        k = self._k(sq)
-        factor = fn.tanhc(k * sq / 4) / 2
-        return factor * fn.root(fn.within(k * factor.square() * sq, self._edge_tensor(sq, sq.dtype)))
-
-    def chart_log(self, sq: Scalar) -> Scalar:
-        """g = 2 atanhc(k sq), sq held inside the ball."""
-        k, edge = self._k(sq), self._edge_tensor(sq, sq.dtype)
-        return 2 * fn.atanhc(fn.capped(k * sq, edge)) * fn.root(fn.within(k * sq, edge))
 
     def lift(self, z: Free) -> Point:
         """z, held inside the ball."""

@@ -11,6 +11,7 @@ from manifold_lora.manifolds import functions, precision
 from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial_law import RadialLaw
 
 
 class Euclidean(Radial):
@@ -22,20 +23,13 @@ class Euclidean(Radial):
 
     kappa_sign = 0
     extra_dims = 0
+    radial_law = RadialLaw(phi=lambda xp, a: a, psi=lambda xp, z: z, linear=True)
     wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.HALVES  # Sums lose nothing in float32.
 
     def __init__(self, kappa: float | Curvature = 0.0) -> None:
         super().__init__(kappa)
         if self.curvature.mode != "fixed":
             raise CurvatureError("kappa of euclidean", f"mode {self.curvature.mode!r}", "fixed")
-
-    def chart_exp(self, sq: Scalar) -> Scalar:
-        """f = 1."""
-        return torch.ones_like(sq)
-
-    def chart_log(self, sq: Scalar) -> Scalar:
-        """g = 1."""
-        return torch.ones_like(sq)
 
     def lift(self, z: Free) -> Point:
         """x = z."""

@@ -10,7 +10,7 @@ gives the value and every derivative.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import torch
@@ -22,7 +22,7 @@ Vector = Float[Tensor, "... n"]
 Unary = Callable[[Tensor], Tensor]
 
 # Below this |q| the series is used: its closed form's derivative loses 3/q ulps to cancellation.
-_SERIES = 0.16
+SERIES = 0.16
 
 
 def _asinh_term(n: int) -> Fraction:
@@ -41,22 +41,22 @@ def _tanh_terms(count: int) -> list[Fraction]:
     return terms
 
 
-def _truncate(terms: list[Fraction]) -> dict[torch.dtype, tuple[float, ...]]:
-    """As many leading terms as a dtype can see at |q| = _SERIES, highest power first."""
+def truncate(terms: Sequence[Fraction | float]) -> dict[torch.dtype, tuple[float, ...]]:
+    """As many leading terms as a dtype can see at |q| = SERIES, highest power first."""
     kept = {}
     for dtype in (torch.float32, torch.float64):
         floor = torch.finfo(dtype).eps / 16
-        seen = [float(c) for n, c in enumerate(terms) if abs(float(c)) * max(n, 1) * _SERIES**n > floor]
+        seen = [float(c) for n, c in enumerate(terms) if abs(float(c)) * max(n, 1) * SERIES**n > floor]
         kept[dtype] = tuple(reversed(seen))
     return kept
 
 
 _TERMS = 32
-_SINH = _truncate([Fraction(1, math.factorial(2 * n + 1)) for n in range(_TERMS)])
-_COSH = _truncate([Fraction(1, math.factorial(2 * n)) for n in range(_TERMS)])
-_TANH = _truncate(_tanh_terms(_TERMS))
-_ASINH = _truncate([_asinh_term(n) for n in range(_TERMS)])
-_ATANH = _truncate([Fraction(1, 2 * n + 1) for n in range(_TERMS)])
+_SINH = truncate([Fraction(1, math.factorial(2 * n + 1)) for n in range(_TERMS)])
+_COSH = truncate([Fraction(1, math.factorial(2 * n)) for n in range(_TERMS)])
+_TANH = truncate(_tanh_terms(_TERMS))
+_ASINH = truncate([_asinh_term(n) for n in range(_TERMS)])
+_ATANH = truncate([Fraction(1, 2 * n + 1) for n in range(_TERMS)])
 
 
 def _horner(q: Tensor, terms: tuple[float, ...]) -> Tensor:
@@ -66,46 +66,46 @@ def _horner(q: Tensor, terms: tuple[float, ...]) -> Tensor:
     return total
 
 
-def _even(
+def even(
     q: Tensor, terms: dict[torch.dtype, tuple[float, ...]], hyperbolic: Unary, circular: Unary
 ) -> Tensor:
     """Series near 0, ``hyperbolic(sqrt q)`` above, ``circular(sqrt -q)`` below; NaN stays NaN."""
-    above, below = q >= _SERIES, ~(q > -_SERIES)
+    above, below = q >= SERIES, ~(q > -SERIES)
     near = _horner(torch.where(above | below, 0.0, q), terms[q.dtype])
-    high = hyperbolic(torch.sqrt(torch.where(above, q, 1.0)))
+    high = hyperbolic(torch.sqrt(torch.where(above, q, 0.25)))
     low = circular(torch.sqrt(torch.where(below, -q, 0.25)))
     return torch.where(above, high, torch.where(below, low, near))
 
 
 def sinhc(q: Scalar) -> Scalar:
     """sinh(t)/t at q = t^2, sin(t)/t at q = -t^2; inf where sinh overflows."""
-    return _even(q, _SINH, lambda t: torch.sinh(t) / t, lambda t: torch.sin(t) / t)
+    return even(q, _SINH, lambda t: torch.sinh(t) / t, lambda t: torch.sin(t) / t)
 
 
 def coshc(q: Scalar) -> Scalar:
     """cosh(t) at q = t^2, cos(t) at q = -t^2."""
-    return _even(q, _COSH, torch.cosh, torch.cos)
+    return even(q, _COSH, torch.cosh, torch.cos)
 
 
 def tanhc(q: Scalar) -> Scalar:
     """tanh(t)/t at q = t^2, tan(t)/t at q = -t^2."""
-    return _even(q, _TANH, lambda t: torch.tanh(t) / t, lambda t: torch.tan(t) / t)
+    return even(q, _TANH, lambda t: torch.tanh(t) / t, lambda t: torch.tan(t) / t)
 
 
 def asinhc(q: Scalar) -> Scalar:
     """asinh(t)/t at q = t^2, asin(t)/t at q = -t^2 with t <= 1."""
-    return _even(q, _ASINH, lambda t: torch.asinh(t) / t, lambda t: torch.asin(t) / t)
+    return even(q, _ASINH, lambda t: torch.asinh(t) / t, lambda t: torch.asin(t) / t)
 
 
 def atanhc(q: Scalar) -> Scalar:
     """atanh(t)/t at q = t^2 < 1, atan(t)/t at q = -t^2; log1p(t) - log(1 - t^2)/2 keeps the edge."""
-    edge = torch.log1p(-torch.where(q >= _SERIES, q, 0.5)) / 2
-    return _even(q, _ATANH, lambda t: (torch.log1p(t) - edge) / t, lambda t: torch.atan(t) / t)
+    edge = torch.log1p(-torch.where(q >= SERIES, q, 0.5)) / 2
+    return even(q, _ATANH, lambda t: (torch.log1p(t) - edge) / t, lambda t: torch.atan(t) / t)
 
 
 def atan2c(sq: Scalar, x: Scalar) -> Scalar:
     """atan2(t, x)/t at sq = t^2, analytic at t = 0 for x > 0."""
-    near = (x > 0) & (sq < _SERIES * x * x)
+    near = (x > 0) & (sq < SERIES * x * x)
     ratio = torch.where(near, sq, 0.0) / torch.where(near, x, 1.0).square()
     t = torch.sqrt(torch.where(near | (sq == 0), 1.0, sq))
     # At the antipode (sq == 0, x <= 0) no direction is special: the half turn is taken over a length of one.
@@ -178,7 +178,7 @@ def nearer(x: Vector, y: Vector) -> tuple[Vector, Scalar]:
     return y - sign * x, sign
 
 
-def _from_norm(t: Scalar, near: Unary, far: Unary) -> Scalar:
+def from_norm(t: Scalar, near: Unary, far: Unary) -> Scalar:
     """near(t^2) up to 1, far(t) beyond, where t^2 may not fit."""
     beyond = ~(t <= 1.0)
     return torch.where(beyond, far(torch.where(beyond, t, 1.0)), near(torch.where(beyond, 0.0, t).square()))
@@ -186,12 +186,12 @@ def _from_norm(t: Scalar, near: Unary, far: Unary) -> Scalar:
 
 def asinhc_of(t: Scalar) -> Scalar:
     """asinh(t)/t for t >= 0 up to the largest float."""
-    return _from_norm(t, asinhc, lambda far: torch.asinh(far) / far)
+    return from_norm(t, asinhc, lambda far: torch.asinh(far) / far)
 
 
 def sinc_of(t: Scalar) -> Scalar:
     """sin(t)/t for t >= 0 up to the largest float."""
-    return _from_norm(t, lambda sq: sinhc(-sq), lambda far: torch.sin(far) / far)
+    return from_norm(t, lambda sq: sinhc(-sq), lambda far: torch.sin(far) / far)
 
 
 def positive(alpha: Scalar) -> Scalar:

@@ -12,6 +12,16 @@ from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.exact import hyperboloid as exact
 from manifold_lora.manifolds.hyperboloid import Chord, advance, inner, pairing, stretch
 from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial_law import RadialLaw
+
+HYPERBOLIC = RadialLaw(
+    phi=lambda xp, a: xp.sinh(a),
+    phi_slope=lambda xp, a: xp.cosh(a),
+    psi=lambda xp, z: xp.arcsinh(z),
+    psi_slope=lambda xp, z: 1 / xp.sqrt(1 + z * z),
+    cap=300.0,
+    grows=True,
+)
 
 
 class Lorentz(Radial):
@@ -27,6 +37,7 @@ class Lorentz(Radial):
 
     kappa_sign = -1
     extra_dims = 1
+    radial_law = HYPERBOLIC
 
     def __init__(self, kappa: float | Curvature = -1.0) -> None:
         super().__init__(kappa)
@@ -61,15 +72,6 @@ class Lorentz(Radial):
         time = fn.dot(space / stretch(space, k.sqrt()), u) * k.sqrt()
         return torch.cat([time, u.expand(*time.shape[:-1], u.shape[-1])], -1)
 
-    def chart_exp(self, sq: Scalar) -> Scalar:
-        """f = sinh(a)/a with a = sqrt(sq)/R; beyond the dtype's range the image stays at max_radius."""
-        cap = self.max_radius(sq.dtype).to(sq.dtype).square()
-        return fn.sinhc(self._k(sq) * fn.capped(sq, cap)) * fn.root(fn.within(sq, cap))
-
-    def chart_log(self, sq: Scalar) -> Scalar:
-        """g = asinh(b)/b with b = sqrt(sq)/R."""
-        return fn.asinhc(self._k(sq) * sq)
-
     def expmap0(self, v: Free) -> Point:
         """s = sinh(a)/a v with a = |v|/R."""
         v = v * fn.within(fn.norm(v), self.max_radius(v.dtype).to(v.dtype))
@@ -78,7 +80,7 @@ class Lorentz(Radial):
     def logmap0(self, x: Point) -> Free:
         """v = asinh(b)/b s with b = |s|/R; never acosh, which loses everything near the origin."""
         space = self.coords(x)
-        return fn.asinhc_of(self._k(x).sqrt() * fn.norm(space)) * space
+        return self._law().exit.of(self._k(x).sqrt() * fn.norm(space)) * space
 
     def lift(self, z: Free) -> Point:
         """(sqrt(R^2 + |z|^2), z)."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.manifolds.conformal import MARGIN, Conformal
+from manifold_lora.manifolds.conformal import BALL, MARGIN, Conformal
 from manifold_lora.manifolds.curvature import Curvature
 
 
@@ -21,6 +21,7 @@ class Poincare(Conformal):
 
     kappa_sign = -1
     extra_dims = 0
+    radial_law = BALL
 
     def __init__(self, kappa: float | Curvature = -1.0) -> None:
         super().__init__(kappa)

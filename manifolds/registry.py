@@ -1,4 +1,7 @@
-"""The geometries by name."""
+"""The geometries by name.
+
+Facts: kappa_sign; extra_dims; linear, whether the chart is the identity, so that adapters on it are LoRA.
+"""
 
 from typing import Any
 
@@ -13,4 +16,10 @@ for _name, _class, _sign, _extra in (
     ("stereographic", "Stereographic", None, 0),
     ("product", "Product", None, None),
 ):
-    MANIFOLDS.declare(_name, f"manifold_lora.manifolds.{_name}:{_class}", kappa_sign=_sign, extra_dims=_extra)
+    MANIFOLDS.declare(
+        _name,
+        f"manifold_lora.manifolds.{_name}:{_class}",
+        kappa_sign=_sign,
+        extra_dims=_extra,
+        linear=_name == "euclidean",
+    )

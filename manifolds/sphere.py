@@ -10,6 +10,20 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial_law import Even, RadialLaw
+
+# Where the arc sine of the other coordinate is the better conditioned one.
+_STEEP = 0.75
+
+# Of lifted points; beyond a quarter turn the coordinates of expmap0 fold back.
+SPHERICAL = RadialLaw(
+    phi=lambda xp, a: xp.sin(a),
+    phi_slope=lambda xp, a: xp.cos(a),
+    psi=lambda xp, z: xp.arcsin(z),
+    psi_slope=lambda xp, z: 1 / xp.sqrt((1 - z) * (1 + z)),
+    bounded=True,
+    turn=math.pi,
+)
 
 
 class Sphere(Radial):
@@ -23,6 +37,7 @@ class Sphere(Radial):
 
     kappa_sign = 1
     extra_dims = 1
+    radial_law = SPHERICAL
 
     def __init__(self, kappa: float | Curvature = 1.0) -> None:
         super().__init__(kappa)
@@ -30,29 +45,18 @@ class Sphere(Radial):
     def _k(self, like: Tensor) -> Tensor:
         return self.curvature.at(like.dtype)
 
-    def _edge(self, like: Tensor) -> Tensor:
-        """The largest |s|^2/R^2 of a lifted point: inside 1, where asin has no derivative."""
-        return like.new_full((1,), (1 - 4 * torch.finfo(like.dtype).eps) ** 2)
-
-    def chart_exp(self, sq: Scalar) -> Scalar:
-        """f = sin(a)/a with a = sqrt(sq)/R; beyond a quarter turn the coordinates fold back."""
-        return fn.sinhc(-self._k(sq) * sq)
-
-    def chart_log(self, sq: Scalar) -> Scalar:
-        """g = asin(b)/b with b = sqrt(sq)/R, b held inside 1."""
-        q, edge = self._k(sq) * sq, self._edge(sq)
-        return fn.asinhc(-fn.capped(q, edge)) * fn.root(fn.within(q, edge))
-
     def expmap0(self, v: Free) -> Point:
-        """(R cos a, sin(a)/a v) with a = |v|/R."""
-        s = self._k(v).sqrt()
+        """(R phi'(a), phi(a)/a v) with a = |v|/R: time is the cosine, negative beyond a quarter turn."""
+        law, s = self._law(), self._k(v).sqrt()
         turn = s * fn.norm(v)
-        return torch.cat([torch.cos(turn) / s, fn.sinc_of(turn) * v], -1)
+        return torch.cat([law.phi_slope(torch, turn) / s, law.entry.of(turn) * v], -1)
 
     def logmap0(self, x: Point) -> Free:
-        """atan2(|s|, t)/|s| s, scaled by R: right on the whole sphere."""
-        space, s = x[..., 1:], self._k(x).sqrt()
-        return fn.atan2c(fn.square(s * space), s * x[..., :1]) * space
+        """R a/|s| s with sin(a) = |s|/R and cos(a) = t/R: right on the whole sphere."""
+        law, time, space = self._law(), x[..., :1], x[..., 1:]
+        size = fn.norm(space)
+        length = fn.hypot(time, size)
+        return _angle_over_sine(law.exit, size / length, time / length) * space / (length * self._k(x).sqrt())
 
     def lift(self, z: Free) -> Point:
         """(sqrt(R^2 - |z|^2), z), z held inside the hemisphere."""
@@ -114,3 +118,15 @@ class Sphere(Radial):
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (1 - 4 eps), the equator."""
         return (1 - 4 * torch.finfo(dtype).eps) / self._kappa_at(dtype).sqrt()
+
+
+def _angle_over_sine(psi: Even, sine: Tensor, cosine: Tensor) -> Tensor:
+    """a/sin(a) for an angle in [0, pi] given by sine and cosine, psi the arc sine."""
+    steep = sine > _STEEP
+    rest = torch.where(steep, cosine, 0.0)
+    aside = (math.pi / 2 - rest * psi.of_square(rest.square())) / torch.where(steep, sine, 1.0)
+    sine = torch.where(steep, 0.0, sine)
+    front = psi.of_square(sine.square())
+    # At the antipode no direction is special: the half turn is taken over a length of one.
+    back = (math.pi - sine * front) / torch.where(sine == 0, 1.0, sine)
+    return torch.where(steep, aside, torch.where(cosine > 0, front, back))

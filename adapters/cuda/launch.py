@@ -35,6 +35,8 @@ class Constants(NamedTuple):
     unit: bool
     cap: float
     edge: float
+    limit: float
+    bent: float
 
 
 class Slopes(NamedTuple):
@@ -119,7 +121,7 @@ def gains(u: Tensor, gram: Tensor, square: Tensor, constants: Constants) -> Tens
     grid, sizes = _scalar_grid(u)
     with torch.cuda.device_of(u):
         triton_scalars.gains[grid](
-            u, gram, square, *constants[:3], w, *u.shape, *constants[3:], *sizes, num_warps=4
+            u, gram, square, *constants[:3], w, *u.shape, *constants[3:-1], *sizes, num_warps=4
         )
     return w
 

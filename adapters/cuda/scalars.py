@@ -1,8 +1,8 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
-"""``token_scalars`` in Triton: one kernel a direction takes the numbers per token from rank space and back.
+"""``fast.scalars`` in Triton: one kernel a direction takes the numbers per token from rank space and back.
 
-Notation and formulas are those of ``token_scalars`` and ``profile``, which the tests compare with in float64;
-u, G, q and gamma those of ``fused_function``. KIND is the profile's name.
+Notation and formulas are those of ``fast.scalars`` and of the geometries' radial laws, which the tests
+compare with in float64; u, G, q and gamma those of ``fast.function``. KIND is the law's name.
 """
 
 import triton
@@ -12,7 +12,9 @@ from manifold_lora.adapters.cuda.functions import asin, at_least, at_most, expm1
 from manifold_lora.adapters.fast import scalars as token_scalars
 
 _SMALLEST_NORM = tl.constexpr(token_scalars.SMALLEST_NORM)
-_SMALLEST_RATIO = tl.constexpr(token_scalars.SMALLEST_RATIO)
+_SMALLEST_IMAGE = tl.constexpr(token_scalars.SMALLEST_IMAGE)
+_SMALL_IMAGE = tl.constexpr(token_scalars.SMALL_IMAGE)
+_FAR_IMAGE = tl.constexpr(token_scalars.FAR_IMAGE)
 _LARGEST_HALF = tl.constexpr(65504.0)
 
 
@@ -23,8 +25,11 @@ def _phi(a, KIND: tl.constexpr):
         m = expm1(a)
         phi, slope = 0.5 * (m + m / (m + 1.0)), 0.5 * (m + 1.0 + 1.0 / (m + 1.0))
     elif KIND == "ball":
-        m = expm1(2.0 * a)
-        phi, slope = m / (m + 2.0), 4.0 * ((m + 1.0) / (m + 2.0)) / (m + 2.0)
+        m = expm1(a)
+        phi, slope = m / (m + 2.0), 2.0 * ((m + 1.0) / (m + 2.0)) / (m + 2.0)
+    elif KIND == "round":
+        half = 0.5 * a
+        phi, slope = tl.sin(half) / tl.cos(half), 0.5 / (tl.cos(half) * tl.cos(half))
     else:
         phi, slope = tl.sin(a), tl.cos(a)
     return phi, slope
@@ -32,12 +37,17 @@ def _phi(a, KIND: tl.constexpr):
 
 @triton.jit
 def _psi(z, KIND: tl.constexpr):
-    """psi(z) and psi'(z); z >= 0 but on the sphere."""
+    """psi(z) and psi'(z), z >= 0."""
     if KIND == "hyperbolic":
         root = tl.sqrt(1.0 + z * z)
         theta, slope = log1p(z + z * z / (1.0 + root)), 1.0 / root
     elif KIND == "ball":
-        theta, slope = 0.5 * log1p(2.0 * z / (1.0 - z)), 1.0 / ((1.0 - z) * (1.0 + z))
+        theta, slope = log1p(2.0 * z / (1.0 - z)), 2.0 / ((1.0 - z) * (1.0 + z))
+    elif KIND == "round":
+        # atan by asin; beyond 1 the complement, where asin's argument is small.
+        root = tl.sqrt(1.0 + z * z)
+        theta = 2.0 * tl.where(z > 1.0, 1.5707963267948966 - asin(1.0 / root), asin(z / root))
+        slope = 2.0 / (1.0 + z * z)
     else:
         theta, slope = asin(z), 1.0 / tl.sqrt((1.0 - z) * (1.0 + z))
     return theta, slope
@@ -45,24 +55,37 @@ def _psi(z, KIND: tl.constexpr):
 
 @triton.jit
 def _image(
-    n, length, out, R, alpha, KIND: tl.constexpr, UNIT: tl.constexpr, CAP: tl.constexpr, EDGE: tl.constexpr
+    n,
+    length,
+    out,
+    R,
+    alpha,
+    KIND: tl.constexpr,
+    UNIT: tl.constexpr,
+    CAP: tl.constexpr,
+    EDGE: tl.constexpr,
+    LIMIT: tl.constexpr,
 ):
-    """(n, rho, q, a, capped a, phi'(capped a), z, clipped before B, clipped after B)."""
+    """(n, beyond the limit, a beyond the cap, phi, phi'(a), k, z, clipped before B, clipped after B)."""
     n = at_least(n, _SMALLEST_NORM)
-    rho = at_least(out / n, _SMALLEST_RATIO)
     a = n * 0.0 + alpha / R if UNIT else n / R
-    within = at_most(a, CAP)
+    entered = at_most(a, LIMIT)
+    within = at_most(entered, CAP)
     phi, phi_slope = _phi(within, KIND)
-    z = rho * phi
+    k = phi / entered
+    if UNIT:
+        k = k * (alpha / n)
+    z = at_least(out / n * phi, _SMALLEST_IMAGE)
     early = z < z
     late = early
-    if KIND != "hyperbolic":
-        middle = tl.abs(length / n * phi)
+    if KIND == "ball" or KIND == "spherical":
+        middle = length / n * phi
         early = middle > EDGE
-        z = tl.where(early, z * (EDGE / at_least(middle, EDGE)), z)
-        late = tl.abs(z) > EDGE
-        z = at_least(at_most(z, EDGE), -EDGE)
-    return n, rho, rho * n, a, within, phi_slope, z, early, late
+        shrink = EDGE / at_least(middle, EDGE)
+        late = z * shrink > EDGE
+        shrink = tl.where(late, EDGE / z, shrink)
+        z, k = z * shrink, k * shrink
+    return n, a > LIMIT, entered - within, phi, phi_slope, k, z, early, late
 
 
 @triton.jit
@@ -105,6 +128,7 @@ def gains(
     UNIT: tl.constexpr,
     CAP: tl.constexpr,
     EDGE: tl.constexpr,
+    LIMIT: tl.constexpr,
     ROWS: tl.constexpr,
     RANKS: tl.constexpr,
 ):
@@ -113,11 +137,11 @@ def gains(
     ranks = tl.arange(0, RANKS)
     u, _, n, length, out = _rows_of(u_ptr, gram_ptr, square_ptr, rows, ranks, tokens, rank)
     R, alpha, factor = tl.load(radius_ptr), tl.load(length_ptr), tl.load(factor_ptr)
-    _, _, q, a, within, _, z, _, _ = _image(n, length, out, R, alpha, KIND, UNIT, CAP, EDGE)
+    _, _, excess, _, _, k, z, _, _ = _image(n, length, out, R, alpha, KIND, UNIT, CAP, EDGE, LIMIT)
     theta, _ = _psi(z, KIND)
     if KIND == "hyperbolic":
-        theta += a - within
-    w = u * (theta * (R / q) * factor)[:, None]
+        theta += tl.where(z > _FAR_IMAGE, excess, 0.0)
+    w = u * (theta / z * k * factor)[:, None]
     tile = rows.to(tl.int64)[:, None] * rank + ranks[None, :]
     mask = (rows < tokens)[:, None] & (ranks < rank)[None, :]
     tl.store(w_ptr + tile, _narrow(w, w_ptr.dtype.element_ty), mask=mask)
@@ -143,6 +167,8 @@ def slopes(
     UNIT: tl.constexpr,
     CAP: tl.constexpr,
     EDGE: tl.constexpr,
+    LIMIT: tl.constexpr,
+    BENT: tl.constexpr,
     ROWS: tl.constexpr,
     RANKS: tl.constexpr,
 ):
@@ -154,23 +180,31 @@ def slopes(
     tile = rows.to(tl.int64)[:, None] * rank + ranks[None, :]
     u, turned, n, length, out = _rows_of(u_ptr, gram_ptr, square_ptr, rows, ranks, tokens, rank)
     R, alpha, factor = tl.load(radius_ptr), tl.load(length_ptr), tl.load(factor_ptr)
-    n, rho, q, a, within, phi_slope, z, early, late = _image(n, length, out, R, alpha, KIND, UNIT, CAP, EDGE)
+    n, past, excess, phi, phi_slope, k, z, early, late = _image(
+        n, length, out, R, alpha, KIND, UNIT, CAP, EDGE, LIMIT
+    )
     theta, psi_slope = _psi(z, KIND)
     if KIND == "hyperbolic":
-        theta += a - within
-    c = theta * (R / q)
-    steep = psi_slope * (R / q)
-    e = tl.where(late, 0.0, z * steep)
-    d = tl.where(late | early, 0.0, rho * a * steep * phi_slope)
-    along = tl.where(late | early, 0.0, -e if UNIT else d - e)
+        theta += tl.where(z > _FAR_IMAGE, excess, 0.0)
+    c = theta / z * k
+    e = tl.where(late, 0.0, psi_slope * k)
+    d = psi_slope * phi_slope
+    if UNIT:
+        d = d * (alpha / n)
+    d = tl.where(past, c, tl.where(late | early, 0.0, d))
+    carried = tl.where(late | early, 0.0, e)
+    along = -carried if UNIT else d - carried
 
     P = tl.load(P_ptr + tile, mask=mask, other=0.0).to(tl.float32).to(tl.float64)
     by_factor = tl.sum(P * u, axis=1) * c
     P *= factor
     gamma = tl.sum(P * u, axis=1)
-    by_out = gamma * (e - c) / (q * q)
+    # Where z is small e - c cancels: the second term of psi's series is exact there.
+    bent = phi / n
+    near = z < _SMALL_IMAGE
+    by_out = gamma * tl.where(near, BENT * k * bent * bent, (e - c) / at_least(out * out, _SMALLEST_IMAGE))
     dU = c[:, None] * P + by_out[:, None] * turned
-    if KIND != "hyperbolic":
+    if KIND == "ball" or KIND == "spherical":
         short = at_least(length, _SMALLEST_NORM)
         dU += tl.where(early, -gamma * e / (short * short), 0.0)[:, None] * u
     tl.store(dU_ptr + tile, _narrow(dU, dU_ptr.dtype.element_ty), mask=mask)

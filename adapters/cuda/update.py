@@ -16,11 +16,20 @@ from torch import Tensor
 
 from manifold_lora.adapters.cuda import launch
 from manifold_lora.adapters.cuda.launch import Constants
-from manifold_lora.adapters.fast.numbers import refuse_second_derivative
-from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL, RadialProfile
 from manifold_lora.adapters.fast.scalars import Chart
+from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.manifolds.conformal import BALL, ROUND
+from manifold_lora.manifolds.lorentz import HYPERBOLIC
+from manifold_lora.manifolds.radial_law import RadialLaw
+from manifold_lora.manifolds.sphere import SPHERICAL
 
-_KINDS = {HYPERBOLIC: "hyperbolic", BALL: "ball", SPHERICAL: "spherical"}
+_KINDS = {HYPERBOLIC: "hyperbolic", BALL: "ball", SPHERICAL: "spherical", ROUND: "round"}
+Shape = tuple[RadialLaw, bool, float, float]
+
+
+def serves(law: RadialLaw) -> bool:
+    """Are the kernels written for this law? A geometry whose law is another one takes torch."""
+    return law in _KINDS
 
 
 def update(
@@ -35,7 +44,7 @@ def update(
     """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token."""
     radius, length, factor = _constants(x, chart, gain, scaling)
     inputs = (base, x, A, B, radius, length, factor)
-    shape = (chart.profile, chart.length is not None, chart.edge)
+    shape = (chart.law, chart.length is not None, chart.edge, chart.limit)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         return _Fused.apply(*inputs, shape)
     with torch.no_grad():
@@ -66,7 +75,7 @@ def _forward(
     radius: Tensor,
     length: Tensor,
     factor: Tensor,
-    shape: tuple[RadialProfile, bool, float],
+    shape: Shape,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(update, u, |x|^2, G)."""
     gram = launch.cross(B, B)
@@ -75,11 +84,10 @@ def _forward(
     return (w @ B.T if base is None else torch.addmm(base, w, B.T)), u, square, gram
 
 
-def _bundle(
-    shape: tuple[RadialProfile, bool, float], radius: Tensor, length: Tensor, factor: Tensor
-) -> Constants:
-    profile, unit, edge = shape
-    return Constants(radius, length, factor, _KINDS[profile], unit, profile.cap, edge)
+def _bundle(shape: Shape, radius: Tensor, length: Tensor, factor: Tensor) -> Constants:
+    law, unit, edge, limit = shape
+    bent = 2 * law.exit.terms_at_0[1]
+    return Constants(radius, length, factor, _KINDS[law], unit, law.cap, edge, limit, bent)
 
 
 class _Fused(torch.autograd.Function):
@@ -95,7 +103,7 @@ class _Fused(torch.autograd.Function):
         radius: Tensor,
         length: Tensor,
         factor: Tensor,
-        shape: tuple[RadialProfile, bool, float],
+        shape: Shape,
     ) -> Tensor:
         update, u, square, gram = _forward(base, x, A, B, radius, length, factor, shape)
         ctx.save_for_backward(x, A, B, u, square, gram, radius, length, factor)
@@ -104,7 +112,9 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            hint = "update.use('rank_space') has derivatives of every order"
+            raise ManifoldLoraError("derivative of the update on a GPU", "a second one", "the first", hint)
         with torch.no_grad():
             return _backward(ctx, g)
 

@@ -26,32 +26,35 @@ from manifold_lora.adapters.fast.numbers import (
     beside,
     constant,
     evaluate,
+    finite,
+    narrow,
     numbers,
-    refuse_second_derivative,
     row_norm,
     tensor,
 )
-from manifold_lora.adapters.fast.profile import Numbers, RadialProfile
 from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of, slopes_of
+from manifold_lora.adapters.fast.smooth import smooth_update
 from manifold_lora.adapters.precision import geometry_dtype
+from manifold_lora.manifolds.radial_law import Numbers, RadialLaw
 
 # Radius, length and gain: tensors where they are learned.
 Constant = Tensor | float | None
 # A parameter and how fast log R, log alpha and log gain move with it.
-Rates = tuple[float, float, float]
-Knob = tuple[Tensor, Rates]
+LogSlopes = tuple[float, float, float]
+LearnedScalar = tuple[Tensor, LogSlopes]
 
 
 class Options(NamedTuple):
-    """What the autograd function, whose arguments have to be flat, is told beside tensors."""
+    """What the autograd function, whose arguments have to be flat, gets beside tensors."""
 
-    profile: RadialProfile
+    law: RadialLaw
     edge: float
+    limit: float
     scaling: float
     in_place: bool
 
 
-class _Seen(NamedTuple):
+class TokenNorms(NamedTuple):
     """What the tokens were found to be: u = A x, wide the same in float64, and their lengths.
 
     Of G = B^T B and v = B u there is one: v where the tokens were so few that B u itself was measured.
@@ -72,7 +75,7 @@ def update(
     chart: Chart,
     gain: Float[Tensor, "1"] | float | None,
     scaling: float,
-    knobs: Sequence[Knob] = (),
+    learned: Sequence[LearnedScalar] = (),
     in_place: bool = False,
 ) -> Float[Tensor, "*batch m"]:
     """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token.
@@ -81,23 +84,23 @@ def update(
     place, but not those that went through a view.
 
     Args:
-        knobs: where chart and gain are numbers, the parameters that they are functions of.
+        learned: where chart and gain are numbers, the parameters that they are functions of.
         in_place: base is nobody else's, so that the sum may be written over it.
     """
     on_device = kernels.fused_for(x, A, B)
-    if on_device is not None and not knobs:
-        told = on_device.update(_rows(base), _rows(x), A, B, chart, gain, scaling)
-        return told.view(*x.shape[:-1], told.shape[-1])
-    options = Options(chart.profile, chart.edge, scaling, in_place)
+    if on_device is not None and not learned and on_device.serves(chart.law):
+        output = on_device.update(_rows(base), _rows(x), A, B, chart, gain, scaling)
+        return output.view(*x.shape[:-1], output.shape[-1])
+    options = Options(chart.law, chart.edge, chart.limit, scaling, in_place)
     inputs = (base, x, A, B, chart.radius, chart.length, gain)
-    learned = [parameter for parameter, _ in knobs]
+    parameters = [parameter for parameter, _ in learned]
     if torch.is_grad_enabled() and any(
-        isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *learned)
+        isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *parameters)
     ):
-        return _Fused.apply(*inputs, options, [rates for _, rates in knobs], *learned)
+        return _Fused.apply(*inputs, options, [slopes for _, slopes in learned], *parameters)
     with torch.no_grad():
         xp = backend(x)
-        seen = _see(x, A, B, options.profile, xp)
+        seen = _see(x, A, B, options.law, xp)
         c = evaluate(gain_of, _chart(options, chart.radius, chart.length, xp), seen.norms, xp=xp)
         return _added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
 
@@ -111,23 +114,23 @@ def _factor(scaling: float, gain: Constant, xp: ModuleType) -> Numbers:
     return scaling * one
 
 
-def _see(x: Tensor, A: Tensor, B: Tensor, profile: RadialProfile, xp: ModuleType) -> _Seen:
+def _see(x: Tensor, A: Tensor, B: Tensor, law: RadialLaw, xp: ModuleType) -> TokenNorms:
     x = x.reshape(-1, x.shape[-1])
     u, n = x @ A.T, row_norm(x)
     wide, v, gram = u.double(), None, None
-    if few(x, B):
+    if fewer_tokens_than_rank(x, B):
         v = u @ B.T
         square = torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=torch.float64).square_()
     else:
         gram = gram_of(B)
         square = ((wide @ gram) * wide).sum(-1, keepdim=True)
-    rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if profile.bounded else n
+    rank = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) if law.bounded else n
     q = xp.sqrt(at_least(numbers(square, xp), 0.0, xp))
-    return _Seen(u, wide, gram, v, Norms(numbers(n, xp), numbers(rank, xp), q))
+    return TokenNorms(u, wide, gram, v, Norms(numbers(n, xp), numbers(rank, xp), q))
 
 
 def _added(
-    base: Tensor | None, x: Tensor, B: Tensor, seen: _Seen, kc: Numbers, in_place: bool = False
+    base: Tensor | None, x: Tensor, B: Tensor, seen: TokenNorms, kc: Numbers, in_place: bool = False
 ) -> Tensor:
     """base + kc B u, over base itself if that is allowed."""
     factor = tensor(kc)
@@ -145,10 +148,10 @@ def _added(
 
 
 def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType) -> Chart:
-    return Chart(options.profile, constant(radius, xp), constant(length, xp), options.edge)
+    return Chart(options.law, constant(radius, xp), constant(length, xp), options.edge, options.limit)
 
 
-def few(x: Tensor, B: Tensor) -> bool:
+def fewer_tokens_than_rank(x: Tensor, B: Tensor) -> bool:
     """Is measuring B u cheaper than B^T B in float64?"""
     return x.shape[0] <= B.shape[1]
 
@@ -157,13 +160,6 @@ def gram_of(B: Tensor) -> Tensor:
     """B^T B in float64."""
     wide = B.double()
     return wide.T @ wide
-
-
-def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round to a dtype; float16, whose range a large gain leaves, saturates: infinity times B = 0 is NaN."""
-    if dtype == torch.float16:
-        wide = wide.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max)
-    return wide.to(dtype)
 
 
 class _Fused(torch.autograd.Function):
@@ -180,42 +176,38 @@ class _Fused(torch.autograd.Function):
         length: Constant,
         gain: Constant,
         options: Options,
-        rates: list[Rates],
+        log_slopes: list[LogSlopes],
         *learned_by: Tensor,
     ) -> Tensor:
         xp = backend(x)
-        seen = _see(x, A, B, options.profile, xp)
+        seen = _see(x, A, B, options.law, xp)
         chart = _chart(options, radius, length, xp)
-        slopes = evaluate(slopes_of, chart, seen.norms, xp=xp)
+        by_constants = bool(learned_by) or any(ctx.needs_input_grad[4:7])
+        slopes = evaluate(slopes_of, chart, seen.norms, by_constants, xp=xp)
         factor = _factor(options.scaling, gain, xp)
         columns = [slopes.gain, slopes.by_out, slopes.by_x]
         columns += [] if slopes.by_rank is None else [slopes.by_rank]
-        columns += [slopes.by_radius] if learned_by or any(ctx.needs_input_grad[4:7]) else []
-        kept = _finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
+        columns += [] if slopes.by_radius is None else [slopes.by_radius]
+        kept = finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
         constants = [value if isinstance(value, Tensor) else None for value in (radius, length, gain)]
-        ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, *constants)
-        ctx.bounded, ctx.rates = options.profile.bounded, rates
-        ctx.knob_dtypes = [parameter.dtype for parameter in learned_by]
+        ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, *constants, *learned_by)
+        ctx.options, ctx.log_slopes = options, log_slopes
+        ctx.numbers = [None if isinstance(value, Tensor) else value for value in (radius, length, gain)]
         if options.in_place:
             ctx.mark_dirty(base)
         return _added(base, x, B, seen, slopes.gain * factor, options.in_place)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return _backward_of_any_order(ctx, g)
         with torch.no_grad():
             return _backward(ctx, g)
 
 
-def _finite(columns: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round; where B = 0 some slopes are of any size, to be multiplied by 0, which infinity is not."""
-    limit = torch.finfo(dtype).max
-    return columns.clamp(-limit, limit).to(dtype)
-
-
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of the inputs, in the order of ``forward`` (formulas in the module docstring)."""
-    x, A, B, u, gram, kept, *constants = ctx.saved_tensors
+    x, A, B, u, gram, kept, *constants = ctx.saved_tensors[:9]
     needs = ctx.needs_input_grad
     rows, wide = _rows(g), u.double()
     P = (rows @ B).double()
@@ -224,7 +216,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     dx = dA = dB = None
     if needs[1] or needs[2]:
         dU = (carried * P).addcmul_(bent, wide @ (gram_of(B) if gram is None else gram))
-        if ctx.bounded:
+        if ctx.options.law.bounded:
             dU.addcmul_(slopes[:, 3:4], wide)
         dU = narrow(dU, u.dtype)
         dA = dU.T @ _rows(x) if needs[2] else None
@@ -232,8 +224,41 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     if needs[3]:
         w = narrow(wide * carried, u.dtype)
         dB = (rows.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
-    learned = _by_constants(ctx, slopes, constants) if ctx.rates or any(needs[4:7]) else (None, None, None)
-    return g if needs[0] else None, dx, dA, dB, *learned[:3], None, None, *learned[3:]
+    moved = _by_constants(ctx, slopes, constants) if ctx.log_slopes or any(needs[4:7]) else (None, None, None)
+    return g if needs[0] else None, dx, dA, dB, *moved[:3], None, None, *moved[3:]
+
+
+def _backward_of_any_order(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    """The same gradients as functions of everything they depend on, for create_graph=True."""
+    x, A, B, _, _, _, *others = ctx.saved_tensors
+    given = [
+        number if tensor is None else tensor for tensor, number in zip(others[:3], ctx.numbers, strict=True)
+    ]
+    inputs = [None, x, A, B, *others[:3], None, None, *others[3:]]
+    wanted = [i for i, needed in enumerate(ctx.needs_input_grad) if needed and i > 0]
+    chart, gain = moving(ctx.options, given, others[3:], ctx.log_slopes)
+    delta = smooth_update(x, A, B, chart, gain, ctx.options.scaling)
+    found = torch.autograd.grad(delta, [inputs[i] for i in wanted], g, create_graph=True, allow_unused=True)
+    moved: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
+    for i, gradient in zip(wanted, found, strict=True):
+        moved[i] = gradient
+    moved[0] = g if ctx.needs_input_grad[0] else None
+    return tuple(moved)
+
+
+def moving(
+    options: Options, constants: Sequence[Any], learned_by: Sequence[Tensor], log_slopes: Sequence[LogSlopes]
+) -> tuple[Chart, Any]:
+    """Chart and gain as functions of the learned scalars, whose present values the constants contain."""
+    moved: list[Any] = [0.0, 0.0, 0.0]
+    for parameter, slopes in zip(learned_by, log_slopes, strict=True):
+        step = parameter.double() - parameter.detach().double()
+        moved = [log + slope * step for log, slope in zip(moved, slopes, strict=True)]
+    radius, length, gain = (
+        None if value is None else value * torch.exp(torch.as_tensor(log, dtype=torch.float64))
+        for value, log in zip(constants, moved, strict=True)
+    )
+    return Chart(options.law, radius, length, options.edge, options.limit), gain
 
 
 def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
@@ -245,7 +270,7 @@ def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
 
 
 def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients of radius, length and gain, then of the knobs: R c_R + alpha c_alpha = c."""
+    """The gradients of radius, length and gain, then of the learned: R c_R + alpha c_alpha = c."""
     sums = slopes.sum(0)
     moved: list[Tensor | None] = [None, None, None]
     if any(ctx.needs_input_grad[4:7]):
@@ -254,11 +279,17 @@ def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) 
             log / value if needed and value is not None else None
             for log, value, needed in zip(logs, constants, ctx.needs_input_grad[4:7], strict=True)
         ]
-    if not ctx.rates:
+    if not ctx.log_slopes:
         return moved
+    learned_by = ctx.saved_tensors[9:]
     by_gain, *_, by_radius = sums.tolist()
-    turned = ((radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.rates)
+    turned = (
+        (radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.log_slopes
+    )
     return [
         *moved,
-        *(torch.tensor([by], dtype=dtype) for by, dtype in zip(turned, ctx.knob_dtypes, strict=True)),
+        *(
+            torch.tensor([by], dtype=parameter.dtype)
+            for by, parameter in zip(turned, learned_by, strict=True)
+        ),
     ]

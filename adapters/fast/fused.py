@@ -10,36 +10,36 @@ from torch import Tensor, nn
 
 from manifold_lora.adapters.fast import function as fused_function
 from manifold_lora.adapters.fast import one_token
-from manifold_lora.adapters.fast.function import Knob
+from manifold_lora.adapters.fast.function import LearnedScalar
 from manifold_lora.adapters.fast.numbers import backend
-from manifold_lora.adapters.fast.profile import RadialProfile
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
-from manifold_lora.manifolds.base import Manifold
+from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial_law import RadialLaw
 
 # How many eps the primitives keep coordinates inside the boundary of a bounded chart.
 _MARGIN = 4.0
 
 
 def update(
-    profile: RadialProfile,
-    manifold: Manifold,
+    manifold: Radial,
     scaling_law: NormScaling,
     x: Float[Tensor, "*tokens n"],
     A: Float[Tensor, "r n"],
     B: Float[Tensor, "m r"],
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
+    limit: float,
     in_place: bool = False,
 ) -> Float[Tensor, "*tokens m"]:
-    """base + scaling * delta of ``direct`` on a geometry with a profile, over base if that is allowed."""
+    """base + scaling * delta of ``direct`` on a geometry with a radial law, over base if that is allowed."""
     kept = x.dtype if base is None else base.dtype
     autocast = torch.is_autocast_enabled(x.device.type)
-    product = _product_dtype(x, A, autocast)
-    chart, gain, knobs = _chart(profile, manifold, scaling_law, x)
+    product = product_dtype(x, A, autocast)
+    chart, gain, learned = _chart(manifold, scaling_law, limit, x)
     wide = None if base is None else base.to(product)
-    arguments = (wide, x.to(product), A.to(product), B.to(product), chart, gain, scaling, knobs)
+    arguments = (wide, x.to(product), A.to(product), B.to(product), chart, gain, scaling, learned)
     in_place = in_place and wide is base and may_be_overwritten(base)
     if autocast:
         with autocast_off(x):
@@ -48,18 +48,19 @@ def update(
 
 
 def of_one_token(
-    profile: RadialProfile,
-    manifold: Manifold,
+    manifold: Radial,
     scaling_law: NormScaling,
     x: Float[Tensor, "*tokens n"],
     A: Float[Tensor, "r n"],
     B: Float[Tensor, "m r"],
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
+    limit: float,
 ) -> Float[Tensor, "*tokens m"] | None:
     """``update`` for a token that ``one_token`` serves; None where that one has to serve."""
-    radius, law = _radius(profile, manifold), scaling_law.law(None)
-    return one_token.update(profile, radius, law, _edge(profile, x), x, A, B, base, scaling)
+    radial: Any = manifold.radial_law
+    radius, law = _radius(manifold), scaling_law.law(None)
+    return one_token.update(radial, radius, law, _edge(radial, x), limit, x, A, B, base, scaling)
 
 
 def may_be_overwritten(base: Tensor | None) -> bool:
@@ -72,7 +73,7 @@ def may_be_overwritten(base: Tensor | None) -> bool:
     )
 
 
-def _product_dtype(x: Tensor, A: Tensor, autocast: bool) -> torch.dtype:
+def product_dtype(x: Tensor, A: Tensor, autocast: bool) -> torch.dtype:
     """The dtype of the products with A and B: autocast's, as for LoRA, else the wider of the two."""
     wide = x.dtype if x.dtype == A.dtype else torch.promote_types(x.dtype, A.dtype)
     if autocast and wide != torch.float64:
@@ -85,49 +86,50 @@ def _learned(module: nn.Module) -> list[Tensor]:
     return [one for one in module._parameters.values() if one is not None and one.requires_grad]
 
 
-def _radius(profile: RadialProfile, manifold: Manifold) -> float:
-    return profile.stretch / math.sqrt(abs(manifold.curvature.number()))
+def _radius(manifold: Radial) -> float:
+    return 1.0 if manifold.kappa_sign == 0 else 1.0 / math.sqrt(abs(manifold.curvature.number()))
 
 
-def _edge(profile: RadialProfile, x: Tensor) -> float:
-    return 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if profile.bounded else math.inf
+def _edge(radial: RadialLaw, x: Tensor) -> float:
+    return 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if radial.bounded else math.inf
 
 
 def _chart(
-    profile: RadialProfile, manifold: Manifold, scaling_law: NormScaling, x: Tensor
-) -> tuple[Chart, Tensor | float | None, list[Knob]]:
-    """The chart with the scaling's constants taken in, the factor that is left on the way out, and the knobs.
+    manifold: Radial, scaling_law: NormScaling, limit: float, x: Tensor
+) -> tuple[Chart, Tensor | float | None, list[LearnedScalar]]:
+    """The chart with the scaling's constants taken in, the factor left on the way out, the learned scalars.
 
     delta = beta R theta(alpha |x|/R) has the form of radius R/alpha and the factor alpha beta. Where numbers
-    serve, the parameters behind them are knobs: a dozen operations on one element, and their backward, less.
+    serve, the parameters behind them are given apart: a dozen operations on one element less.
     """
-    told = _in_numbers(manifold, scaling_law) if backend(x) is np else None
+    radial: Any = manifold.radial_law
+    law_and_learned = _in_numbers(manifold, scaling_law) if backend(x) is np else None
     radius: Tensor | float
-    if told is None:
-        radius = profile.stretch / manifold.curvature.at(torch.float64).abs().sqrt()
+    if law_and_learned is None:
+        radius = manifold.inverse_square_radius(torch.float64).rsqrt()
     else:
-        radius = _radius(profile, manifold)
-    law, knobs = told or (scaling_law.law(torch.float64), [])
-    edge = _edge(profile, x)
+        radius = _radius(manifold)
+    law, learned = law_and_learned or (scaling_law.law(torch.float64), [])
+    edge = _edge(radial, x)
     if law.unit:
-        return Chart(profile, radius, law.alpha, edge), None, knobs
+        return Chart(radial, radius, law.alpha, edge, limit), None, learned
     gain = None if isinstance(law.gain, float) and law.gain == 1.0 else law.gain
-    return Chart(profile, radius / law.alpha, None, edge), gain, knobs
+    return Chart(radial, radius / law.alpha, None, edge, limit), gain, learned
 
 
-def _in_numbers(manifold: Manifold, scaling_law: NormScaling) -> tuple[ScaleLaw, list[Knob]] | None:
+def _in_numbers(manifold: Radial, scaling_law: NormScaling) -> tuple[ScaleLaw, list[LearnedScalar]] | None:
     """The law in floats, and what moves log R, log alpha and log gain how fast; None if that is unknown."""
     law = scaling_law.law(None)
     if not torch.is_grad_enabled():
         return law, []
     # R = |kappa0 exp(raw)|^(-1/2).
-    knobs: list[Knob] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)]
+    learned: list[LearnedScalar] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)]
     if _learned(scaling_law):
         if scaling_law.powers is None:
             return None
         alpha, gain = map(float, scaling_law.powers)
-        rates = (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)
+        slopes = (0.0, alpha, 0.0) if law.unit else (-alpha, 0.0, gain)
         # By name: a class that keeps its parent's law may have parameters which that law does not read.
         log_scale: Any = scaling_law._parameters["log_scale"]
-        knobs.append((log_scale, rates))
-    return law, knobs
+        learned.append((log_scale, slopes))
+    return law, learned

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from manifold_lora.adapters.fast.profile import Numbers
-from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.manifolds.radial_law import Numbers
 
 Result = TypeVar("Result")
 
@@ -60,24 +60,37 @@ def beside(columns: list[Numbers], xp: ModuleType) -> Numbers:
     return np.concatenate(columns, axis=-1) if xp is np else torch.cat(columns, -1)
 
 
-# Rows per block: torch widens a half-precision input before it reduces, and a small copy stays in the cache.
-_BLOCK = 256
+# Entries a block: torch widens a half-precision input before it reduces, and a small copy stays in the cache.
+_BLOCK = 2**17
 
 
 def row_norm(x: Float[Tensor, "tokens n"]) -> Float[Tensor, "tokens 1"]:
     """|x| for each row, in float64 from a float32 (float64) accumulation; not differentiable by itself."""
     if x.dtype in (torch.float32, torch.float64):
         return torch.linalg.vector_norm(x, dim=-1, keepdim=True).double()
-    if x.is_cuda or torch.compiler.is_compiling() or x.shape[0] <= _BLOCK:
+    if x.is_cuda or torch.compiler.is_compiling() or x.numel() <= _BLOCK:
         return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).double()
-    norms = x.new_empty(x.shape[0], 1, dtype=torch.float32)
-    for rows, out in zip(x.split(_BLOCK), norms.split(_BLOCK), strict=True):
+    norms, rows_each = x.new_empty(x.shape[0], 1, dtype=torch.float32), max(1, _BLOCK // x.shape[-1])
+    for rows, out in zip(x.split(rows_each), norms.split(rows_each), strict=True):
         torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float32, out=out)
     return norms.double()
 
 
-def refuse_second_derivative() -> None:
-    """For a backward: refuse create_graph=True, where torch's once_differentiable would err in silence."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        hint = "update.use('rank_space') has derivatives of every order"
-        raise ManifoldLoraError("derivative of the fused update", "a second one", "the first", hint)
+def narrow(wide: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round to a dtype; float16, whose range a large gain leaves, saturates: infinity times B = 0 is NaN."""
+    if dtype == torch.float16:
+        wide = wide.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max)
+    return wide.to(dtype)
+
+
+def finite(columns: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round; where B = 0 some slopes are of any size, to be multiplied by 0, which infinity is not."""
+    limit = torch.finfo(dtype).max
+    return columns.clamp(-limit, limit).to(dtype)
+
+
+def is_transformed() -> bool:
+    """Is a torch.func transform (vmap, grad, jvp) or forward-mode differentiation under way?"""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0

@@ -15,22 +15,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from manifold_lora.adapters.fast.numbers import backend
-from manifold_lora.adapters.fast.profile import RadialProfile
-from manifold_lora.adapters.fast.scalars import SMALLEST_NORM, SMALLEST_RATIO
+from manifold_lora.adapters.fast.scalars import FAR_IMAGE, SMALLEST_IMAGE, SMALLEST_NORM
 from manifold_lora.adapters.norm_scaling import ScaleLaw
+from manifold_lora.manifolds.radial_law import RadialLaw
 
 # Where no square of a float32 that counts has left its range.
 _TINY, _HUGE = 1e-12, 1e18
-# The profile's functions, of floats.
-_NAMES = {
-    "sinh": math.sinh,
-    "tanh": math.tanh,
-    "sin": math.sin,
-    "arcsinh": math.asinh,
-    "arctanh": math.atanh,
-    "arcsin": math.asin,
-}
-_PLAIN = cast(ModuleType, SimpleNamespace(**_NAMES))
+# What the laws in this package are made of, for floats; a law with other functions gets numpy's.
+_NAMES = ("sinh", "tanh", "sin", "tan", "arcsinh", "arctanh", "arcsin", "arctan")
+_PLAIN = cast(
+    ModuleType,
+    SimpleNamespace(**(vars(np) | {name: getattr(math, name.replace("arc", "a")) for name in _NAMES})),
+)
 
 
 def serves(x: Tensor, A: Tensor) -> bool:
@@ -45,37 +41,41 @@ def serves(x: Tensor, A: Tensor) -> bool:
 
 
 def update(
-    profile: RadialProfile,
+    radial: RadialLaw,
     radius: float,
     law: ScaleLaw,
     edge: float,
+    limit: float,
     x: Float[Tensor, "*tokens n"],
     A: Float[Tensor, "r n"],
     B: Float[Tensor, "m r"],
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
 ) -> Float[Tensor, "*tokens m"] | None:
-    """base + scaling gain c B A x; None where a length is not finite, or base of another dtype.
+    """base + scaling gain c B A x; None where a number is not finite, or base of another dtype.
 
     Args:
-        radius: R of the profile, before norm scaling.
+        radius: R, before norm scaling.
         law: the norm scaling's numbers, as floats.
         edge: the largest length of coordinates over R.
+        limit: the largest angle at which a token enters.
     """
     if base is not None and base.dtype != x.dtype:
         return None
     u = functional.linear(x, A)
     v = functional.linear(u, B)
     n, q = _length(x), _length(v)
-    rank = _length(u) if profile.bounded else 0.0
+    rank = _length(u) if radial.bounded else 0.0
     if not n + q + rank < math.inf:
         return None
     numbers: Any = law  # floats, as asked of the norm scaling
     alpha, left, unit = numbers
-    if unit:
-        factor = scaling * gain(profile, radius, alpha / radius, edge, n, rank, q)
-    else:
-        factor = scaling * left * gain(profile, radius / alpha, None, edge, n, rank, q)
+    angle = alpha / radius if unit else None
+    try:
+        c = gain(radial, radius if unit else radius / alpha, angle, edge, limit, n, rank, q)
+    except (OverflowError, ValueError):  # Where Python's functions raise and numpy's give infinity.
+        return None
+    factor = scaling * c if unit else scaling * left * c
     return v * factor if base is None else torch.add(base, v, alpha=factor)
 
 
@@ -89,24 +89,28 @@ def _length(x: Tensor) -> float:
 
 
 def gain(
-    profile: RadialProfile,
+    radial: RadialLaw,
     radius: float,
     angle: float | None,
     edge: float,
+    limit: float,
     n: float,
     rank: float,
     q: float,
 ) -> float:
-    """c = (R/q) psi(q/n phi(a)), a = n/R or the angle given: ``token_scalars.gain_of`` for one token."""
+    """c = (R/q) psi(q/n phi(a)), a = n/R or the angle given: ``scalars.gain_of`` for one token."""
     n = max(n, SMALLEST_NORM)
-    rho = max(q / n, SMALLEST_RATIO)
     a = n / radius if angle is None else angle
-    within = min(a, profile.cap)
-    phi = profile.phi(_PLAIN, within)
-    z = rho * phi
-    if profile.bounded:
-        middle = abs(rank / n * phi)
-        z *= min(1.0, edge / max(middle, edge))
-        z = min(max(z, -edge), edge)
-    theta = profile.psi(_PLAIN, z)
-    return (theta + (a - within) if profile.grows else theta) * radius / (rho * n)
+    entered = min(a, limit)
+    within = min(entered, radial.cap)
+    phi = radial.phi(_PLAIN, within)
+    k = phi / entered if angle is None else phi / entered * (angle * radius / n)
+    z = max(q / n * phi, SMALLEST_IMAGE)
+    if radial.bounded:
+        shrink = edge / max(rank / n * phi, edge)
+        shrink = edge / z if z * shrink > edge else shrink
+        z, k = z * shrink, k * shrink
+    theta = radial.psi(_PLAIN, z)
+    if radial.grows and z > FAR_IMAGE:
+        theta += entered - within
+    return theta / z * k

@@ -2,16 +2,19 @@
 
 Around its origin a radial geometry only stretches: coords(expmap0 v) = f v and logmap0(lift z) = g z. So
 A acts on x itself, f and g are numbers per token, and |z|^2 = w^T (B^T B) w for the rank-space point w.
-Any geometry with ``chart_exp`` and ``chart_log`` takes this path; ``fused`` is its hand-derived special case.
+Any geometry with ``chart_exp`` and ``chart_log`` takes this path, and it has derivatives of every order;
+``fused`` is its hand-derived special case.
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.adapters.fast.profile import profile_of
+from manifold_lora.adapters.fast.numbers import finite, is_transformed, narrow, row_norm
 from manifold_lora.adapters.norm_scaling import ScaleLaw
-from manifold_lora.adapters.transforms import Boost
+from manifold_lora.adapters.transforms import Boost, Direct
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.radial import Radial
 
@@ -20,56 +23,126 @@ PerToken = Float[Tensor, "*tokens 1"]
 Output = Float[Tensor, "*tokens m"]
 Down = Float[Tensor, "r n"]
 Up = Float[Tensor, "m r"]
+# A factor as a function of a squared length.
+Factor = Callable[[Tensor], Tensor]
 
 
 def norm_of(x: Tokens) -> Float[Tensor, "*tokens 1"]:
-    """abs(x) in float64 from an accumulation in the dtype of x, gradient 0 at 0."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).double()
+    """abs(x) in float64 from an accumulation in float32 (float64 for float64), gradient 0 at 0."""
+    if is_transformed() or torch.compiler.is_compiling():
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).double()
+    norm: Tensor = _Norm.apply(x)
+    return norm
+
+
+class _Norm(torch.autograd.Function):
+    """abs(x) without a float32 copy of a half-precision x, of which autograd would keep a second one."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        norm = row_norm(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], 1)
+        ctx.save_for_backward(x, norm)
+        return norm
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> Tensor:
+        x, norm = ctx.saved_tensors  # type: ignore[attr-defined]
+        return x * finite(functions.ratio(g, norm), x.dtype)
+
+
+def direct_gain(
+    stretch: Factor,
+    shrink: Factor,
+    length: PerToken,
+    reach: PerToken,
+    square: PerToken,
+    inner: PerToken | None = None,
+    edge: Tensor | None = None,
+    cap: Tensor | None = None,
+) -> PerToken:
+    """c in logmap0(lift(B coords(lift(A coords(expmap0 v))))) = c B A v.
+
+    Args:
+        stretch, shrink: f and g of the module docstring.
+        length: abs(v).
+        reach: abs(v)/abs(x).
+        square: abs(B A x)^2.
+        inner: abs(A x)^2 on a bounded chart, whose coordinates end at ``edge``.
+        cap: beyond this length all of a point grows by one factor; None if it does not.
+    """
+    excess = None
+    if cap is not None:
+        excess, beyond = (length - cap).clamp_min(0.0), functions.within(length, cap)
+        length, reach = functions.capped(length, cap), reach * beyond
+    f = stretch(length.square())
+    if inner is not None and edge is not None:
+        f = f * functions.within((f * reach).abs() * functions.root(inner), edge)
+    sq = (f * reach).square() * square
+    factor = shrink(sq)
+    if excess is not None:
+        factor = factor + functions.ratio(excess, functions.root(sq))
+        f = f * beyond
+    return f * factor
 
 
 def direct_update(
-    manifold: Radial, law: ScaleLaw, x: Tokens, A: Down, B: Up, norm: PerToken | None = None
+    manifold: Radial, law: ScaleLaw, transform: Direct, x: Tokens, A: Down, B: Up, norm: PerToken
 ) -> Output:
-    """delta = beta g f alpha B A x; ``norm`` is ``norm_of(x)`` where that is known already."""
-    length, reach, excess = _entry(manifold, law, norm_of(x) if norm is None else norm)
-    y = manifold.chart_exp(length.square()) * reach * (x @ A.T).double()
-    return _exit(manifold, law, manifold.coords(manifold.lift(y)), B, excess)
+    """delta = c gain B A x; ``norm`` is ``norm_of(x)``."""
+    length, reach = _entry(law, norm)
+    u = x @ A.T
+    wide, up = u.double(), B.double()
+    square = ((wide @ (up.T @ up)) * wide).sum(-1, keepdim=True).clamp_min(0.0)
+    radial = manifold.radial_law
+    bounded = radial is None or radial.bounded
+    c = direct_gain(
+        lambda sq: transform.stretch(manifold, sq),
+        manifold.chart_log,
+        length,
+        reach,
+        square,
+        wide.square().sum(-1, keepdim=True) if bounded else None,
+        manifold.max_coord_radius(wide.dtype).to(wide.dtype),
+        _cap(manifold),
+    )
+    factor = c * (functions.ratio(law.gain * torch.ones_like(norm), norm) if law.unit else law.gain)
+    return narrow(wide * factor, u.dtype) @ B.T
 
 
 def boost_update(
-    manifold: Radial,
-    law: ScaleLaw,
-    boost: Boost,
-    x: Tokens,
-    A: Down,
-    B: Up,
-    norm: PerToken | None = None,
+    manifold: Radial, law: ScaleLaw, boost: Boost, x: Tokens, A: Down, B: Up, norm: PerToken
 ) -> Output:
     """delta = beta g [time_B | B] lift(f alpha A x + t time_A), t the time coordinate of expmap0(v)."""
-    length, reach, excess = _entry(manifold, law, norm_of(x) if norm is None else norm)
+    length, reach = _entry(law, norm)
+    cap, excess = _cap(manifold), None
+    if cap is not None:
+        excess, reach = (length - cap).clamp_min(0.0), reach * functions.within(length, cap)
+        length = functions.capped(length, cap)
     # By symmetry the time coordinate is that of a one-dimensional vector of the same length.
     time = manifold.expmap0(length)[..., :1]
-    y = manifold.chart_exp(length.square()) * reach * (x @ A.T).double() + time * boost.time_A
+    u = x @ A.T
+    y = manifold.chart_exp(length.square()) * reach * u.double() + time * boost.time_A
+    w = manifold.lift(y)
     columns = torch.cat([boost.time_B[:, None].to(B.dtype), B], dim=-1)
-    return _exit(manifold, law, manifold.lift(y), columns, excess)
-
-
-def _entry(manifold: Radial, law: ScaleLaw, norm: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(|v|, v/x, the length above the cap): beyond it all of a hyperbolic point grows by one factor."""
-    length = law.alpha * (torch.ones_like(norm) if law.unit else norm)
-    reach = functions.ratio(length, norm) if law.unit else law.alpha * torch.ones_like(norm)
-    profile = profile_of(manifold)
-    if profile is None or profile.bounded:
-        return length, reach, None
-    cap = profile.cap * manifold.curvature.at(torch.float64).abs().rsqrt()
-    excess = (length - cap).clamp_min(0.0)
-    return functions.capped(length, cap), reach * functions.within(length, cap), excess
-
-
-def _exit(manifold: Radial, law: ScaleLaw, w: Tensor, matrix: Tensor, excess: Tensor | None) -> Tensor:
-    wide = matrix.double()
+    wide = columns.double()
     sq = ((w @ (wide.T @ wide)) * w).sum(-1, keepdim=True).clamp_min(0.0)
     factor = manifold.chart_log(sq)
     if excess is not None:
         factor = factor + functions.ratio(excess, functions.root(sq))
-    return (w * (factor * law.beta)).to(matrix.dtype) @ matrix.T
+    return narrow(w * (factor * law.beta), u.dtype) @ columns.T
+
+
+def _entry(law: ScaleLaw, norm: PerToken) -> tuple[PerToken, PerToken]:
+    """(|v|, |v|/|x|)."""
+    if law.unit:
+        length = law.alpha * torch.ones_like(norm)
+        return length, functions.ratio(length, norm)
+    return law.alpha * norm, law.alpha * torch.ones_like(norm)
+
+
+def _cap(manifold: Radial) -> Tensor | None:
+    law = manifold.radial_law
+    if law is None or not law.grows:
+        return None
+    return law.cap * manifold.inverse_square_radius(torch.float64).rsqrt()

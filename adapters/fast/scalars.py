@@ -1,20 +1,24 @@
 """What the fused path needs to know of one token: its gain c and the slopes of c, from two norms.
 
-With n = |x|, q = |B A x|, rho = q/n, a = n/R (alpha/R for tokens of one length) and theta = psi(rho phi(a)):
-c = (R/q) theta. With E = (R/q) phi(theta)/phi'(theta) and D = a dc/da the slopes are q c_q = E - c,
-n c_n = D - E (-E for one length), alpha c_alpha = D, R c_R = c - D. All in float64: N numbers cost nothing,
-and where c is nearly 1 what E - c has lost to cancellation is far below the gradient's own rounding.
+With n = |x|, q = |B A x|, rho = q/n, a = n/R (alpha/R for tokens of one length), cut to the angle limit, and
+theta = psi(rho phi(a)): c = (R/q) theta. With E = (R/q) phi(theta)/phi'(theta) and D = a dc/da the slopes are
+q c_q = E - c, n c_n = D - E (-E for one length), alpha c_alpha = D, R c_R = c - D. Beyond the limit c depends
+on the direction of x alone: D = c. Written as c = k psi(z)/z, E = k psi'(z) with z = rho phi(a) and
+k = phi(a)/a there is no division by q, so that B = 0 needs no floor. All in float64: N numbers cost nothing.
 """
 
 from types import ModuleType
 from typing import NamedTuple
 
 from manifold_lora.adapters.fast.numbers import at_least, at_most
-from manifold_lora.adapters.fast.profile import Numbers, RadialProfile
+from manifold_lora.manifolds.radial_law import Numbers, RadialLaw, bend
 
-# Under these, limits take over: no token is shorter, no B A x smaller beside x.
-SMALLEST_NORM = 1e-15
-SMALLEST_RATIO = 1e-12
+# No token is shorter, and no z smaller: the limits at 0 are reached to the last bit long before.
+SMALLEST_NORM, SMALLEST_IMAGE = 1e-15, 1e-300
+# Under these E - c and D - E cancel, and two or three terms of a series are exact.
+SMALL_IMAGE, SMALL_ANGLE = 1e-4, 3e-2
+# From here on psi of the image grows by as much as the angle does.
+FAR_IMAGE = 1e4
 
 
 class Norms(NamedTuple):
@@ -35,16 +39,18 @@ class Chart(NamedTuple):
     """The geometry as the fused path sees it.
 
     Args:
-        profile: the radial functions.
+        law: the radial functions.
         radius: R, with the norm scaling's constant factor taken in.
         length: alpha where every token enters at the same length, else None.
         edge: the largest length of coordinates over R.
+        limit: the largest angle at which a token enters.
     """
 
-    profile: RadialProfile
+    law: RadialLaw
     radius: Numbers
     length: Numbers | None
     edge: float
+    limit: float
 
 
 class Slopes(NamedTuple):
@@ -54,44 +60,51 @@ class Slopes(NamedTuple):
     by_out: Numbers
     by_rank: Numbers | None
     by_x: Numbers
-    by_radius: Numbers
+    by_radius: Numbers | None
 
 
 class _Image(NamedTuple):
-    """Where a token arrives: n, rho, q, angle a (and capped), z = rho phi(a) brought into the chart."""
+    """Where a token arrives.
+
+    n, the angle a, the same cut to the limit and to phi's cap, phi there, k, z brought into the chart and by
+    which factor; clipped after A, clipped after B (None on an unbounded chart).
+    """
 
     n: Numbers
-    rho: Numbers
-    q: Numbers
     a: Numbers
+    entered: Numbers
     within: Numbers
+    phi: Numbers
+    k: Numbers
     z: Numbers
+    shrink: Numbers = 1.0
     early: Numbers | None = None
     late: Numbers | None = None
 
 
 def _image(chart: Chart, norms: Norms, xp: ModuleType) -> _Image:
-    profile = chart.profile
+    law = chart.law
     n = at_least(norms.x, SMALLEST_NORM, xp)
-    rho = at_least(norms.out / n, SMALLEST_RATIO, xp)
     a = n / chart.radius if chart.length is None else xp.ones_like(n) * (chart.length / chart.radius)
-    within = at_most(a, profile.cap, xp)
-    phi = profile.phi(xp, within)
-    z = rho * phi
-    if not profile.bounded:
-        return _Image(n, rho, rho * n, a, within, z)
-    middle = abs(norms.rank / n * phi)
-    early = middle > chart.edge
-    z = xp.where(early, z * (chart.edge / at_least(middle, chart.edge, xp)), z)
-    late = abs(z) > chart.edge
-    return _Image(n, rho, rho * n, a, within, z.clip(-chart.edge, chart.edge), early, late)
+    entered = at_most(a, chart.limit, xp)
+    within = entered if chart.limit <= law.cap else at_most(entered, law.cap, xp)
+    phi = law.phi(xp, within)
+    k = phi / entered if chart.length is None else phi / entered * (chart.length / n)
+    z = at_least(norms.out / n * phi, SMALLEST_IMAGE, xp)
+    if not law.bounded:
+        return _Image(n, a, entered, within, phi, k, z)
+    middle = norms.rank / n * phi
+    shrink = chart.edge / at_least(middle, chart.edge, xp)
+    late = z * shrink > chart.edge
+    shrink = xp.where(late, chart.edge / z, shrink)
+    return _Image(n, a, entered, within, phi, k, z * shrink, shrink, middle > chart.edge, late)
 
 
 def _gain(chart: Chart, at: _Image, xp: ModuleType) -> Numbers:
-    theta = chart.profile.psi(xp, at.z)
-    if chart.profile.grows:
-        theta = theta + (at.a - at.within)
-    return theta * (chart.radius / at.q)
+    theta = chart.law.psi(xp, at.z)
+    if chart.law.grows and chart.limit > chart.law.cap:
+        theta = theta + xp.where(at.z > FAR_IMAGE, at.entered - at.within, 0.0)
+    return theta / at.z * at.k * at.shrink
 
 
 def gain_of(chart: Chart, norms: Norms, xp: ModuleType) -> Numbers:
@@ -99,21 +112,28 @@ def gain_of(chart: Chart, norms: Norms, xp: ModuleType) -> Numbers:
     return _gain(chart, _image(chart, norms, xp), xp)
 
 
-def slopes_of(chart: Chart, norms: Norms, xp: ModuleType) -> Slopes:
-    """c and its slopes for each token (module docstring)."""
-    at = _image(chart, norms, xp)
-    c = _gain(chart, at, xp)
-    steep = chart.profile.psi_slope(xp, at.z) * (chart.radius / at.q)
-    e = at.z * steep
-    d = at.rho * at.a * steep * chart.profile.phi_slope(xp, at.within)
-    by_rank = turned = None
+def slopes_of(chart: Chart, norms: Norms, learned: bool, xp: ModuleType) -> Slopes:
+    """c and its slopes for each token (module docstring); R dc/dR only if R or alpha is ``learned``."""
+    law, at = chart.law, _image(chart, norms, xp)
+    c, steep, k = _gain(chart, at, xp), law.psi_slope(xp, at.z), at.k * at.shrink
+    e, d = steep * k, steep * law.phi_slope(xp, at.within) * at.shrink
+    if chart.length is not None:
+        d = d * (chart.length / at.n)
+    along, by_rank = e, None
     if at.early is not None and at.late is not None:
-        e = xp.where(at.late, 0.0, e)
         turned = at.late | at.early
-        d = xp.where(turned, 0.0, d)
+        e, d = xp.where(at.late, 0.0, e), xp.where(turned, 0.0, d)
+        along = xp.where(turned, 0.0, e)
         by_rank = xp.where(at.early, -e / xp.square(at_least(norms.rank, SMALLEST_NORM, xp)), 0.0)
-    along = d - e if chart.length is None else -e
-    if turned is not None:
-        along = xp.where(turned, 0.0, along)
-    by_x = along / (at.n * at.n)
-    return Slopes(c, (e - c) / (at.q * at.q), by_rank, by_x, by_radius=c - d)
+    past = at.a > chart.limit
+    d = xp.where(past, c, d)
+    near = 2 * law.exit.terms_at_0[1] * k * xp.square(at.phi * at.shrink / at.n)
+    by_out = xp.where(at.z < SMALL_IMAGE, near, (e - c) / xp.square(norms.out))
+    by_x = (-along if chart.length is not None else d - along) / (at.n * at.n)
+    by_radius = None
+    if learned:
+        # c - D as the sum of c - E and E - D, each without cancellation.
+        shallow = (at.a < SMALL_ANGLE) & ~past if by_rank is None else (at.a < SMALL_ANGLE) & ~(past | turned)
+        bent = -by_out * xp.square(norms.out) - e * bend(law.entry, xp.square(at.a))
+        by_radius = xp.where(shallow, bent, c - d)
+    return Slopes(c, by_out, by_rank, by_x, by_radius)

@@ -10,12 +10,12 @@ from torch.autograd import gradcheck
 from manifold_lora.adapters.fast import function as fused_function
 from manifold_lora.adapters.fast import fused
 from manifold_lora.adapters.fast.numbers import row_norm
-from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
 from manifold_lora.adapters.layer import ManifoldLoRA
 from manifold_lora.adapters.norm_scaling import Learned
 from manifold_lora.adapters.registry import NORM_SCALINGS
 from manifold_lora.adapters.spec import HYPLORA, AdapterSpec
-from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.manifolds import Lorentz, Poincare, Sphere
+from manifold_lora.manifolds.conformal import ROUND
 
 CURVED = {"lorentz": -0.6, "poincare": -0.6, "sphere": 0.4}
 # Few tokens (at most the rank) take a branch of their own; r > n and r > m are degenerate Gram matrices.
@@ -47,16 +47,24 @@ def test_gradients_are_those_of_finite_differences(name, norm_scaling, draw):
         assert gradcheck(evaluate, leaves, eps=1e-6, atol=1e-6, rtol=1e-5, fast_mode=True)
 
 
-@pytest.mark.parametrize("profile", [HYPERBOLIC, BALL, SPHERICAL], ids=["hyperbolic", "ball", "spherical"])
-def test_a_profile_is_consistent_with_itself(profile):
+LAWS = {
+    "hyperbolic": Lorentz.radial_law,
+    "ball": Poincare.radial_law,
+    "spherical": Sphere.radial_law,
+    "round": ROUND,
+}
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_a_law_is_consistent_with_itself(law):
     a = torch.linspace(0.01, 1.5, 50, dtype=torch.float64).requires_grad_()
-    (phi_slope,) = torch.autograd.grad(profile.phi(torch, a).sum(), a)
-    torch.testing.assert_close(profile.phi_slope(torch, a), phi_slope)
-    z = profile.phi(torch, a).detach().requires_grad_()
-    torch.testing.assert_close(profile.psi(torch, z), a)
-    (psi_slope,) = torch.autograd.grad(profile.psi(torch, z).sum(), z)
-    torch.testing.assert_close(profile.psi_slope(torch, z), psi_slope)
-    for function in (profile.phi, profile.phi_slope):
+    (phi_slope,) = torch.autograd.grad(law.phi(torch, a).sum(), a)
+    torch.testing.assert_close(law.phi_slope(torch, a), phi_slope)
+    z = law.phi(torch, a).detach().requires_grad_()
+    torch.testing.assert_close(law.psi(torch, z), a)
+    (psi_slope,) = torch.autograd.grad(law.psi(torch, z).sum(), z)
+    torch.testing.assert_close(law.psi_slope(torch, z), psi_slope)
+    for function in (law.phi, law.phi_slope):
         ours = torch.from_numpy(function(np, a.detach().numpy()))
         torch.testing.assert_close(ours, function(torch, a.detach()), rtol=1e-14, atol=0)
 
@@ -115,13 +123,20 @@ def test_a_gradient_is_computed_only_where_it_is_asked_for(draw):
         assert drawn().grad_fn is None
 
 
-def test_a_second_derivative_is_refused_not_wrong(draw):
-    drawn = draw(HYPLORA, tokens=(9,))
-    drawn.x.requires_grad_()
-    with pytest.raises(ManifoldLoraError, match="rank_space"):
-        torch.autograd.grad(drawn().sum(), drawn.x, create_graph=True)
-    drawn.update.use("rank_space")
-    assert torch.autograd.gradgradcheck(lambda x: drawn.update(x, drawn.A, drawn.B), drawn.x, fast_mode=True)
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("norm_scaling", ["learned", "released", "unit"])
+@pytest.mark.parametrize("length", [0.7, 9.0], ids=["below the limit", "beyond"])
+def test_second_derivatives_are_those_of_finite_differences(name, norm_scaling, length, draw):
+    drawn = draw(learned_spec(name, norm_scaling), tokens=(3,), sizes=(4, 5, 3), length=length)
+    numbers = list(drawn.update.parameters())
+    names = [name for name, _ in drawn.update.named_parameters()]
+
+    def evaluate(x, A, B, *values):
+        state = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(drawn.update, state, (x, A, B))
+
+    leaves = (*drawn.requires_grad(), *numbers)
+    assert torch.autograd.gradgradcheck(evaluate, leaves, atol=1e-5, rtol=1e-4, fast_mode=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -132,8 +147,8 @@ def test_the_norm_of_half_precision_rows_is_accumulated_in_float32(dtype):
 
 def test_the_branch_for_few_tokens_ends_at_the_rank():
     B = torch.zeros(5, 3)
-    assert fused_function.few(torch.zeros(3, 2), B)
-    assert not fused_function.few(torch.zeros(4, 2), B)
+    assert fused_function.fewer_tokens_than_rank(torch.zeros(3, 2), B)
+    assert not fused_function.fewer_tokens_than_rank(torch.zeros(4, 2), B)
 
 
 @pytest.mark.parametrize("name", CURVED)

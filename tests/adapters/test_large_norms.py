@@ -1,5 +1,7 @@
 """Norms from zero to ten thousand: finite everywhere, and on Lorentz space exact."""
 
+import math
+
 import mpmath
 import pytest
 import torch
@@ -33,9 +35,9 @@ def exact_gain(n: float, q: float) -> mpmath.mpf:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("path", ["fused", "rank_space"])
+@pytest.mark.parametrize("path", ["fused", "rank_space", "general"])
 def test_lorentz_is_exact_against_sixty_digits(path, dtype, draw):
-    drawn = draw(HYPLORA.with_(norm_scaling="identity", manifold="lorentz"), tokens=(9,), dtype=dtype)
+    drawn = draw(HYPLORA.with_(norm_scaling="identity", max_angle=math.inf), tokens=(9,), dtype=dtype)
     unit = torch.nn.functional.normalize(drawn.x.double(), dim=-1)
     drawn.x = (unit * LENGTHS.clamp_min(1e-3)).to(dtype)
     lora = drawn.x.double() @ drawn.A.double().T @ drawn.B.double().T
@@ -48,7 +50,7 @@ def test_lorentz_is_exact_against_sixty_digits(path, dtype, draw):
 
 def test_boost_is_exact_where_sinh_overflows(draw):
     # At |x| = 1000 point and image are e^1000 far out: only logarithms of them exist in any float.
-    drawn = draw(BOOST.with_(norm_scaling="identity"), tokens=(4,), length=1000.0)
+    drawn = draw(BOOST.with_(norm_scaling="identity", max_angle=math.inf), tokens=(4,), length=1000.0)
     boost = drawn.update.transform
     with mpmath.workdps(500):
         for row, delta in zip(drawn.x, drawn(), strict=True):
@@ -93,7 +95,8 @@ def test_the_weakest_direction_of_B_gets_its_own_gain():
 
 
 def test_a_gain_beyond_float32_is_told():
-    layer = ManifoldLoRA.from_spec(HYPLORA.with_(norm_scaling="identity"), 64, 8, 2)
+    spec = HYPLORA.with_(norm_scaling="identity", max_angle=math.inf)
+    layer = ManifoldLoRA.from_spec(spec, 64, 8, 2)
     x = torch.nn.functional.normalize(torch.ones(1, 64), dim=-1) * 100.0
     gain = layer.update.gain(x, torch.eye(2, 64), torch.zeros(8, 2))
     assert gain.item() == pytest.approx(float(mpmath.sinh(100) / 100), rel=1e-4)

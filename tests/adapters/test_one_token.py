@@ -10,39 +10,40 @@ from hypothesis import strategies as st
 
 from manifold_lora.adapters import ManifoldUpdate
 from manifold_lora.adapters.fast import one_token
-from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
 from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of
+from manifold_lora.manifolds import Lorentz, Poincare, Sphere
 
-PROFILES = {"lorentz": HYPERBOLIC, "poincare": BALL, "sphere": SPHERICAL}
+LAWS = {"lorentz": Lorentz.radial_law, "poincare": Poincare.radial_law, "sphere": Sphere.radial_law}
 SCALINGS = ["identity", "fixed", "learned", "released", "unit"]
 length = st.one_of(st.just(0.0), st.floats(-9, 4).map(lambda power: 10**power))
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(sorted(PROFILES)),
+    st.sampled_from(sorted(LAWS)),
     st.floats(0.1, 10.0),
-    st.none() | st.floats(0.0, 3.0),
+    st.none() | st.floats(1e-9, 5.0),
+    st.sampled_from([0.5, 3.0, math.inf]),
     length,
     length,
     length,
 )
 def test_gain_is_that_of_many_tokens(
-    name: str, radius: float, angle: float | None, n: float, rank: float, q: float
+    name: str, radius: float, angle: float | None, limit: float, n: float, rank: float, q: float
 ) -> None:
-    profile = PROFILES[name]
-    edge = 1 - 1e-6 if profile.bounded else math.inf
-    chart = Chart(profile, radius, None if angle is None else angle * radius, edge)
+    law = LAWS[name]
+    edge = 1 - 1e-6 if law.bounded else math.inf
+    chart = Chart(law, radius, None if angle is None else angle * radius, edge, min(limit, law.turn))
     norms = Norms(*(np.array([[value]]) for value in (n, rank, q)))
     want = gain_of(chart, norms, np).item()
     # Near an edge the two modules' last digit of phi is worth 1/(1 - z).
-    told = pytest.approx(want, rel=1e-9 if profile.bounded else 1e-12)
-    assert one_token.gain(profile, radius, angle, edge, n, rank, q) == told
+    told = pytest.approx(want, rel=1e-9 if law.bounded else 1e-12)
+    assert one_token.gain(law, radius, angle, edge, min(limit, law.turn), n, rank, q) == told
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("name", sorted(PROFILES))
+@pytest.mark.parametrize("name", sorted(LAWS))
 def test_one_token_equals_its_row_in_a_batch(name: str, scaling: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     x, A, B = (torch.randn(size, generator=generator).to(dtype) / 3 for size in ((9, 16), (4, 16), (8, 4)))

@@ -51,8 +51,14 @@ def launches(dtype: torch.dtype, rank: int, kind: str, unit: bool) -> None:
         torch.zeros(rank, rank),
     )
     one = torch.ones(1, dtype=torch.float64)
-    bounds = {"hyperbolic": (80.0, float("inf")), "ball": (300.0, 0.9), "spherical": (float("inf"), 0.9)}
-    constants = launch.Constants(one, one, one, kind, unit, *bounds[kind])
+    infinity = float("inf")
+    bounds = {
+        "hyperbolic": (300.0, infinity),
+        "ball": (600.0, 0.9),
+        "spherical": (infinity, 0.9),
+        "round": (infinity, infinity),
+    }
+    constants = launch.Constants(one, one, one, kind, unit, *bounds[kind], limit=3.0, bent=-0.3)
     u, square = launch.project(x, A)
     launch.cross(u, u)
     launch.gains(u, gram.double(), square, constants)

@@ -17,16 +17,18 @@ from manifold_lora.adapters.cuda import update as triton_update
 from manifold_lora.adapters.fast import choice as kernels
 from manifold_lora.adapters.fast import function as fused_function
 from manifold_lora.adapters.fast import fused
-from manifold_lora.adapters.fast.profile import BALL, HYPERBOLIC, SPHERICAL
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.registry import NORM_SCALINGS
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.manifolds.conformal import BALL, ROUND
+from manifold_lora.manifolds.lorentz import HYPERBOLIC
+from manifold_lora.manifolds.sphere import SPHERICAL
 
 # numpy's, which the interpreter computes with: rows that no token owns, and infinities meant to be.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-PROFILES = {"hyperbolic": HYPERBOLIC, "ball": BALL, "spherical": SPHERICAL}
+LAWS = {"hyperbolic": HYPERBOLIC, "ball": BALL, "spherical": SPHERICAL, "round": ROUND}
 # Tokens, in, out, rank: none a multiple of a tile; one block and several.
 SIZES = [(37, 70, 45, 5), (81, 150, 20, 17)]
 # The interpreter cuts bfloat16 off where a processor rounds: twice the error.
@@ -49,11 +51,12 @@ class Batch:
         def normal(*shape):
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-        self.profile, self.unit, self.dtype = PROFILES[profile], unit, dtype
+        self.profile, self.unit, self.dtype = LAWS[profile], unit, dtype
         self.base, self.x = normal(tokens, m).to(dtype), (normal(tokens, n) / n**0.5).to(dtype)
         self.A, self.B = (normal(rank, n) / n**0.5).to(dtype), (normal(m, rank) * size_of_B).to(dtype)
         self.upstream = normal(tokens, m).to(dtype)
         self.constants, self.scaling, self.lay = (1.3, 0.9, 1.1), 1.7, lambda leaf: leaf
+        self.limit = 3.0
 
     def leaves(self, dtype):
         given = (self.base, self.x, self.A, self.B)
@@ -61,7 +64,8 @@ class Batch:
 
     def chart(self, constants):
         edge = EDGE if self.profile.bounded else math.inf
-        return Chart(self.profile, constants[0], constants[1] if self.unit else None, edge)
+        limit = min(self.limit, self.profile.turn)
+        return Chart(self.profile, constants[0], constants[1] if self.unit else None, edge, limit)
 
     def results(self, module, dtype):
         """(update, gradients of base, x, A, B and the three constants)."""
@@ -106,7 +110,7 @@ def test_elementary_functions_are_right_to_the_last_digits(name, exact):
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
 @pytest.mark.parametrize("unit", [False, True], ids=["plain", "unit"])
-@pytest.mark.parametrize("profile", list(PROFILES))
+@pytest.mark.parametrize("profile", list(LAWS))
 def test_values_and_gradients_are_the_torch_paths(profile, unit, dtype, record_property):
     sizes = SIZES if dtype == torch.float32 else SIZES[:1]
     errors = [Batch(profile, unit, dtype, size, 0.3).errors() for size in sizes]
@@ -118,7 +122,7 @@ def test_values_and_gradients_are_the_torch_paths(profile, unit, dtype, record_p
 
 
 @pytest.mark.parametrize("unit", [False, True], ids=["plain", "unit"])
-@pytest.mark.parametrize("profile", list(PROFILES))
+@pytest.mark.parametrize("profile", list(LAWS))
 def test_lengths_from_nothing_to_ten_thousand(profile, unit):
     batch = Batch(profile, unit)
     lengths = torch.tensor([0.0, 1e-4, 1e-2, 1.0, 10.0, 100.0, 1e3, 1e4])
@@ -193,7 +197,9 @@ def test_x_may_lie_in_memory_as_it_likes(way):
 def test_the_weakest_direction_of_B_gets_its_own_gain():
     # In float32 the Gram matrix would hide the small singular value behind the large one's rounding.
     x, B = torch.tensor([[1e-9, 2.0]] * 3), torch.diag(torch.tensor([1e5, 1e-3]))
-    update = triton_update.update(None, x, torch.eye(2), B, Chart(HYPERBOLIC, 1.0, None, math.inf), None, 1.0)
+    update = triton_update.update(
+        None, x, torch.eye(2), B, Chart(HYPERBOLIC, 1.0, None, math.inf, 3.0), None, 1.0
+    )
     expected = torch.asinh(torch.sinh(torch.tensor(2.0)) * 1e-3 * torch.ones(3))
     torch.testing.assert_close(update[:, 1], expected, rtol=1e-2, atol=0)
 
