@@ -1,26 +1,14 @@
 """The conformal chart of signed curvature: ball below zero, plane at zero, stereographic sphere above."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
-from manifold_lora.manifolds.exact import ball as exact_ball
 from manifold_lora.manifolds.radial import Radial
 
 # How many eps a stored point stays inside the boundary of the ball.
 MARGIN = 4.0
-EXACT: dict[str, Callable[..., Tensor]] = {
-    "logmap0": exact_ball.logmap0,
-    "inner": exact_ball.inner,
-    "egrad2rgrad": exact_ball.egrad2rgrad,
-    "expmap": exact_ball.expmap,
-    "logmap": exact_ball.logmap,
-    "arc": exact_ball.arc,
-    "carry": exact_ball.transp,
-}
 
 
 class Conformal(Radial):
@@ -43,11 +31,6 @@ class Conformal(Radial):
         """Round, after a step back from the boundary that the rounding cannot undo."""
         shrink = fn.root(fn.within(self._k(point) * fn.square(point), self._edge_tensor(point, dtype)))
         return (point * shrink).to(dtype)
-
-    def exactly(self, operation: str, *arguments: Tensor) -> Tensor | None:
-        """Near the edge of the ball, the digits that 1 + kappa |x|^2 loses in float64."""
-        act = EXACT.get(operation)
-        return None if act is None else act(*arguments, self._k(arguments[0]).detach())
 
     def _edge_tensor(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         """The largest k |x|^2 of a point stored in this dtype."""
@@ -130,7 +113,7 @@ class Conformal(Radial):
         )
         return alpha * factor * (alpha * d - sq * x)
 
-    def arc(self, x: Point, y: Point) -> Scalar:
+    def _dist(self, x: Point, y: Point) -> Scalar:
         """2 |d|/sqrt(alpha beta) asinhc(h) on the ball, 2 |d|/sqrt(D) atanhc(k |d|^2/D) elsewhere."""
         k, length = self._k(x), fn.norm(y - x)
         product = self._factor(x, k) * self._factor(y, k)
@@ -148,7 +131,7 @@ class Conformal(Radial):
             )
         )
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """(beta/alpha) gyr[y, -x] v, written in d = y - x so that it is the identity at d = 0."""
         k, d = self._k(x), y - x
         alpha, beta, sq = self._factor(x, k), self._factor(y, k), fn.square(d)

@@ -69,7 +69,7 @@ class Euclidean(Radial):
         """y - x."""
         return y - x
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """The vector itself."""
         return v
 

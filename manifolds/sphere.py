@@ -97,12 +97,12 @@ class Sphere(Radial):
         s, across = self._k(x).sqrt(), self._reject(x, y)
         return fn.atan2c(fn.square(s * across), s.square() * fn.dot(x, y)) * across
 
-    def arc(self, x: Point, y: Point) -> Scalar:
+    def _dist(self, x: Point, y: Point) -> Scalar:
         """R atan2(|w|, <x, y>/R): right from 0 to the antipode."""
         s = self._k(x).sqrt()
         return torch.atan2(s * fn.norm(self._reject(x, y)), s.square() * fn.dot(x, y)) / s
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """v - 2 <m, v>/|m|^2 m with m = x + y: the reflection that swaps x and -y."""
         middle = x + y
         return v - 2 * fn.ratio(fn.dot(middle, v), fn.square(middle)) * middle

@@ -1,0 +1,241 @@
+"""Distance, logarithm, exponential and transport on the hyperboloid, each with its own gradient.
+
+Arguments are full points and tangent vectors (N, n + 1), time first; time is written, never read. ``k`` is
+-kappa. A bar names the gradient of the loss by a quantity: ``h_bar`` is that by H. Rows of a gradient are
+combinations of x, d = y - x, the vector and g, the gradient by the result's space part.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds import hyperboloid as hb
+from manifold_lora.manifolds.fused import Operation, Rows
+
+Grads = tuple[list[Tensor | None], Tensor | None]
+
+
+def _combined(*terms: tuple[Tensor, Tensor]) -> Tensor:
+    """(0, the sum of column times row)."""
+    (column, row), *rest = terms
+    full = row.new_empty(row.shape[0], row.shape[1] + 1)
+    full[:, 0] = 0
+    total = torch.mul(row, column, out=full[:, 1:])
+    for column, row in rest:
+        total.addcmul_(row, column)
+    return full
+
+
+def _led(time: Tensor, space: Tensor) -> Tensor:
+    """Time and space in one row."""
+    return torch.cat([time, space], -1)
+
+
+def _smooth_tangent(k: Tensor, base: Tensor, u: Tensor) -> Tensor:
+    return _led(fn.dot(base, u) * k.sqrt() / hb.stretch(base, k), u)
+
+
+class _Length(Operation):
+    """A function of H and k alone."""
+
+    scalar = True
+
+    @abstractmethod
+    def value(self, k: Any, h: Tensor) -> Tensor:
+        """The value at H."""
+
+    @abstractmethod
+    def by_h(self, k: Any, h: Tensor) -> Tensor:
+        """Its derivative by H."""
+
+    @abstractmethod
+    def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
+        """Its derivative by k, from those of H and of H/k."""
+
+    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
+        pair = hb.measure(k, exact, *(row[:, 1:] for row in rows))
+        return self.value(k, pair.h), (pair.xx, pair.yy, pair.h)
+
+    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
+        x, y = (row[:, 1:] for row in rows)
+        pair = hb.remeasure(k, x, y, *saved)
+        h_bar = g * self.by_h(k, pair.h)
+        grads: list[Tensor | None] = [
+            _combined(*zip(weigh(k, pair, h_bar), (pair.d, x), strict=True)) if needed else None
+            for needed, weigh in zip(needs[1:], (hb.h_by_x, hb.h_by_y), strict=True)
+        ]
+        return grads, g * self.by_k(k, pair.h, *hb.h_by_k(k, pair)) if needs[0] else None
+
+
+class Dist(_Length):
+    """2R asinh(sqrt H)."""
+
+    def value(self, k: Any, h: Tensor) -> Tensor:
+        return h.sqrt().asinh_().mul_(2 / k**0.5)
+
+    def by_h(self, k: Any, h: Tensor) -> Tensor:
+        return torch.where(h == 0, 0.0, (h * k).rsqrt_() * (1 + h).rsqrt_())
+
+    def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
+        flat, a = (h / k).sqrt(), hb.asinhc(h)
+        return torch.where(h == 0, 0.0, a / flat * flat_k) + 2 * flat * hb.asinhc_slope(h, a) * h_k
+
+    def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
+        h = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
+        return 2 * fn.asinhc(h) * fn.root(h / k)
+
+
+class SqDist(_Length):
+    """4R^2 asinh(sqrt H)^2, smooth at x = y."""
+
+    def value(self, k: Any, h: Tensor) -> Tensor:
+        return h.sqrt().asinh_().square_().mul_(4 / k)
+
+    def by_h(self, k: Any, h: Tensor) -> Tensor:
+        return hb.asinhc(h) * (1 + h).rsqrt() * (4 / k)
+
+    def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
+        a = hb.asinhc(h)
+        return 4 * a * (a * flat_k + 2 * h / k * hb.asinhc_slope(h, a) * h_k)
+
+    def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
+        h = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
+        return 4 * h / k * fn.asinhc(h).square()
+
+
+class LogMap(Operation):
+    """u = B (d - 2 H x), B = asinh(sqrt H)/sqrt(H (1 + H)), with its time part s <x, u>/E_x."""
+
+    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
+        x, y = (row[:, 1:] for row in rows)
+        pair = hb.measure(k, exact, x, y)
+        b = hb.asinhc(pair.h) * (1 + pair.h).rsqrt()
+        u = (pair.d * b).addcmul_(x, -2 * pair.h * b)
+        xu = fn.dot(x, u)
+        return _led(xu * (k**0.5 / pair.ex), u), (pair.xx, pair.yy, pair.h, xu)
+
+    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
+        x, y = (row[:, 1:] for row in rows)
+        xx, yy, h, xu = saved
+        pair = hb.remeasure(k, x, y, xx, yy, h)
+        a, flat = hb.asinhc(h), 1 + h
+        b = a * flat.rsqrt()
+        b_slope = (hb.asinhc_slope(h, a) - a / (2 * flat)) * flat.rsqrt()
+        turn = 2 * h * b
+        time, g = g[:, :1], g[:, 1:]
+        lean = time * (k**0.5 / pair.ex)  # The gradient by u is g + lean x.
+        dx = (xu + turn * xx) / b
+        gd, gx = fn.dot(g, pair.d) + lean * dx, fn.dot(g, x) + lean * xx
+        h_bar = b_slope * gd - 2 * (b + h * b_slope) * gx
+        grads: list[Tensor | None] = [None, None]
+        if needs[1]:
+            by_d, by_x = hb.h_by_x(k, pair, h_bar)
+            by_x = by_x - (b + 2 * turn) * lean - lean * k * xu / pair.ex.square()
+            grads[0] = _combined((-(b + turn), g), (by_d + lean * b, pair.d), (by_x, x))
+        if needs[2]:
+            by_d, by_x = hb.h_by_y(k, pair, h_bar)
+            grads[1] = _combined((b, g), (by_d, pair.d), (by_x + b * lean, x))
+        if not needs[0]:
+            return grads, None
+        return grads, h_bar * hb.h_by_k(k, pair)[0] + lean * xu / (2 * k * pair.ex.square())
+
+    def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
+        x, y = torch.broadcast_tensors(*(argument[..., 1:] for argument in arguments))
+        h = hb.smooth_h(k, x, y)
+        return _smooth_tangent(k, x, fn.asinhc(h) * (1 + h).rsqrt() * (y - x - 2 * h * x))
+
+
+class ExpMap(Operation):
+    """y = cosh(a) x + sinh(a)/a u with a = |u|_L/R, and its time part sqrt(R^2 + |y|^2)."""
+
+    points, gives_point = 1, True
+
+    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
+        x, u = (row[:, 1:] for row in rows)
+        xx, xu = hb.square(x), fn.dot(x, u)
+        q = hb.length(k, exact, x, u, xx, xu) * k
+        cosh, sinhc = hb.rolled(q)
+        y = (x * cosh).addcmul_(u, sinhc)
+        time = hb.square(y).add_(1 / k).sqrt_()
+        return _led(time, y), (xx, xu, q, time)
+
+    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
+        x, u = (row[:, 1:] for row in rows)
+        xx, xu, q, time = saved
+        cosh, sinhc = hb.rolled(q)
+        e_square = 1 + k * xx
+        lean, g = g[:, :1] / time, g[:, 1:]  # The gradient by y is g + lean y.
+        uu = q / k + k * xu.square() / e_square
+        on_x = fn.dot(g, x) + lean * (cosh * xx + sinhc * xu)
+        on_u = fn.dot(g, u) + lean * (cosh * xu + sinhc * uu)
+        q_bar = sinhc / 2 * on_x + hb.sinhc_slope(q, cosh, sinhc) * on_u
+        slope = k * xu / e_square
+        by_u, by_x = lean * sinhc, lean * cosh
+        grads: list[Tensor | None] = [None, None]
+        if needs[1]:
+            pull = 2 * k * q_bar * slope  # dq/dx = -2 k slope (u - slope x), dq/du = 2 k (u - slope x).
+            grads[0] = _combined((cosh, g), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x))
+        if needs[2]:
+            pull = 2 * k * q_bar
+            grads[1] = _combined((sinhc, g), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x))
+        if not needs[0]:
+            return grads, None
+        return grads, q_bar * (q / k - k * (xu / e_square).square()) - lean / (2 * k**2)
+
+    def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
+        x, u = torch.broadcast_tensors(*(argument[..., 1:] for argument in arguments))
+        q = k * hb.smooth_inner(k, x, u, u)
+        y = fn.coshc(q) * x + fn.sinhc(q) * u
+        return _led(fn.hypot(k.rsqrt(), fn.norm(y)), y)
+
+
+class Transp(Operation):
+    """w = v + f (x + y), f = k <y, v>_L/(2 + 2 H), with its time part s <y, w>/E_y."""
+
+    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
+        x, y, v = (row[:, 1:] for row in rows)
+        pair = hb.measure(k, exact, x, y)
+        xv = fn.dot(x, v)
+        seen = hb.seen(k, pair, x, y, v, xv)
+        middle, f = x + y, seen * k / (2 + 2 * pair.h)
+        w, xy = torch.addcmul(v, middle, f), fn.dot(x, y)
+        yw = fn.dot(y, w)
+        return _led(yw * (k**0.5 / pair.ey), w), (pair.xx, pair.yy, pair.h, xv, f, yw, xy)
+
+    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
+        x, y, v = (row[:, 1:] for row in rows)
+        xx, yy, h, xv, f, yw, xy = saved
+        pair = hb.remeasure(k, x, y, xx, yy, h)
+        lean, g = g[:, :1] * (k**0.5 / pair.ey), g[:, 1:]  # The gradient by w is g + lean y.
+        f_bar = 2 * fn.dot(g, x) + fn.dot(g, pair.d) + lean * (yy + xy)
+        p_bar, h_bar = f_bar * k / (2 + 2 * h), -f_bar * f / (1 + h)
+        tilt = pair.delta / pair.ex
+        grads: list[Tensor | None] = [None, None, None]
+        if needs[1]:
+            by_d, by_x = hb.h_by_x(k, pair, h_bar)
+            pull = p_bar * (1 + tilt)
+            by_d, by_x = by_d + f * lean, by_x + f * lean + pull * k * xv / pair.ex.square()
+            grads[0] = _combined((f, g), (by_d, pair.d), (by_x, x), (-pull, v))
+        if needs[2]:
+            by_d, by_x = hb.h_by_y(k, pair, h_bar)
+            on_y = f * lean - p_bar * k * xv / (pair.ex * pair.ey) - lean * k * yw / pair.ey.square()
+            by_d, by_x = by_d + on_y + lean * f, by_x + on_y + 2 * lean * f
+            grads[1] = _combined((f, g), (by_d, pair.d), (by_x, x), (p_bar + lean, v))
+        if needs[3]:
+            full = _combined((p_bar + lean, pair.d), (lean - p_bar * tilt, x))
+            full[:, 1:] += g
+            grads[2] = full
+        if not needs[0]:
+            return grads, None
+        p_k = -xv / (2 * pair.ex.square()) * ((yy - xx) / (pair.ex * pair.ey))
+        by_k = f_bar * f / k + p_bar * p_k + h_bar * hb.h_by_k(k, pair)[0]
+        return grads, by_k + lean * yw / (2 * k * pair.ey.square())
+
+    def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
+        x, y, v = torch.broadcast_tensors(*(argument[..., 1:] for argument in arguments))
+        f = k * hb.smooth_seen(k, x, y, v) / (2 + 2 * hb.smooth_h(k, x, y))
+        return _smooth_tangent(k, y, v + f * (x + y))
