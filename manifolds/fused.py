@@ -8,7 +8,7 @@ second.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,70 +16,75 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from manifold_lora.manifolds.precision import HALVES, Geometry, common_dtype
+from manifold_lora.manifolds.scratch import BLOCK, SCRATCH, Scratch
 
-# Entries of a block: a few blocks of float64 fit the cache of one core.
-_BLOCK = 2**15
 Rows = tuple[Tensor, ...]
+Grads = tuple[list[Tensor | None], Tensor | None]
 
 
 class Operation(ABC):
-    """A closed form on rows (N, w) of float64, beside its gradient and a form that is smooth.
+    """A closed form on rows (N, n) of float64, beside its gradient and a form that is smooth.
 
-    Columns are tensors (N, 1). ``k`` is what the geometry makes of its curvature: a Python number on the
-    processor, a tensor of shape (1,) elsewhere and in ``smooth``.
+    Rows lack the leading coordinate that follows from the others; columns are tensors (N, 1). ``k`` is what
+    the geometry makes of its curvature: a Python number on the processor, a tensor of shape (1,) elsewhere
+    and in ``smooth``. Rows are read only; ``pad`` holds room for new ones.
 
     Attributes:
         points: how many leading arguments are points; those of half precision are projected first.
         gives_point: whether the result is a point.
-        scalar: whether the result is one number a row.
+        leading: coordinates of points and vectors that are written, never read.
     """
 
     points: int = 2
     gives_point: bool = False
-    scalar: bool = False
-
-    def overflows(self, value: Tensor, dtype: torch.dtype) -> bool:
-        """Whether rows of a result have no room in the dtype and must be stored by the geometry."""
-        return self.gives_point and value.abs().amax().item() > torch.finfo(dtype).max / 8
+    leading: int = 0
 
     @abstractmethod
-    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
-        """The result, and the columns that backward reads.
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+        """The result's coordinates, side by side, and the columns that backward reads.
 
         Args:
             k: the curvature as the geometry hands it over.
             exact: whether the last digits of a float64 count; a float32 result does without.
+            pad: room for rows.
             rows: the arguments.
         """
 
     @abstractmethod
     def backward(
-        self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]
-    ) -> tuple[list[Tensor | None], Tensor | None]:
-        """The gradient by each argument (None where not needed) and by k, a column."""
+        self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
+    ) -> Grads:
+        """The gradient by each argument (None where not needed) and by k, a column.
+
+        Args:
+            k, pad, rows: as above.
+            g: the gradient by the result, cut as forward returned it.
+            saved: the columns of forward.
+            needs: whether the gradient by k, and by each argument, is needed.
+        """
 
     @abstractmethod
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
-        """The same in differentiable steps, on tensors (..., w) that broadcast."""
+        """The same in differentiable steps, on whole points and vectors (..., n + leading) that broadcast."""
 
 
 class _Call:
-    """An operation called once: whose, and whether a result had no room."""
+    """An operation called once: whose, and whether a result had no room in its dtype."""
 
     def __init__(self, manifold: Geometry, operation: Operation) -> None:
         self.manifold, self.operation, self.overflows = manifold, operation, False
 
 
 class _Function(torch.autograd.Function):
-    """``Operation`` as autograd sees it; second derivatives come from the smooth form."""
+    """An operation as autograd sees it; second derivatives come from the smooth form."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, k: Tensor, *arguments: Tensor) -> Tensor:
-        batch, rows = _rows(arguments)
-        result, saved = _in_blocks(call, _scalar(k), rows)
-        ctx.call, ctx.batch = call, batch
+        ctx.batch = torch.broadcast_shapes(*(argument.shape[:-1] for argument in arguments))
+        result, saved, ctx.cut = _in_blocks(call, _scalar(k), _rows(arguments, ctx.batch))
+        ctx.call = call
         ctx.save_for_backward(k, saved, *arguments)
-        return result.view(*batch, result.shape[-1])
+        return result.view(*ctx.batch, result.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -87,13 +92,14 @@ class _Function(torch.autograd.Function):
         needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_smooth_grads(ctx.call, g, (k, *arguments), needs)
-        by_k, grads = _grads_in_blocks(ctx.call.operation, _scalar(k), g, saved, arguments, needs)
-        by_k = None if by_k is None else by_k.reshape(k.shape).to(k.dtype)
+        rows = _rows(arguments, ctx.batch)
+        g = g.reshape(rows[0].shape[0], g.shape[-1])
+        grads, by_k = _grads_in_blocks(ctx.call.operation, _scalar(k), g, ctx.cut, saved, rows, needs)
         fitted = (
             None if grad is None else grad.view(*ctx.batch, grad.shape[-1]).sum_to_size(argument.shape)
             for grad, argument in zip(grads, arguments, strict=True)
         )
-        return None, by_k, *fitted
+        return None, by_k if by_k is None else by_k.reshape(k.shape), *fitted
 
 
 def _scalar(k: Tensor) -> Any:
@@ -101,64 +107,77 @@ def _scalar(k: Tensor) -> Any:
     return k.item() if k.device.type == "cpu" else k
 
 
-def _rows(arguments: Sequence[Tensor]) -> tuple[torch.Size, Rows]:
-    """The common batch shape, and the arguments as matrices of its rows."""
-    batch = torch.broadcast_shapes(*(argument.shape[:-1] for argument in arguments))
-    return batch, tuple(a.expand(*batch, a.shape[-1]).reshape(-1, a.shape[-1]) for a in arguments)
+def _rows(arguments: Sequence[Tensor], batch: torch.Size) -> Rows:
+    """The arguments as matrices of the batch's rows."""
+    return tuple(
+        a.expand(*batch, a.shape[-1]).reshape(batch.numel(), a.shape[-1]) for a in arguments
+    )
 
 
-def _spans(rows: Rows) -> list[tuple[int, int]]:
+def _blocks(leading: int, *rows: Tensor) -> Iterator[Rows]:
+    """Blocks of the rows that fit the cache, without their leading coordinates."""
     count, width = rows[0].shape
-    step = max(1, _BLOCK // max(width, 1)) if rows[0].device.type == "cpu" else max(count, 1)
-    return [(start, min(start + step, count)) for start in range(0, count, step)] or [(0, 0)]
+    step = max(1, BLOCK // max(width, 1)) if rows[0].device.type == "cpu" else max(count, 1)
+    return zip(*(row[:, leading:].split(step) for row in rows), strict=True)
 
 
-def _in_blocks(call: _Call, k: Any, rows: Rows) -> tuple[Tensor, Tensor]:
-    """The result in the dtype of the rows, and the saved columns side by side."""
+def _wide(pad: Scratch, row: Tensor) -> Tensor:
+    return row if row.dtype == torch.float64 else pad.like(row).copy_(row)
+
+
+def _in_blocks(call: _Call, k: Any, rows: Rows) -> tuple[Tensor, Tensor, list[int]]:
+    """The result in the dtype of the rows, the saved columns side by side, and how the result is cut."""
     operation, dtype, count = call.operation, rows[0].dtype, rows[0].shape[0]
-    result = saved = None
-    for start, end in _spans(rows):
-        wide = [row[start:end].double() for row in rows]
-        value, columns = operation.forward(k, dtype == torch.float64, *wide)
-        call.overflows |= operation.overflows(value, dtype)
-        if result is None or saved is None:
-            if end == count:
-                return value.to(dtype), torch.cat(columns, -1)
-            result = value.new_empty(count, value.shape[-1], dtype=dtype)
-            saved = value.new_empty(count, len(columns))
-        result[start:end] = value
-        torch.cat(columns, -1, out=saved[start:end])
-    assert result is not None and saved is not None
-    return result, saved
+    results: list[Tensor] = []
+    saves: list[Tensor] = []
+    cut: list[int] = []
+    start, pad = 0, SCRATCH
+    for block in _blocks(operation.leading, *rows):
+        pad.clear()
+        parts, columns = operation.forward(k, dtype == torch.float64, pad, *(_wide(pad, row) for row in block))
+        if not results:
+            cut = [part.shape[-1] for part in parts]
+            results = [parts[0].new_empty(count, sum(cut), dtype=dtype)]
+            saves = [parts[0].new_empty(count, len(columns))]
+        end = start + parts[0].shape[0]
+        torch.cat(columns, -1, out=saves[0][start:end])
+        for target, part in zip(results[0][start:end].split(cut, -1), parts, strict=True):
+            target.copy_(part)
+        if operation.gives_point and dtype != torch.float64:
+            call.overflows |= bool(parts[0].amax() > torch.finfo(dtype).max / 8)
+        start = end
+    return results[0], saves[0], cut
 
 
 def _grads_in_blocks(
-    operation: Operation,
-    k: Any,
-    g: Tensor,
-    saved: Tensor,
-    arguments: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The gradient by k, and by each argument as a matrix of rows."""
-    _, rows = _rows(arguments)
-    g = g.reshape(-1, g.shape[-1])
+    operation: Operation, k: Any, g: Tensor, cut: list[int], saved: Tensor, rows: Rows, needs: Sequence[bool]
+) -> Grads:
+    """The gradient by each argument as a matrix of rows, and by k."""
+    leading, pad = operation.leading, SCRATCH
     grads: list[Tensor | None] = [
         torch.empty_like(row, memory_format=torch.contiguous_format) if needed else None
         for row, needed in zip(rows, needs[1:], strict=True)
     ]
+    for grad in grads:
+        if grad is not None and leading:
+            grad[:, :leading] = 0
     by_k: Tensor | None = None
-    for start, end in _spans(rows):
-        wide = tuple(row[start:end].double() for row in rows)
+    start = 0
+    for block in _blocks(leading, *rows):
+        pad.clear()
+        end = start + block[0].shape[0]
+        pulled = tuple(_wide(pad, part) for part in g[start:end].split(cut, -1))
         columns = saved[start:end].split(1, -1)
-        found, slope = operation.backward(k, g[start:end].double(), columns, wide, needs)
-        for grad, part in zip(grads, found, strict=True):
-            if grad is not None:
-                assert part is not None
-                grad[start:end] = part
+        found, slope = operation.backward(
+            k, pad, pulled, columns, tuple(_wide(pad, row) for row in block), needs
+        )
+        for grad, row in zip(grads, found, strict=True):
+            if grad is not None and row is not None:
+                grad[start:end, leading:] = row
         if slope is not None:
             by_k = slope.sum() if by_k is None else by_k + slope.sum()
-    return by_k, grads
+        start = end
+    return grads, by_k
 
 
 def _smooth_grads(
@@ -166,30 +185,31 @@ def _smooth_grads(
 ) -> list[Tensor | None]:
     """The gradient once more, as a graph."""
     # One tensor may stand for two arguments: each gets a name of its own.
-    inputs = [tensor.view_as(tensor) if needed else tensor for tensor, needed in zip(inputs, needs, strict=True)]
-    value = smoothly(call.manifold, call.operation, inputs[0], inputs[1:])
+    named = [tensor.view_as(tensor) if needed else tensor for tensor, needed in zip(inputs, needs, strict=True)]
+    value = _smoothly(call.manifold, call.operation, named[0], named[1:])
     wanted = [i for i, needed in enumerate(needs) if needed]
     grads = torch.autograd.grad(
-        value, [inputs[i] for i in wanted], g, create_graph=True, allow_unused=True, materialize_grads=True
+        value, [named[i] for i in wanted], g, create_graph=True, allow_unused=True, materialize_grads=True
     )
-    found: list[Tensor | None] = [None] * len(inputs)
+    found: list[Tensor | None] = [None] * len(named)
     for i, grad in zip(wanted, grads, strict=True):
         found[i] = grad
     return found
 
 
-def smoothly(manifold: Geometry, operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
-    """The smooth form, carried as k is and rounded once."""
+def _smoothly(manifold: Geometry, operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
+    """The smooth form, computed in the dtype of k and rounded once."""
     result = operation.smooth(k, *(argument.to(k.dtype) for argument in arguments))
     dtype = arguments[0].dtype
     return manifold.store(result, dtype) if operation.gives_point else result.to(dtype)
 
 
-def _only_reverse_mode(tensors: Sequence[Tensor]) -> bool:
-    """Whether neither a compiler, torch.func nor forward mode looks on."""
+def _is_ordinary(tensors: Sequence[Tensor]) -> bool:
+    """Whether nothing but reverse mode looks on: no compiler, torch.func, forward mode or tensor subclass."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+    plain = all(type(tensor) in (Tensor, torch.nn.Parameter) and tensor.numel() for tensor in tensors)
+    return plain and all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
 
 
 def run(manifold: Geometry, operation: Operation, k: Tensor, *arguments: Tensor) -> Tensor:
@@ -207,16 +227,16 @@ def run(manifold: Geometry, operation: Operation, k: Tensor, *arguments: Tensor)
     if kept != wide:
         points = (manifold.projx(x) for x in arguments[: operation.points])
         arguments = (*points, *arguments[operation.points :])
-    result = _carried(manifold, operation, k, arguments)
+    result = _run_wide(manifold, operation, k, arguments)
     if kept == wide:
         return result
     return manifold.store(result, kept) if operation.gives_point else result.to(kept)
 
 
-def _carried(manifold: Geometry, operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
-    if k.dtype == torch.float64 and _only_reverse_mode((k, *arguments)):
+def _run_wide(manifold: Geometry, operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
+    if k.dtype == torch.float64 and _is_ordinary((k, *arguments)):
         call = _Call(manifold, operation)
         result: Tensor = _Function.apply(call, k, *arguments)
         if not call.overflows:
             return result
-    return smoothly(manifold, operation, k, arguments)
+    return _smoothly(manifold, operation, k, arguments)

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.scratch import Scratch
 
 # k |x|^2 up to which differences are right: to the last digits of float64; of float32 carried in float64; and
 # where the exponential magnifies what they lose.
 _NEAR, _FAR, _FAR_ALONG = 1.0, 2.0**24, 2.0**12
 # Below, a quotient of differences loses digits that its power series keeps.
 _SERIES = 1e-3
+# A length that is 0 to every sum, and not to a quotient.
+_TINY = 1e-300
 # E of the lower point above which the smooth form is split.
 _SPLIT = 3.0
 
@@ -41,19 +44,19 @@ def square(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
 
 
-def measure(k: Any, exact: bool, x: Tensor, y: Tensor) -> Pair:
+def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of rows x, y."""
-    d, xx, yy = y - x, square(x), square(y)
-    ex, ey = (xx * k).add_(1).sqrt_(), (yy * k).add_(1).sqrt_()
+    d, xx, yy = torch.sub(y, x, out=pad.like(x)), square(x), square(y)
+    ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
     delta = (yy - xx).mul_(k).div_(ex + ey)
     if isinstance(k, float) and k * max(xx.amax().item(), yy.amax().item()) < (_NEAR if exact else _FAR):
-        h = (square(d) * k).sub_(delta.square()).div_(4).clamp_(min=0)
+        h = (square(d) * k).sub_(delta.square()).mul_(0.25).clamp_(min=0.0)
         return Pair(d, xx, yy, ex, ey, delta, h)
     nx, ny = xx.sqrt(), yy.sqrt()
-    apart = fn.dot(d, x + y)
+    apart = pad.dot(d, torch.add(x, y, out=pad.like(x)))
     radial = (k**0.5 * _over(apart, ny * ex + nx * ey)).square_()
     climb = _over(apart, nx + ny) / 2
-    across = torch.addcmul(d, x, _over(climb, nx), value=-1).addcmul_(y, _over(climb, ny), value=-1)
+    across = pad.plus(d, (_over(-climb, nx), x), (_over(-climb, ny), y))
     turned = k * nx * ny * _over(square(across), (nx + ny).square())
     return Pair(d, xx, yy, ex, ey, delta, radial / (2 + 2 * (1 + radial).sqrt()) + turned, turned)
 
@@ -63,36 +66,36 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b == 0, 0.0, a / b)
 
 
-def length(k: Any, exact: bool, x: Tensor, u: Tensor, xx: Tensor, xu: Tensor) -> Tensor:
+def length(k: Any, exact: bool, pad: Scratch, x: Tensor, u: Tensor, xx: Tensor, xu: Tensor) -> Tensor:
     """|u|_L^2 of a vector tangent at x: the part along the radius is shortened by E."""
-    e_square = (xx * k).add_(1)
+    e_square = (xx * k).add_(1.0)
     if isinstance(k, float) and k * xx.amax().item() < (_NEAR if exact else _FAR_ALONG):
-        return (square(u) - k * xu.square() / e_square).clamp_(min=0)
-    return square(torch.addcmul(u, x, _over(xu, xx), value=-1)) + _over(xu.square(), xx) / e_square
+        return (square(u) - k * xu.square() / e_square).clamp_(min=0.0)
+    return square(pad.plus(u, (_over(-xu, xx), x))) + _over(xu.square(), xx) / e_square
 
 
 def rolled(q: Tensor) -> tuple[Tensor, Tensor]:
     """cosh(a) and sinh(a)/a at q = a^2."""
-    a = q.sqrt()
-    return a.cosh(), torch.where(q == 0, 1.0, a.sinh() / a)
+    a = q.sqrt().clamp_(min=_TINY)
+    return a.cosh(), a.sinh().div_(a)
 
 
-def seen(k: Any, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: Tensor) -> Tensor:
+def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: Tensor) -> Tensor:
     """<y, v>_L of a vector v tangent at x."""
     lean = xv / pair.ex
     if pair.turned is None:
-        return fn.dot(pair.d, v) - pair.delta * lean
+        return pad.dot(pair.d, v) - pair.delta * lean
     nx, ny = pair.xx.sqrt(), pair.yy.sqrt()
-    apart = _over(fn.dot(pair.d, x + y), ny * pair.ex + nx * pair.ey)
-    across = torch.addcmul(v, x, _over(xv, pair.xx), value=-1)
+    apart = _over(pad.dot(pair.d, torch.add(x, y, out=pad.like(x))), ny * pair.ex + nx * pair.ey)
+    across = pad.plus(v, (_over(-xv, pair.xx), x))
     along = _over(xv, nx) * (apart / pair.ex - _over(2 * pair.turned, k * nx))
-    return fn.dot(y, across) + along
+    return pad.dot(y, across) + along
 
 
-def remeasure(k: Any, x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, h: Tensor) -> Pair:
+def remeasure(k: Any, pad: Scratch, x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, h: Tensor) -> Pair:
     """The pair once more from what was saved."""
-    ex, ey = (xx * k).add_(1).sqrt_(), (yy * k).add_(1).sqrt_()
-    return Pair(y - x, xx, yy, ex, ey, (yy - xx).mul_(k).div_(ex + ey), h)
+    ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
+    return Pair(torch.sub(y, x, out=pad.like(x)), xx, yy, ex, ey, (yy - xx).mul_(k).div_(ex + ey), h)
 
 
 def h_by_x(k: Any, pair: Pair, h_bar: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,14 +119,14 @@ def h_by_k(k: Any, pair: Pair) -> tuple[Tensor, Tensor]:
 
 def asinhc(h: Tensor) -> Tensor:
     """A = asinh(sqrt h)/sqrt h, 1 at 0."""
-    root = h.sqrt()
-    return torch.where(h == 0, 1.0, root.asinh() / root)
+    root = h.sqrt().clamp_(min=_TINY)
+    return root.asinh().div_(root)
 
 
 def asinhc_slope(h: Tensor, value: Tensor) -> Tensor:
     """dA/dh."""
     series = -1 / 6 + h * (3 / 20 + h * (-15 / 112 + h * (35 / 288)))
-    return torch.where(h < _SERIES, series, ((1 + h).rsqrt() - value) / (2 * h))
+    return torch.where(h < _SERIES, series, ((h + 1.0).rsqrt_() - value) / (2 * h))
 
 
 def sinhc_slope(q: Tensor, cosh: Tensor, sinhc: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Distance, logarithm, exponential and transport on the hyperboloid, each with its own gradient.
 
-Arguments are full points and tangent vectors (N, n + 1), time first; time is written, never read. ``k`` is
--kappa. A bar names the gradient of the loss by a quantity: ``h_bar`` is that by H. Rows of a gradient are
+Rows are space coordinates: time is written, never read. ``k`` is -kappa. A bar names the gradient of the loss by a quantity: ``h_bar`` is that by H. Rows of a gradient are
 combinations of x, d = y - x, the vector and g, the gradient by the result's space part.
 """
 
@@ -14,21 +13,8 @@ from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds import hyperboloid as hb
-from manifold_lora.manifolds.fused import Operation, Rows
-
-Grads = tuple[list[Tensor | None], Tensor | None]
-
-
-def _combined(*terms: tuple[Tensor, Tensor]) -> Tensor:
-    """(0, the sum of column times row)."""
-    (column, row), *rest = terms
-    full = row.new_empty(row.shape[0], row.shape[1] + 1)
-    full[:, 0] = 0
-    total = torch.mul(row, column, out=full[:, 1:])
-    for column, row in rest:
-        total.addcmul_(row, column)
-    return full
-
+from manifold_lora.manifolds.fused import Grads, Operation, Rows
+from manifold_lora.manifolds.scratch import Scratch
 
 def _led(time: Tensor, space: Tensor) -> Tensor:
     """Time and space in one row."""
@@ -39,46 +25,46 @@ def _smooth_tangent(k: Tensor, base: Tensor, u: Tensor) -> Tensor:
     return _led(fn.dot(base, u) * k.sqrt() / hb.stretch(base, k), u)
 
 
-class _Length(Operation):
+class _Hyperbolic(Operation):
+    leading = 1
+
+
+class _Length(_Hyperbolic):
     """A function of H and k alone."""
 
-    scalar = True
-
     @abstractmethod
-    def value(self, k: Any, h: Tensor) -> Tensor:
-        """The value at H."""
-
-    @abstractmethod
-    def by_h(self, k: Any, h: Tensor) -> Tensor:
-        """Its derivative by H."""
+    def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The value at H and its derivative by H."""
 
     @abstractmethod
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
         """Its derivative by k, from those of H and of H/k."""
 
-    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
-        pair = hb.measure(k, exact, *(row[:, 1:] for row in rows))
-        return self.value(k, pair.h), (pair.xx, pair.yy, pair.h)
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+        pair = hb.measure(k, exact, pad, *rows)
+        value, slope = self.solve(k, pair.h)
+        return (value,), (pair.xx, pair.yy, pair.h, slope)
 
-    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
-        x, y = (row[:, 1:] for row in rows)
-        pair = hb.remeasure(k, x, y, *saved)
-        h_bar = g * self.by_h(k, pair.h)
+    def backward(
+        self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
+    ) -> Grads:
+        (x, y), (xx, yy, h, slope), (bar,) = rows, saved, g
+        pair = hb.remeasure(k, pad, x, y, xx, yy, h)
+        h_bar = bar * slope
         grads: list[Tensor | None] = [
-            _combined(*zip(weigh(k, pair, h_bar), (pair.d, x), strict=True)) if needed else None
+            pad.combine(*zip(weigh(k, pair, h_bar), (pair.d, x), strict=True)) if needed else None
             for needed, weigh in zip(needs[1:], (hb.h_by_x, hb.h_by_y), strict=True)
         ]
-        return grads, g * self.by_k(k, pair.h, *hb.h_by_k(k, pair)) if needs[0] else None
+        return grads, bar * self.by_k(k, h, *hb.h_by_k(k, pair)) if needs[0] else None
 
 
 class Dist(_Length):
     """2R asinh(sqrt H)."""
 
-    def value(self, k: Any, h: Tensor) -> Tensor:
-        return h.sqrt().asinh_().mul_(2 / k**0.5)
-
-    def by_h(self, k: Any, h: Tensor) -> Tensor:
-        return torch.where(h == 0, 0.0, (h * k).rsqrt_() * (1 + h).rsqrt_())
+    def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+        root = h.sqrt()
+        slope = torch.where(h == 0, 0.0, (h + 1.0).sqrt_().mul_(root).reciprocal_().mul_(k**-0.5))
+        return root.asinh_().mul_(2 / k**0.5), slope
 
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
         flat, a = (h / k).sqrt(), hb.asinhc(h)
@@ -92,11 +78,10 @@ class Dist(_Length):
 class SqDist(_Length):
     """4R^2 asinh(sqrt H)^2, smooth at x = y."""
 
-    def value(self, k: Any, h: Tensor) -> Tensor:
-        return h.sqrt().asinh_().square_().mul_(4 / k)
-
-    def by_h(self, k: Any, h: Tensor) -> Tensor:
-        return hb.asinhc(h) * (1 + h).rsqrt() * (4 / k)
+    def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+        a = hb.asinhc(h)
+        slope = (h + 1.0).rsqrt_().mul_(a).mul_(4 / k)
+        return a.square_().mul_(h).mul_(4 / k), slope
 
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
         a = hb.asinhc(h)
@@ -107,38 +92,39 @@ class SqDist(_Length):
         return 4 * h / k * fn.asinhc(h).square()
 
 
-class LogMap(Operation):
+class LogMap(_Hyperbolic):
     """u = B (d - 2 H x), B = asinh(sqrt H)/sqrt(H (1 + H)), with its time part s <x, u>/E_x."""
 
-    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
-        x, y = (row[:, 1:] for row in rows)
-        pair = hb.measure(k, exact, x, y)
-        b = hb.asinhc(pair.h) * (1 + pair.h).rsqrt()
-        u = (pair.d * b).addcmul_(x, -2 * pair.h * b)
-        xu = fn.dot(x, u)
-        return _led(xu * (k**0.5 / pair.ex), u), (pair.xx, pair.yy, pair.h, xu)
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+        x, y = rows
+        pair = hb.measure(k, exact, pad, x, y)
+        b = hb.asinhc(pair.h) * (pair.h + 1.0).rsqrt_()
+        u = pad.combine((b, pair.d), (-2 * pair.h * b, x))
+        xu = pad.dot(x, u)
+        return (xu * (k**0.5 / pair.ex), u), (pair.xx, pair.yy, pair.h, xu)
 
-    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
-        x, y = (row[:, 1:] for row in rows)
+    def backward(
+        self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
+    ) -> Grads:
+        x, y = rows
         xx, yy, h, xu = saved
-        pair = hb.remeasure(k, x, y, xx, yy, h)
+        pair = hb.remeasure(k, pad, x, y, xx, yy, h)
         a, flat = hb.asinhc(h), 1 + h
         b = a * flat.rsqrt()
         b_slope = (hb.asinhc_slope(h, a) - a / (2 * flat)) * flat.rsqrt()
         turn = 2 * h * b
-        time, g = g[:, :1], g[:, 1:]
-        lean = time * (k**0.5 / pair.ex)  # The gradient by u is g + lean x.
+        lean, g = g[0] * (k**0.5 / pair.ex), g[1]  # The gradient by u is g + lean x.
         dx = (xu + turn * xx) / b
-        gd, gx = fn.dot(g, pair.d) + lean * dx, fn.dot(g, x) + lean * xx
+        gd, gx = pad.dot(g, pair.d) + lean * dx, pad.dot(g, x) + lean * xx
         h_bar = b_slope * gd - 2 * (b + h * b_slope) * gx
         grads: list[Tensor | None] = [None, None]
         if needs[1]:
             by_d, by_x = hb.h_by_x(k, pair, h_bar)
             by_x = by_x - (b + 2 * turn) * lean - lean * k * xu / pair.ex.square()
-            grads[0] = _combined((-(b + turn), g), (by_d + lean * b, pair.d), (by_x, x))
+            grads[0] = pad.combine((-(b + turn), g), (by_d + lean * b, pair.d), (by_x, x))
         if needs[2]:
             by_d, by_x = hb.h_by_y(k, pair, h_bar)
-            grads[1] = _combined((b, g), (by_d, pair.d), (by_x + b * lean, x))
+            grads[1] = pad.combine((b, g), (by_d, pair.d), (by_x + b * lean, x))
         if not needs[0]:
             return grads, None
         return grads, h_bar * hb.h_by_k(k, pair)[0] + lean * xu / (2 * k * pair.ex.square())
@@ -146,42 +132,44 @@ class LogMap(Operation):
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         x, y = torch.broadcast_tensors(*(argument[..., 1:] for argument in arguments))
         h = hb.smooth_h(k, x, y)
-        return _smooth_tangent(k, x, fn.asinhc(h) * (1 + h).rsqrt() * (y - x - 2 * h * x))
+        return _smooth_tangent(k, x, fn.asinhc(h) * (h + 1.0).rsqrt_() * (y - x - 2 * h * x))
 
 
-class ExpMap(Operation):
+class ExpMap(_Hyperbolic):
     """y = cosh(a) x + sinh(a)/a u with a = |u|_L/R, and its time part sqrt(R^2 + |y|^2)."""
 
     points, gives_point = 1, True
 
-    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
-        x, u = (row[:, 1:] for row in rows)
-        xx, xu = hb.square(x), fn.dot(x, u)
-        q = hb.length(k, exact, x, u, xx, xu) * k
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+        x, u = rows
+        xx, xu = hb.square(x), pad.dot(x, u)
+        q = hb.length(k, exact, pad, x, u, xx, xu) * k
         cosh, sinhc = hb.rolled(q)
-        y = (x * cosh).addcmul_(u, sinhc)
+        y = pad.combine((cosh, x), (sinhc, u))
         time = hb.square(y).add_(1 / k).sqrt_()
-        return _led(time, y), (xx, xu, q, time)
+        return (time, y), (xx, xu, q, time)
 
-    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
-        x, u = (row[:, 1:] for row in rows)
+    def backward(
+        self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
+    ) -> Grads:
+        x, u = rows
         xx, xu, q, time = saved
         cosh, sinhc = hb.rolled(q)
         e_square = 1 + k * xx
-        lean, g = g[:, :1] / time, g[:, 1:]  # The gradient by y is g + lean y.
+        lean, g = g[0] / time, g[1]  # The gradient by y is g + lean y.
         uu = q / k + k * xu.square() / e_square
-        on_x = fn.dot(g, x) + lean * (cosh * xx + sinhc * xu)
-        on_u = fn.dot(g, u) + lean * (cosh * xu + sinhc * uu)
+        on_x = pad.dot(g, x) + lean * (cosh * xx + sinhc * xu)
+        on_u = pad.dot(g, u) + lean * (cosh * xu + sinhc * uu)
         q_bar = sinhc / 2 * on_x + hb.sinhc_slope(q, cosh, sinhc) * on_u
         slope = k * xu / e_square
         by_u, by_x = lean * sinhc, lean * cosh
         grads: list[Tensor | None] = [None, None]
         if needs[1]:
             pull = 2 * k * q_bar * slope  # dq/dx = -2 k slope (u - slope x), dq/du = 2 k (u - slope x).
-            grads[0] = _combined((cosh, g), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x))
+            grads[0] = pad.combine((cosh, g), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x))
         if needs[2]:
             pull = 2 * k * q_bar
-            grads[1] = _combined((sinhc, g), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x))
+            grads[1] = pad.combine((sinhc, g), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x))
         if not needs[0]:
             return grads, None
         return grads, q_bar * (q / k - k * (xu / e_square).square()) - lean / (2 * k**2)
@@ -193,25 +181,27 @@ class ExpMap(Operation):
         return _led(fn.hypot(k.rsqrt(), fn.norm(y)), y)
 
 
-class Transp(Operation):
+class Transp(_Hyperbolic):
     """w = v + f (x + y), f = k <y, v>_L/(2 + 2 H), with its time part s <y, w>/E_y."""
 
-    def forward(self, k: Any, exact: bool, *rows: Tensor) -> tuple[Tensor, Rows]:
-        x, y, v = (row[:, 1:] for row in rows)
-        pair = hb.measure(k, exact, x, y)
-        xv = fn.dot(x, v)
-        seen = hb.seen(k, pair, x, y, v, xv)
-        middle, f = x + y, seen * k / (2 + 2 * pair.h)
-        w, xy = torch.addcmul(v, middle, f), fn.dot(x, y)
-        yw = fn.dot(y, w)
-        return _led(yw * (k**0.5 / pair.ey), w), (pair.xx, pair.yy, pair.h, xv, f, yw, xy)
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+        x, y, v = rows
+        pair = hb.measure(k, exact, pad, x, y)
+        xv = pad.dot(x, v)
+        seen = hb.seen(k, pad, pair, x, y, v, xv)
+        f = seen * k / (2 + 2 * pair.h)
+        w, xy = pad.plus(v, (f, x), (f, y)), pad.dot(x, y)
+        yw = pad.dot(y, w)
+        return (yw * (k**0.5 / pair.ey), w), (pair.xx, pair.yy, pair.h, xv, f, yw, xy)
 
-    def backward(self, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]) -> Grads:
-        x, y, v = (row[:, 1:] for row in rows)
+    def backward(
+        self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
+    ) -> Grads:
+        x, y, v = rows
         xx, yy, h, xv, f, yw, xy = saved
-        pair = hb.remeasure(k, x, y, xx, yy, h)
-        lean, g = g[:, :1] * (k**0.5 / pair.ey), g[:, 1:]  # The gradient by w is g + lean y.
-        f_bar = 2 * fn.dot(g, x) + fn.dot(g, pair.d) + lean * (yy + xy)
+        pair = hb.remeasure(k, pad, x, y, xx, yy, h)
+        lean, g = g[0] * (k**0.5 / pair.ey), g[1]  # The gradient by w is g + lean y.
+        f_bar = 2 * pad.dot(g, x) + pad.dot(g, pair.d) + lean * (yy + xy)
         p_bar, h_bar = f_bar * k / (2 + 2 * h), -f_bar * f / (1 + h)
         tilt = pair.delta / pair.ex
         grads: list[Tensor | None] = [None, None, None]
@@ -219,16 +209,14 @@ class Transp(Operation):
             by_d, by_x = hb.h_by_x(k, pair, h_bar)
             pull = p_bar * (1 + tilt)
             by_d, by_x = by_d + f * lean, by_x + f * lean + pull * k * xv / pair.ex.square()
-            grads[0] = _combined((f, g), (by_d, pair.d), (by_x, x), (-pull, v))
+            grads[0] = pad.combine((f, g), (by_d, pair.d), (by_x, x), (-pull, v))
         if needs[2]:
             by_d, by_x = hb.h_by_y(k, pair, h_bar)
             on_y = f * lean - p_bar * k * xv / (pair.ex * pair.ey) - lean * k * yw / pair.ey.square()
             by_d, by_x = by_d + on_y + lean * f, by_x + on_y + 2 * lean * f
-            grads[1] = _combined((f, g), (by_d, pair.d), (by_x, x), (p_bar + lean, v))
+            grads[1] = pad.combine((f, g), (by_d, pair.d), (by_x, x), (p_bar + lean, v))
         if needs[3]:
-            full = _combined((p_bar + lean, pair.d), (lean - p_bar * tilt, x))
-            full[:, 1:] += g
-            grads[2] = full
+            grads[2] = pad.plus(g, (p_bar + lean, pair.d), (lean - p_bar * tilt, x))
         if not needs[0]:
             return grads, None
         p_k = -xv / (2 * pair.ex.square()) * ((yy - xx) / (pair.ex * pair.ey))
