@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Poincare": ".poincare",
         "PointError": "..errors",
         "Product": ".product",
-        "Radial": ".base",
+        "Radial": ".radial",
         "Sphere": ".sphere",
         "Stereographic": ".stereographic",
         "UnknownNameError": "..errors",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.precision import HALVES, Geometry, common_dtype
 from manifold_lora.manifolds.scratch import BLOCK, SCRATCH, Scratch
 
@@ -38,6 +39,10 @@ class Operation(ABC):
     points: int = 2
     gives_point: bool = False
     leading: int = 0
+
+    def room(self, k: Any, dtype: torch.dtype) -> Any:
+        """How long the last part of a result may be in this dtype; None: as long as it is."""
+        return None
 
     @abstractmethod
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
@@ -68,21 +73,14 @@ class Operation(ABC):
         """The same in differentiable steps, on whole points and vectors (..., n + leading) that broadcast."""
 
 
-class _Call:
-    """An operation called once: whose, and whether a result had no room in its dtype."""
-
-    def __init__(self, manifold: Geometry, operation: Operation) -> None:
-        self.manifold, self.operation, self.overflows = manifold, operation, False
-
-
 class _Function(torch.autograd.Function):
     """An operation as autograd sees it; second derivatives come from the smooth form."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, k: Tensor, *arguments: Tensor) -> Tensor:
+    def forward(ctx: Any, operation: Operation, k: Tensor, *arguments: Tensor) -> Tensor:
         ctx.batch = torch.broadcast_shapes(*(argument.shape[:-1] for argument in arguments))
-        result, saved, ctx.cut = _in_blocks(call, _scalar(k), _rows(arguments, ctx.batch))
-        ctx.call = call
+        result, saved, ctx.cut = _in_blocks(operation, _scalar(k), _rows(arguments, ctx.batch))
+        ctx.operation = operation
         ctx.save_for_backward(k, saved, *arguments)
         return result.view(*ctx.batch, result.shape[-1])
 
@@ -91,10 +89,10 @@ class _Function(torch.autograd.Function):
         k, saved, *arguments = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            return None, *_smooth_grads(ctx.call, g, (k, *arguments), needs)
+            return None, *_smooth_grads(ctx.operation, g, (k, *arguments), needs)
         rows = _rows(arguments, ctx.batch)
         g = g.reshape(rows[0].shape[0], g.shape[-1])
-        grads, by_k = _grads_in_blocks(ctx.call.operation, _scalar(k), g, ctx.cut, saved, rows, needs)
+        grads, by_k = _grads_in_blocks(ctx.operation, _scalar(k), g, ctx.cut, saved, rows, needs)
         fitted = (
             None if grad is None else grad.view(*ctx.batch, grad.shape[-1]).sum_to_size(argument.shape)
             for grad, argument in zip(grads, arguments, strict=True)
@@ -109,9 +107,7 @@ def _scalar(k: Tensor) -> Any:
 
 def _rows(arguments: Sequence[Tensor], batch: torch.Size) -> Rows:
     """The arguments as matrices of the batch's rows."""
-    return tuple(
-        a.expand(*batch, a.shape[-1]).reshape(batch.numel(), a.shape[-1]) for a in arguments
-    )
+    return tuple(a.expand(*batch, a.shape[-1]).reshape(batch.numel(), a.shape[-1]) for a in arguments)
 
 
 def _blocks(leading: int, *rows: Tensor) -> Iterator[Rows]:
@@ -125,16 +121,19 @@ def _wide(pad: Scratch, row: Tensor) -> Tensor:
     return row if row.dtype == torch.float64 else pad.like(row).copy_(row)
 
 
-def _in_blocks(call: _Call, k: Any, rows: Rows) -> tuple[Tensor, Tensor, list[int]]:
+def _in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, Tensor, list[int]]:
     """The result in the dtype of the rows, the saved columns side by side, and how the result is cut."""
-    operation, dtype, count = call.operation, rows[0].dtype, rows[0].shape[0]
+    dtype, count = rows[0].dtype, rows[0].shape[0]
     results: list[Tensor] = []
     saves: list[Tensor] = []
     cut: list[int] = []
     start, pad = 0, SCRATCH
     for block in _blocks(operation.leading, *rows):
         pad.clear()
-        parts, columns = operation.forward(k, dtype == torch.float64, pad, *(_wide(pad, row) for row in block))
+        parts, columns = operation.forward(
+            k, dtype == torch.float64, pad, *(_wide(pad, row) for row in block)
+        )
+        parts = _within(operation.room(k, dtype), parts)
         if not results:
             cut = [part.shape[-1] for part in parts]
             results = [parts[0].new_empty(count, sum(cut), dtype=dtype)]
@@ -143,10 +142,19 @@ def _in_blocks(call: _Call, k: Any, rows: Rows) -> tuple[Tensor, Tensor, list[in
         torch.cat(columns, -1, out=saves[0][start:end])
         for target, part in zip(results[0][start:end].split(cut, -1), parts, strict=True):
             target.copy_(part)
-        if operation.gives_point and dtype != torch.float64:
-            call.overflows |= bool(parts[0].amax() > torch.finfo(dtype).max / 8)
         start = end
     return results[0], saves[0], cut
+
+
+def _within(room: Any, parts: Rows) -> Rows:
+    """The rows, those longer than there is room for shortened; lengths are taken from the last part."""
+    if room is None:
+        return parts
+    size = torch.linalg.vector_norm(parts[-1], dim=-1, keepdim=True)
+    if size.device.type == "cpu" and not size.amax().item() > room:
+        return parts
+    factor = (room / size).clamp_(max=1.0)
+    return tuple(part * factor for part in parts)
 
 
 def _grads_in_blocks(
@@ -181,12 +189,14 @@ def _grads_in_blocks(
 
 
 def _smooth_grads(
-    call: _Call, g: Tensor, inputs: Sequence[Tensor], needs: Sequence[bool]
+    operation: Operation, g: Tensor, inputs: Sequence[Tensor], needs: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradient once more, as a graph."""
     # One tensor may stand for two arguments: each gets a name of its own.
-    named = [tensor.view_as(tensor) if needed else tensor for tensor, needed in zip(inputs, needs, strict=True)]
-    value = _smoothly(call.manifold, call.operation, named[0], named[1:])
+    named = [
+        tensor.view_as(tensor) if needed else tensor for tensor, needed in zip(inputs, needs, strict=True)
+    ]
+    value = _smoothly(operation, named[0], named[1:])
     wanted = [i for i, needed in enumerate(needs) if needed]
     grads = torch.autograd.grad(
         value, [named[i] for i in wanted], g, create_graph=True, allow_unused=True, materialize_grads=True
@@ -197,11 +207,15 @@ def _smooth_grads(
     return found
 
 
-def _smoothly(manifold: Geometry, operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
+def _smoothly(operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
     """The smooth form, computed in the dtype of k and rounded once."""
-    result = operation.smooth(k, *(argument.to(k.dtype) for argument in arguments))
     dtype = arguments[0].dtype
-    return manifold.store(result, dtype) if operation.gives_point else result.to(dtype)
+    result = operation.smooth(k, *(argument.to(k.dtype) for argument in arguments))
+    room = operation.room(k.detach(), dtype)
+    if room is not None:
+        leading = operation.leading
+        result = result * fn.within(fn.norm(result[..., leading:]), torch.as_tensor(room).to(result))
+    return result.to(dtype)
 
 
 def _is_ordinary(tensors: Sequence[Tensor]) -> bool:
@@ -227,16 +241,10 @@ def run(manifold: Geometry, operation: Operation, k: Tensor, *arguments: Tensor)
     if kept != wide:
         points = (manifold.projx(x) for x in arguments[: operation.points])
         arguments = (*points, *arguments[operation.points :])
-    result = _run_wide(manifold, operation, k, arguments)
+    if k.dtype == torch.float64 and _is_ordinary((k, *arguments)):
+        result: Tensor = _Function.apply(operation, k, *arguments)
+    else:
+        result = _smoothly(operation, k, arguments)
     if kept == wide:
         return result
     return manifold.store(result, kept) if operation.gives_point else result.to(kept)
-
-
-def _run_wide(manifold: Geometry, operation: Operation, k: Tensor, arguments: Sequence[Tensor]) -> Tensor:
-    if k.dtype == torch.float64 and _is_ordinary((k, *arguments)):
-        call = _Call(manifold, operation)
-        result: Tensor = _Function.apply(call, k, *arguments)
-        if not call.overflows:
-            return result
-    return _smoothly(manifold, operation, k, arguments)

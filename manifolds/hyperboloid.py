@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.columns import over, square
 from manifold_lora.manifolds.scratch import Scratch
 
 # k |x|^2 up to which differences are right: to the last digits of float64; of float32 carried in float64; and
 # where the exponential magnifies what they lose.
 _NEAR, _FAR, _FAR_ALONG = 1.0, 2.0**24, 2.0**12
-# Below, a quotient of differences loses digits that its power series keeps.
-_SERIES = 1e-3
-# A length that is 0 to every sum, and not to a quotient.
-_TINY = 1e-300
 # E of the lower point above which the smooth form is split.
 _SPLIT = 3.0
+
+
+def longest(dtype: torch.dtype) -> float:
+    """The largest coordinate that the dtype holds, and float64 its square."""
+    return float(min(torch.finfo(dtype).max, torch.finfo(torch.float64).max ** 0.5))
 
 
 class Pair(NamedTuple):
@@ -39,11 +41,6 @@ class Pair(NamedTuple):
     turned: Tensor | None = None
 
 
-def square(x: Tensor) -> Tensor:
-    """|x|^2 in one pass, without a gradient."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
-
-
 def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of rows x, y."""
     d, xx, yy = torch.sub(y, x, out=pad.like(x)), square(x), square(y)
@@ -54,16 +51,11 @@ def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
         return Pair(d, xx, yy, ex, ey, delta, h)
     nx, ny = xx.sqrt(), yy.sqrt()
     apart = pad.dot(d, torch.add(x, y, out=pad.like(x)))
-    radial = (k**0.5 * _over(apart, ny * ex + nx * ey)).square_()
-    climb = _over(apart, nx + ny) / 2
-    across = pad.plus(d, (_over(-climb, nx), x), (_over(-climb, ny), y))
-    turned = k * nx * ny * _over(square(across), (nx + ny).square())
+    radial = (k**0.5 * over(apart, ny * ex + nx * ey)).square_()
+    climb = over(apart, nx + ny) / 2
+    across = pad.plus(d, (over(-climb, nx), x), (over(-climb, ny), y))
+    turned = k * nx * ny * over(square(across), (nx + ny).square())
     return Pair(d, xx, yy, ex, ey, delta, radial / (2 + 2 * (1 + radial).sqrt()) + turned, turned)
-
-
-def _over(a: Tensor, b: Tensor) -> Tensor:
-    """a / b, 0 where b is 0; no gradient."""
-    return torch.where(b == 0, 0.0, a / b)
 
 
 def length(k: Any, exact: bool, pad: Scratch, x: Tensor, u: Tensor, xx: Tensor, xu: Tensor) -> Tensor:
@@ -71,13 +63,7 @@ def length(k: Any, exact: bool, pad: Scratch, x: Tensor, u: Tensor, xx: Tensor, 
     e_square = (xx * k).add_(1.0)
     if isinstance(k, float) and k * xx.amax().item() < (_NEAR if exact else _FAR_ALONG):
         return (square(u) - k * xu.square() / e_square).clamp_(min=0.0)
-    return square(pad.plus(u, (_over(-xu, xx), x))) + _over(xu.square(), xx) / e_square
-
-
-def rolled(q: Tensor) -> tuple[Tensor, Tensor]:
-    """cosh(a) and sinh(a)/a at q = a^2."""
-    a = q.sqrt().clamp_(min=_TINY)
-    return a.cosh(), a.sinh().div_(a)
+    return square(pad.plus(u, (over(-xu, xx), x))) + over(xu.square(), xx) / e_square
 
 
 def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: Tensor) -> Tensor:
@@ -86,9 +72,9 @@ def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: 
     if pair.turned is None:
         return pad.dot(pair.d, v) - pair.delta * lean
     nx, ny = pair.xx.sqrt(), pair.yy.sqrt()
-    apart = _over(pad.dot(pair.d, torch.add(x, y, out=pad.like(x))), ny * pair.ex + nx * pair.ey)
-    across = pad.plus(v, (_over(-xv, pair.xx), x))
-    along = _over(xv, nx) * (apart / pair.ex - _over(2 * pair.turned, k * nx))
+    apart = over(pad.dot(pair.d, torch.add(x, y, out=pad.like(x))), ny * pair.ex + nx * pair.ey)
+    across = pad.plus(v, (over(-xv, pair.xx), x))
+    along = over(xv, nx) * (apart / pair.ex - over(2 * pair.turned, k * nx))
     return pad.dot(y, across) + along
 
 
@@ -115,24 +101,6 @@ def h_by_k(k: Any, pair: Pair) -> tuple[Tensor, Tensor]:
     """The derivatives of H and of H/k by k."""
     flat = -(pair.delta / k).square() / (4 * pair.ex * pair.ey)
     return pair.h / k + k * flat, flat
-
-
-def asinhc(h: Tensor) -> Tensor:
-    """A = asinh(sqrt h)/sqrt h, 1 at 0."""
-    root = h.sqrt().clamp_(min=_TINY)
-    return root.asinh().div_(root)
-
-
-def asinhc_slope(h: Tensor, value: Tensor) -> Tensor:
-    """dA/dh."""
-    series = -1 / 6 + h * (3 / 20 + h * (-15 / 112 + h * (35 / 288)))
-    return torch.where(h < _SERIES, series, ((h + 1.0).rsqrt_() - value) / (2 * h))
-
-
-def sinhc_slope(q: Tensor, cosh: Tensor, sinhc: Tensor) -> Tensor:
-    """The derivative of sinh(sqrt q)/sqrt q by q."""
-    series = 1 / 6 + q * (1 / 60 + q * (1 / 1680 + q * (1 / 90720)))
-    return torch.where(q < _SERIES, series, (cosh - sinhc) / (2 * q))
 
 
 def stretch(x: Tensor, k: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds import hyperboloid as hb
 from manifold_lora.manifolds.fused import Grads, Operation, Rows
 from manifold_lora.manifolds.scratch import Scratch
+
 
 def _led(time: Tensor, space: Tensor) -> Tensor:
     """Time and space in one row."""
@@ -67,8 +69,8 @@ class Dist(_Length):
         return root.asinh_().mul_(2 / k**0.5), slope
 
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
-        flat, a = (h / k).sqrt(), hb.asinhc(h)
-        return torch.where(h == 0, 0.0, a / flat * flat_k) + 2 * flat * hb.asinhc_slope(h, a) * h_k
+        flat, a = (h / k).sqrt(), col.asinhc(h)
+        return torch.where(h == 0, 0.0, a / flat * flat_k) + 2 * flat * col.asinhc_slope(h, h + 1.0, a) * h_k
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         h = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
@@ -79,13 +81,13 @@ class SqDist(_Length):
     """4R^2 asinh(sqrt H)^2, smooth at x = y."""
 
     def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
-        a = hb.asinhc(h)
+        a = col.asinhc(h)
         slope = (h + 1.0).rsqrt_().mul_(a).mul_(4 / k)
         return a.square_().mul_(h).mul_(4 / k), slope
 
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
-        a = hb.asinhc(h)
-        return 4 * a * (a * flat_k + 2 * h / k * hb.asinhc_slope(h, a) * h_k)
+        a = col.asinhc(h)
+        return 4 * a * (a * flat_k + 2 * h / k * col.asinhc_slope(h, h + 1.0, a) * h_k)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         h = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
@@ -98,7 +100,7 @@ class LogMap(_Hyperbolic):
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, y = rows
         pair = hb.measure(k, exact, pad, x, y)
-        b = hb.asinhc(pair.h) * (pair.h + 1.0).rsqrt_()
+        b = col.asinhc(pair.h) * (pair.h + 1.0).rsqrt_()
         u = pad.combine((b, pair.d), (-2 * pair.h * b, x))
         xu = pad.dot(x, u)
         return (xu * (k**0.5 / pair.ex), u), (pair.xx, pair.yy, pair.h, xu)
@@ -109,9 +111,9 @@ class LogMap(_Hyperbolic):
         x, y = rows
         xx, yy, h, xu = saved
         pair = hb.remeasure(k, pad, x, y, xx, yy, h)
-        a, flat = hb.asinhc(h), 1 + h
+        a, flat = col.asinhc(h), 1 + h
         b = a * flat.rsqrt()
-        b_slope = (hb.asinhc_slope(h, a) - a / (2 * flat)) * flat.rsqrt()
+        b_slope = (col.asinhc_slope(h, h + 1.0, a) - a / (2 * flat)) * flat.rsqrt()
         turn = 2 * h * b
         lean, g = g[0] * (k**0.5 / pair.ex), g[1]  # The gradient by u is g + lean x.
         dx = (xu + turn * xx) / b
@@ -140,13 +142,17 @@ class ExpMap(_Hyperbolic):
 
     points, gives_point = 1, True
 
+    def room(self, k: Any, dtype: torch.dtype) -> Any:
+        """The longest space coordinates that the dtype holds."""
+        return hb.longest(dtype) / 8
+
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, u = rows
-        xx, xu = hb.square(x), pad.dot(x, u)
+        xx, xu = col.square(x), pad.dot(x, u)
         q = hb.length(k, exact, pad, x, u, xx, xu) * k
-        cosh, sinhc = hb.rolled(q)
+        cosh, sinhc = col.rolled(q)
         y = pad.combine((cosh, x), (sinhc, u))
-        time = hb.square(y).add_(1 / k).sqrt_()
+        time = col.square(y).add_(1 / k).sqrt_()
         return (time, y), (xx, xu, q, time)
 
     def backward(
@@ -154,13 +160,13 @@ class ExpMap(_Hyperbolic):
     ) -> Grads:
         x, u = rows
         xx, xu, q, time = saved
-        cosh, sinhc = hb.rolled(q)
+        cosh, sinhc = col.rolled(q)
         e_square = 1 + k * xx
         lean, g = g[0] / time, g[1]  # The gradient by y is g + lean y.
         uu = q / k + k * xu.square() / e_square
         on_x = pad.dot(g, x) + lean * (cosh * xx + sinhc * xu)
         on_u = pad.dot(g, u) + lean * (cosh * xu + sinhc * uu)
-        q_bar = sinhc / 2 * on_x + hb.sinhc_slope(q, cosh, sinhc) * on_u
+        q_bar = sinhc / 2 * on_x + col.sinhc_slope(q, cosh, sinhc) * on_u
         slope = k * xu / e_square
         by_u, by_x = lean * sinhc, lean * cosh
         grads: list[Tensor | None] = [None, None]

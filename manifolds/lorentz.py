@@ -10,17 +10,12 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
-from manifold_lora.manifolds.hyperboloid import smooth_inner, stretch
+from manifold_lora.manifolds.hyperboloid import longest, smooth_inner, stretch
 from manifold_lora.manifolds.hyperboloid_operations import Dist, ExpMap, LogMap, SqDist, Transp
 from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 
 _DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
-
-
-def _longest(dtype: torch.dtype) -> float:
-    """The largest coordinate whose square float64 holds, and the dtype itself."""
-    return min(torch.finfo(dtype).max, torch.finfo(torch.float64).max ** 0.5)
 
 
 class Lorentz(Radial):
@@ -46,7 +41,7 @@ class Lorentz(Radial):
     def store(self, point: Point, dtype: torch.dtype) -> Point:
         """Round, after a step back to the longest space coordinates the dtype holds."""
         # That far out time equals |space| to the last digit, so one factor serves both.
-        return (point * fn.within(fn.norm(point), point.new_full((1,), _longest(dtype) / 8))).to(dtype)
+        return (point * fn.within(fn.norm(point), point.new_full((1,), longest(dtype) / 8))).to(dtype)
 
     def _wide_k(self, like: Tensor) -> Tensor:
         return -self.curvature.at(widest(like.device))
@@ -137,7 +132,7 @@ class Lorentz(Radial):
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (log(longest) - 3 - max(0, log R)): the space coordinates R sinh(|v|/R) fit, in float64 squared."""
-        largest = math.log(_longest(dtype)) - 3
+        largest = math.log(longest(dtype)) - 3
         s = (-self._kappa_at(dtype)).sqrt()
         return (largest + fn.capped(s.log(), 0.0)) / s
 

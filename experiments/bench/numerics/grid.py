@@ -132,7 +132,10 @@ def measure(name: str, kappa: float, dtype: torch.dtype, norm: float, n: int) ->
     for operation, tensors in bench.inputs(norm, n).items():
         if not all(bool(t.isfinite().all()) for t in tensors):
             continue
-        act, given = getattr(bench.oracle, operation.split()[0]), [exact(t.double().tolist()) for t in tensors]
+        act, given = (
+            getattr(bench.oracle, operation.split()[0]),
+            [exact(t.double().tolist()) for t in tensors],
+        )
         want = act(*given)
         if not bench.fits(operation, want):
             continue
