@@ -108,8 +108,8 @@ def stretch(x: Tensor, k: Tensor) -> Tensor:
     return torch.sqrt(1 + k * fn.square(x))
 
 
-def smooth_h(k: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """H in differentiable steps: as on the ball where a point is near the origin, split where both are far."""
+def smooth_h(k: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """H and H/k in differentiable steps: as on the ball where a point is near the origin, split where both are far."""
     x, y = torch.broadcast_tensors(x, y)
     ex, ey, d = stretch(x, k), stretch(y, k), y - x
     # The chord of the ball, x/(1 + E_x), written from the point that is farther out.
@@ -118,7 +118,7 @@ def smooth_h(k: Tensor, x: Tensor, y: Tensor) -> Tensor:
     low, e_low = torch.where(first, y, x), torch.where(first, ey, ex)
     delta = k * fn.dot(high - low, high + low) / (ex + ey)
     chord = (high - low) / (1 + e_high) - delta / ((1 + ex) * (1 + ey)) * low
-    near = k / 4 * (1 + ex) * (1 + ey) * fn.square(chord)
+    near = 0.25 * (1 + ex) * (1 + ey) * fn.square(chord)
     far = e_low > _SPLIT
     x, y = torch.where(far, x, 1.0), torch.where(far, y, 1.0)
     ex, ey, nx, ny = stretch(x, k), stretch(y, k), fn.norm(x), fn.norm(y)
@@ -128,7 +128,8 @@ def smooth_h(k: Tensor, x: Tensor, y: Tensor) -> Tensor:
     climb = apart / (nx + ny) / 2
     across = d - climb / nx * x - climb / ny * y
     turned = k * nx * ny * fn.square(across) / (nx + ny).square()
-    return torch.where(far, s_square / (2 + 2 * (1 + s_square).sqrt()) + turned, near)
+    flat = torch.where(far, (s_square / (2 + 2 * (1 + s_square).sqrt()) + turned) / k, near)
+    return k * flat, flat
 
 
 def smooth_inner(k: Tensor, x: Tensor, u: Tensor, v: Tensor) -> Tensor:

@@ -73,8 +73,8 @@ class Dist(_Length):
         return torch.where(h == 0, 0.0, a / flat * flat_k) + 2 * flat * col.asinhc_slope(h, h + 1.0, a) * h_k
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
-        h = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
-        return 2 * fn.asinhc(h) * fn.root(h / k)
+        h, flat = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
+        return 2 * fn.asinhc(h) * fn.root(flat)
 
 
 class SqDist(_Length):
@@ -90,8 +90,8 @@ class SqDist(_Length):
         return 4 * a * (a * flat_k + 2 * h / k * col.asinhc_slope(h, h + 1.0, a) * h_k)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
-        h = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
-        return 4 * h / k * fn.asinhc(h).square()
+        h, flat = hb.smooth_h(k, *(argument[..., 1:] for argument in arguments))
+        return 4 * flat * fn.asinhc(h).square()
 
 
 class LogMap(_Hyperbolic):
@@ -133,7 +133,7 @@ class LogMap(_Hyperbolic):
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         x, y = torch.broadcast_tensors(*(argument[..., 1:] for argument in arguments))
-        h = hb.smooth_h(k, x, y)
+        h, _ = hb.smooth_h(k, x, y)
         return _smooth_tangent(k, x, fn.asinhc(h) * (h + 1.0).rsqrt_() * (y - x - 2 * h * x))
 
 
@@ -231,5 +231,5 @@ class Transp(_Hyperbolic):
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         x, y, v = torch.broadcast_tensors(*(argument[..., 1:] for argument in arguments))
-        f = k * hb.smooth_seen(k, x, y, v) / (2 + 2 * hb.smooth_h(k, x, y))
+        f = k * hb.smooth_seen(k, x, y, v) / (2 + 2 * hb.smooth_h(k, x, y)[0])
         return _smooth_tangent(k, y, v + f * (x + y))

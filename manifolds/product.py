@@ -123,6 +123,11 @@ class Product(Manifold):
         pieces = (self.split_point(x), self.split_point(y))
         return functions.norm(torch.cat(self._each(lambda part, *pair: part._dist(*pair), *pieces), -1))
 
+    def _sqdist(self, x: Point, y: Point) -> Scalar:
+        """The sum of the parts' squared distances."""
+        pieces = (self.split_point(x), self.split_point(y))
+        return torch.stack(self._each(lambda part, *pair: part._sqdist(*pair), *pieces)).sum(0)
+
     def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """Part by part."""
         pieces = [self.split_point(tensor) for tensor in (x, y, v)]

@@ -202,8 +202,7 @@ class LogMap(Operation):
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         x, y = torch.broadcast_tensors(*arguments)
         near, far, arc = smooth_pair(x, y)
-        opposite = far == 0
-        across = y - fn.dot(x, y) / fn.square(x) * x
+        opposite, across = far <= 0, smooth_across(x, y)
         scale = arc * torch.where(opposite, 1.0, far / 4).rsqrt() / fn.norm(y)
         chosen = math.pi * any_direction(x.detach())
         return torch.where(opposite, chosen, scale * across) * k.rsqrt()
@@ -295,10 +294,19 @@ def any_direction(x: Tensor) -> Tensor:
     return across / fn.norm(across)
 
 
+def smooth_across(x: Tensor, y: Tensor) -> Tensor:
+    """The part of y across x, differentiable."""
+    step, _ = fn.nearer(x, y)
+    return step - fn.dot(x, step) / fn.square(x) * x
+
+
 def smooth_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """near, far and angle/sqrt(near), differentiable."""
-    p, q = x / fn.norm(x), y / fn.norm(y)
-    near, far = fn.square(q - p), fn.square(q + p)
+    step, sign = fn.nearer(x, y)
+    nx, ny, square = fn.norm(x), fn.norm(y), fn.square(step)
+    uneven = ((square + 2 * sign * fn.dot(x, step)) / (nx + ny)).square()
+    least = (square - uneven) / (nx * ny)
+    near, far = torch.where(sign > 0, least, 4 - least), torch.where(sign > 0, 4 - least, least)
     # asin(r)/r = atan(t)/r with t = r/sqrt(1 - r^2) keeps the antipode.
-    flat = torch.where(far == 0, 1.0, far / 4)
+    flat = torch.where(far <= 0, 1.0, far / 4)
     return near, far, fn.atanhc(near / -4 / flat) * flat.rsqrt()
