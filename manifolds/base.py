@@ -23,9 +23,9 @@ class Manifold(nn.Module, ABC):
 
     Points carry ``n + extra_dims`` coordinates, extra ones first; tangent vectors at a point carry as many
     as the point; *free* vectors, the tangent vectors at the origin in an orthonormal frame, carry ``n``.
-    Reductions keep the axis. A subclass writes the abstract primitives; ``arc`` and ``carry`` may be
-    replaced where a closed form is known. Operations are carried one step wider than their arguments
-    (bfloat16 and float16 in float32, float32 in float64) and rounded once; ``exactly`` completes float64.
+    Reductions keep the axis. A subclass writes the abstract primitives; ``_dist``, ``_sqdist`` and ``_transp``
+    may be replaced where a closed form is known. Operations are computed one step wider than their arguments
+    (bfloat16 and float16 in float32, float32 in float64) and rounded once.
 
     Args:
         kappa: the sectional curvature, or a ``Curvature`` that is learned or shared.
@@ -38,7 +38,6 @@ class Manifold(nn.Module, ABC):
     extra_dims: int = 0
     is_radial: ClassVar[bool] = False
     wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.WIDER
-    is_exact: ClassVar[bool] = False
 
     def __init__(self, kappa: float | Curvature) -> None:
         super().__init__()
@@ -55,8 +54,7 @@ class Manifold(nn.Module, ABC):
         super().__init_subclass__(**keywords)
         for name, (points, gives_point) in precision.PRIMITIVES.items():
             if name in vars(cls):
-                setattr(cls, name, precision.carried(points, gives_point)(vars(cls)[name]))
-        cls.is_exact = "exactly" in vars(cls) or (cls.is_exact and not precision.FORMULAS & set(vars(cls)))
+                setattr(cls, name, precision.in_wider_dtype(points, gives_point)(vars(cls)[name]))
 
     @property
     def kappa(self) -> Float[Tensor, "1"]:
@@ -78,14 +76,6 @@ class Manifold(nn.Module, ABC):
         size = functions.norm(point)
         factor = functions.within(size, size.new_full((1,), torch.finfo(dtype).max / 8))
         return (point * torch.where(size.isfinite(), factor, 1.0)).to(dtype)
-
-    def exactly(self, operation: str, *arguments: Any) -> Tensor | None:
-        """The float64 value of a primitive from 106 bits; NaN, or None, where plain float64 serves.
-
-        The gradient remains that of the primitive. Not called for narrower dtypes, which float64 carries, nor
-        for a subclass that writes primitives or radial functions of its own, nor under torch.compile.
-        """
-        return None
 
     # Primitives -------------------------------------------------------------------------------------------
 
@@ -135,11 +125,19 @@ class Manifold(nn.Module, ABC):
 
     # Closed forms a geometry may know better ----------------------------------------------------------------
 
-    def arc(self, x: Point, y: Point) -> Scalar:
+    @precision.in_wider_dtype(points=2, gives_point=False)
+    def _dist(self, x: Point, y: Point) -> Scalar:
         """The length of the geodesic from x to y; by default that of its logarithm."""
         return self.norm(x, self.logmap(x, y))
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    @precision.in_wider_dtype(points=2, gives_point=False)
+    def _sqdist(self, x: Point, y: Point) -> Scalar:
+        """The square of that length, with no root at x = y; by default that of the logarithm."""
+        u = self.logmap(x, y)
+        return self.inner(x, u, u)
+
+    @precision.in_wider_dtype(points=2, gives_point=False)
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """Parallel transport of v from x to y; by default one rung of the pole ladder.
 
         The reflection at the midpoint takes x to y and turns directions round, so transp(v) is
@@ -161,47 +159,50 @@ class Manifold(nn.Module, ABC):
         return self.expmap0(torch.zeros(n, dtype=dtype or kappa.dtype, device=device or kappa.device))
 
     @final
-    @precision.carried(points=1, gives_point=False)
+    @precision.in_wider_dtype(points=1, gives_point=False)
     def norm(self, x: Point, u: Point) -> Scalar:
         """The Riemannian length of a tangent vector, gradient 0 at u = 0."""
         size = functions.scale(u)
         return size * functions.root(self.inner(x, u / size, u / size))
 
     @final
-    @precision.carried(points=2, gives_point=False)
     def dist(self, x: Point, y: Point) -> Scalar:
         """The geodesic distance, right down to x = y, where its gradient is 0."""
-        return self.arc(x, y)
+        return self._dist(x, y)
 
     @final
-    @precision.carried(points=2, gives_point=True)
+    def sqdist(self, x: Point, y: Point) -> Scalar:
+        """The squared geodesic distance, smooth at x = y: half its Hessian there is the metric."""
+        return self._sqdist(x, y)
+
+    @final
+    @precision.in_wider_dtype(points=2, gives_point=True)
     def geodesic(self, x: Point, y: Point, t: float | Tensor) -> Point:
         """The point at the fraction t of the way from x to y."""
         return self.expmap(x, t * self.logmap(x, y))
 
     @final
-    @precision.carried(points=2, gives_point=True)
+    @precision.in_wider_dtype(points=2, gives_point=True)
     def midpoint(self, x: Point, y: Point) -> Point:
         """The point halfway from x to y."""
         return self.geodesic(x, y, 0.5)
 
     @final
-    @precision.carried(points=2, gives_point=True)
+    @precision.in_wider_dtype(points=2, gives_point=True)
     def reflect(self, p: Point, x: Point) -> Point:
         """The point reflection at p: the isometry that fixes p and reverses its geodesics."""
         return self.expmap(p, -self.logmap(p, x))
 
     @final
-    @precision.carried(points=3, gives_point=True)
+    @precision.in_wider_dtype(points=3, gives_point=True)
     def transvect(self, a: Point, b: Point, x: Point) -> Point:
         """The isometry that moves a to b along their geodesic, applied to x: two point reflections."""
         return self.reflect(self.midpoint(a, b), self.reflect(a, x))
 
     @final
-    @precision.carried(points=2, gives_point=False)
     def transp(self, x: Point, y: Point, v: Point) -> Point:
         """Parallel transport of the tangent vector v from x to y along their geodesic."""
-        return self.carry(x, y, v)
+        return self._transp(x, y, v)
 
     @final
     def random(

@@ -1,14 +1,15 @@
 """The conformal chart of signed curvature: ball below zero, plane at zero, stereographic sphere above."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
-from manifold_lora.manifolds.exact import ball as exact_ball
+from manifold_lora.manifolds.conformal_operations import MARGIN, Dist, ExpMap, LogMap, SqDist, Transp
+from manifold_lora.manifolds.fused import run
+from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
 
@@ -28,17 +29,7 @@ ROUND = RadialLaw(
     psi_slope=lambda xp, z: 2 / (1 + z * z),
     turn=math.pi,
 )
-# How many eps a stored point stays inside the boundary of the ball.
-MARGIN = 4.0
-EXACT: dict[str, Callable[..., Tensor]] = {
-    "logmap0": exact_ball.logmap0,
-    "inner": exact_ball.inner,
-    "egrad2rgrad": exact_ball.egrad2rgrad,
-    "expmap": exact_ball.expmap,
-    "logmap": exact_ball.logmap,
-    "arc": exact_ball.arc,
-    "carry": exact_ball.transp,
-}
+_DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
 
 
 class Conformal(Radial):
@@ -53,6 +44,9 @@ class Conformal(Radial):
     def _k(self, like: Tensor) -> Tensor:
         return -self.curvature.at(like.dtype)
 
+    def _wide_k(self, like: Tensor) -> Tensor:
+        return -self.curvature.at(widest(like.device))
+
     def _factor(self, x: Tensor, k: Tensor) -> Tensor:
         """alpha = 1 + kappa |x|^2, kept positive on the boundary itself."""
         return fn.positive(1 - k * fn.square(x))
@@ -61,11 +55,6 @@ class Conformal(Radial):
         """Round, after a step back from the boundary that the rounding cannot undo."""
         shrink = fn.root(fn.within(self._k(point) * fn.square(point), self._edge_tensor(point, dtype)))
         return (point * shrink).to(dtype)
-
-    def exactly(self, operation: str, *arguments: Tensor) -> Tensor | None:
-        """Near the edge of the ball, the digits that 1 + kappa |x|^2 loses in float64."""
-        act = EXACT.get(operation)
-        return None if act is None else act(*arguments, self._k(arguments[0]).detach())
 
     def _edge_tensor(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         """The largest k |x|^2 of a point stored in this dtype."""
@@ -96,71 +85,30 @@ class Conformal(Radial):
         """alpha^2 g / 4."""
         return (self._factor(x, self._k(x)) / 2).square() * g
 
+    @as_given
     def expmap(self, x: Point, u: Point) -> Point:
         """x + alpha (w + k |w|^2 x)/D with w = tanhc(k |u|^2/alpha^2) u/alpha.
 
         D = alpha (1 - k |w|^2) + k |x + w|^2, a sum of positive terms on the ball.
         """
-        k = self._k(x)
-        alpha = self._factor(x, k)
-        q = k * fn.square(u / alpha)
-        w = fn.tanhc(q) * u / alpha
-        # 1 - tanh^2 = 1/cosh^2 keeps the digits that 1 - k |w|^2 would lose.
-        beyond = fn.sech_square(q)
-        denominator = alpha * beyond + k * fn.square(x + w)
-        return x + alpha * (w + k * fn.square(w) * x) / denominator
+        return run(self, _EXPMAP, self._wide_k(x), x, u)
 
-    def _opening(self, x: Tensor, y: Tensor, k: Tensor) -> Tensor:
-        """alpha beta + k |d|^2 = (1 - k <x, y>)^2 + k^2 |x ^ y|^2, the latter at and above zero curvature."""
-        flat = self._factor(x, k) * self._factor(y, k) + k * fn.square(y - x)
-        across = fn.norm(x) * fn.norm(y - fn.dot(fn.unit(x), y) * fn.unit(x))
-        return fn.either(
-            k > 0, lambda p: p, flat, lambda q: q, (1 - k * fn.dot(x, y)).square() + (k * across).square()
-        )
-
+    @as_given
     def logmap(self, x: Point, y: Point) -> Point:
-        """alpha g (alpha d - k |d|^2 x) with d = y - x, D = alpha beta + k |d|^2.
+        """A/(beta sqrt(1 + h)) (alpha d - k |d|^2 x) with d = y - x, h = k |d|^2/(alpha beta), A = asinhc(h)."""
+        return run(self, _LOGMAP, self._wide_k(x), x, y)
 
-        On the ball g = asinhc(h)/(alpha beta sqrt(1 + h)), h = k |d|^2/(alpha beta), which keeps the edge;
-        elsewhere g = atanhc(k |d|^2/D)/D, which keeps the antipode.
-        """
-        k, d = self._k(x), y - x
-        alpha, opening = self._factor(x, k), self._opening(x, y, k)
-        sq, product = k * fn.square(d), alpha * self._factor(y, k)
-        near_edge = sq / product
-        factor = fn.either(
-            k > 0,
-            lambda h: fn.asinhc(h) / torch.sqrt(1 + h) / product,
-            near_edge,
-            lambda q: fn.atanhc(q) / opening,
-            sq / opening,
-        )
-        return alpha * factor * (alpha * d - sq * x)
+    @as_given
+    def _dist(self, x: Point, y: Point) -> Scalar:
+        """2 |d|/sqrt(alpha beta) asinhc(h)."""
+        return run(self, _DIST, self._wide_k(x), x, y)
 
-    def arc(self, x: Point, y: Point) -> Scalar:
-        """2 |d|/sqrt(alpha beta) asinhc(h) on the ball, 2 |d|/sqrt(D) atanhc(k |d|^2/D) elsewhere."""
-        k, length = self._k(x), fn.norm(y - x)
-        product = self._factor(x, k) * self._factor(y, k)
-        opening = self._opening(x, y, k)
-        sq = k * length.square()
-        return (
-            2
-            * length
-            * fn.either(
-                k > 0,
-                lambda h: fn.asinhc(h) * product.rsqrt(),
-                sq / product,
-                lambda q: fn.atanhc(q) * opening.rsqrt(),
-                sq / opening,
-            )
-        )
+    @as_given
+    def _sqdist(self, x: Point, y: Point) -> Scalar:
+        """4 |d|^2/(alpha beta) asinhc(h)^2."""
+        return run(self, _SQDIST, self._wide_k(x), x, y)
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    @as_given
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """(beta/alpha) gyr[y, -x] v, written in d = y - x so that it is the identity at d = 0."""
-        k, d = self._k(x), y - x
-        alpha, beta, sq = self._factor(x, k), self._factor(y, k), fn.square(d)
-        xv, dv = fn.dot(x, v), fn.dot(d, v)
-        along_x = k * alpha * dv - k.square() * sq * xv
-        along_d = k.square() * fn.square(x) * dv + k * xv * (alpha - 2 * k * fn.dot(x, d))
-        turn = 2 / (alpha * beta + k * sq)
-        return beta / alpha * (v + turn * (along_x * x - along_d * d))
+        return run(self, _TRANSP, self._wide_k(x), x, y, v)

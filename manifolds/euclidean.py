@@ -53,7 +53,7 @@ class Euclidean(Radial):
 
     def egrad2rgrad(self, x: Point, g: Point) -> Point:
         """The gradient is the Euclidean one."""
-        return g
+        return g.expand(torch.broadcast_shapes(x.shape, g.shape))
 
     def expmap(self, x: Point, u: Point) -> Point:
         """x + u."""
@@ -63,9 +63,9 @@ class Euclidean(Radial):
         """y - x."""
         return y - x
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """The vector itself."""
-        return v
+        return v.expand(torch.broadcast_shapes(x.shape, y.shape, v.shape))
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """Unbounded."""

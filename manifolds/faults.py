@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from manifold_lora.manifolds.precision import Carrier
+from manifold_lora.manifolds.precision import Geometry
 
 
 class Fault(NamedTuple):
@@ -22,7 +22,7 @@ def _row(bad: Tensor) -> str:
     return f"row {tuple(index)}" if index else "the point"
 
 
-def _shape_fault(manifold: Carrier, x: Tensor, n: int | None) -> Fault | None:
+def _shape_fault(manifold: Geometry, x: Tensor, n: int | None) -> Fault | None:
     extra = manifold.extra_dims
     if not x.is_floating_point():
         return Fault(f"a tensor of {x.dtype}", "a floating-point tensor")
@@ -40,7 +40,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return 64 * torch.finfo(dtype).eps
 
 
-def point_fault(manifold: Carrier, x: Tensor, n: int | None = None) -> Fault | None:
+def point_fault(manifold: Geometry, x: Tensor, n: int | None = None) -> Fault | None:
     """The first fault of x as a point, or None."""
     shaped = _shape_fault(manifold, x, n)
     if shaped is not None:

@@ -1,143 +1,158 @@
-"""Hyperboloid formulas in space coordinates that neither cancel far out nor lose gradients at the origin.
+"""What the closed forms of the hyperboloid are made of, on space coordinates; k = -kappa = 1/R^2.
 
-Far from the origin vectors are split along and across the radius, because -t^2 + |s|^2 is a difference of
-large numbers. That split has no derivative at the origin, so within a distance of about R the direct,
-smooth form is used: there it loses no digits. Throughout, ``s`` is 1/R and lengths come as tensors (..., 1).
+E = sqrt(1 + k |x|^2) is the time coordinate over R, and H = sinh^2(dist/2R) = k <y - x, y - x>_L / 4. Close to
+the origin H is a difference that loses nothing. Far out it is a difference of large numbers, and is taken
+along and across the radius instead:
+
+    H = sinh^2((rho_y - rho_x)/2) + k |x| |y| sin^2(theta/2),   rho = asinh(sqrt(k) |x|).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.columns import over, square
+from manifold_lora.manifolds.scratch import Scratch
 
-# Where the direct forms still lose less than a digit, in units of R.
-_NEAR = 1.0
-_LOW = 0.1
-
-
-class Chord(NamedTuple):
-    """The chord y - x between two points.
-
-    Attributes:
-        step: y - x in space coordinates.
-        half: R sinh(dist/2R), half the chord's length: <y - x, y - x>_L = 4 half^2.
-    """
-
-    step: Tensor
-    half: Tensor
-
-    @classmethod
-    def between(cls, x: Tensor, y: Tensor, s: Tensor) -> "Chord":
-        """From space coordinates of shape (..., n) and s of shape (1,)."""
-        x, y = torch.broadcast_tensors(x, y)
-        stretch_x, stretch_y = stretch(x, s), stretch(y, s)
-        step = y - x
-        # t_y - t_x as a product with y - x: no digits are lost where the times are close.
-        slope = s * (x + y) / (stretch_x + stretch_y)
-        near, low, far, first = _regions(s * fn.norm(x), s * fn.norm(y))
-        half = torch.where(near, _half_near(step, slope, near), 0.0)
-        half = torch.where(low, _half_low(x, y, stretch_x * stretch_y, s, low), half)
-        polar = _half_far(torch.where(first, x, y), torch.where(first, y, x), s, far)
-        return cls(step, torch.where(far, polar, half))
+# k |x|^2 up to which differences are right: to the last digits of float64; of float32 carried in float64; and
+# where the exponential magnifies what they lose.
+_NEAR, _FAR, _FAR_ALONG = 1.0, 2.0**24, 2.0**12
+# E of the lower point above which the smooth form is split.
+_SPLIT = 3.0
 
 
-def stretch(x: Tensor, s: Tensor) -> Tensor:
-    """sqrt(1 + s^2 |x|^2), the time coordinate over R."""
-    return fn.hypot(torch.ones_like(s), s * fn.norm(x))
+def longest(dtype: torch.dtype) -> float:
+    """The largest coordinate that the dtype holds, and float64 its square."""
+    return float(min(torch.finfo(dtype).max, torch.finfo(torch.float64).max ** 0.5))
 
 
-def _regions(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both near; the lower one low and the other far; the rest, NaN included; and whether x is the lower."""
-    first = x < y
-    lower, upper = torch.where(first, x, y), torch.where(first, y, x)
-    near = upper < _NEAR
-    low = (lower < _LOW) & (upper >= _NEAR)
-    return near, low, ~(near | low), first
+class Pair(NamedTuple):
+    """Two points: d = y - x, |x|^2, |y|^2, E_x, E_y, delta = E_y - E_x, H; where split, its angular part."""
+
+    d: Tensor
+    xx: Tensor
+    yy: Tensor
+    ex: Tensor
+    ey: Tensor
+    delta: Tensor
+    h: Tensor
+    turned: Tensor | None = None
 
 
-def _half_near(step: Tensor, slope: Tensor, used: Tensor) -> Tensor:
-    """|d|/2 sqrt(1 - c^2), c the climb per length of the chord: smooth at the origin and in kappa."""
-    climb = fn.dot(fn.unit(step), slope)
-    return fn.norm(step) / 2 * torch.sqrt(torch.where(used, (1 - climb) * (1 + climb), 1.0))
+def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
+    """The pair of rows x, y."""
+    d, xx, yy = torch.sub(y, x, out=pad.like(x)), square(x), square(y)
+    ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
+    delta = (yy - xx).mul_(k).div_(ex + ey)
+    if isinstance(k, float) and k * max(xx.amax().item(), yy.amax().item()) < (_NEAR if exact else _FAR):
+        h = (square(d) * k).sub_(delta.square()).mul_(0.25).clamp_(min=0.0)
+        return Pair(d, xx, yy, ex, ey, delta, h)
+    nx, ny = xx.sqrt(), yy.sqrt()
+    apart = pad.dot(d, torch.add(x, y, out=pad.like(x)))
+    radial = (k**0.5 * over(apart, ny * ex + nx * ey)).square_()
+    climb = over(apart, nx + ny) / 2
+    across = pad.plus(d, (over(-climb, nx), x), (over(-climb, ny), y))
+    turned = k * nx * ny * over(square(across), (nx + ny).square())
+    return Pair(d, xx, yy, ex, ey, delta, radial / (2 + 2 * (1 + radial).sqrt()) + turned, turned)
 
 
-def _half_low(x: Tensor, y: Tensor, stretches: Tensor, s: Tensor, used: Tensor) -> Tensor:
-    """half^2 = (t_x t_y - R^2 - <x, y>)/2, which does not cancel when only one point is far."""
-    square = (stretches - 1 - fn.dot(s * x, s * y)) / 2
-    return torch.sqrt(torch.where(used, square, 1.0)) / s
+def length(k: Any, exact: bool, pad: Scratch, x: Tensor, u: Tensor, xx: Tensor, xu: Tensor) -> Tensor:
+    """|u|_L^2 of a vector tangent at x: the part along the radius is shortened by E."""
+    e_square = (xx * k).add_(1.0)
+    if isinstance(k, float) and k * xx.amax().item() < (_NEAR if exact else _FAR_ALONG):
+        return (square(u) - k * xu.square() / e_square).clamp_(min=0.0)
+    return square(pad.plus(u, (over(-xu, xx), x))) + over(xu.square(), xx) / e_square
 
 
-def _half_far(low: Tensor, high: Tensor, s: Tensor, used: Tensor) -> Tensor:
-    """half^2 = R^2 sinh^2((r_hi - r_lo)/2R) + |d_perp|^2 n_lo/4n_hi: radii apart, then angle."""
-    low, high = torch.where(used, low, 1.0), torch.where(used, high, 1.0)
-    n_low, n_high, step = fn.norm(low), fn.norm(high), high - low
-    total = n_low + n_high
-    climb = fn.dot(step, (low + high) / total)  # n_hi - n_lo
-    weight = fn.ratio(n_high, total) * stretch(low, s) + fn.ratio(n_low, total) * stretch(high, s)
-    radial = fn.ratio(s * climb, weight)
-    across = fn.norm(step - climb * (low / n_low)) * fn.root(fn.ratio(n_low, n_high))
-    sinh_half = radial / torch.sqrt(2 * (1 + fn.hypot(torch.ones_like(radial), radial)))
-    return fn.hypot(sinh_half / s, across / 2)
+def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: Tensor) -> Tensor:
+    """<y, v>_L of a vector v tangent at x."""
+    lean = xv / pair.ex
+    if pair.turned is None:
+        return pad.dot(pair.d, v) - pair.delta * lean
+    nx, ny = pair.xx.sqrt(), pair.yy.sqrt()
+    apart = over(pad.dot(pair.d, torch.add(x, y, out=pad.like(x))), ny * pair.ex + nx * pair.ey)
+    across = pad.plus(v, (over(-xv, pair.xx), x))
+    along = over(xv, nx) * (apart / pair.ex - over(2 * pair.turned, k * nx))
+    return pad.dot(y, across) + along
 
 
-def inner(x: Tensor, u: Tensor, v: Tensor, s: Tensor) -> Tensor:
-    """<u, v>_L of tangent vectors at x from space parts: the part along the radius is shortened by R/t."""
-    slope = s * x / stretch(x, s)
-    near = fn.dot(u, v) - fn.dot(slope, u) * fn.dot(slope, v)
-    far = s * fn.norm(x) > _NEAR
-    ray = fn.unit(torch.where(far, x, 1.0))
-    u_along, v_along, shrink = fn.dot(ray, u), fn.dot(ray, v), stretch(x, s)
-    across = fn.dot(u - u_along * ray, v - v_along * ray)
-    return torch.where(far, across + (u_along / shrink) * (v_along / shrink), near)
+def remeasure(k: Any, pad: Scratch, x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, h: Tensor) -> Pair:
+    """The pair once more from what was saved."""
+    ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
+    return Pair(torch.sub(y, x, out=pad.like(x)), xx, yy, ex, ey, (yy - xx).mul_(k).div_(ex + ey), h)
 
 
-def pairing(x: Tensor, y: Tensor, v: Tensor, s: Tensor) -> Tensor:
-    """<y, v>_L for a point y and a vector v tangent at x, from space parts."""
-    x, y, v = torch.broadcast_tensors(x, y, v)
-    n_x, n_y, t_x, t_y = fn.norm(x), fn.norm(y), stretch(x, s), stretch(y, s)
-    near = fn.dot(y, v) - t_y * fn.dot(x / t_x, v)
-    far = (s * n_x > _NEAR) & (s * n_y > _NEAR)
+def h_by_x(k: Any, pair: Pair, h_bar: Tensor) -> tuple[Tensor, Tensor]:
+    """The coefficients of d and x in the gradient of x by way of H: -k/2 (d - delta/E_x x)."""
+    by_d = h_bar * (-k / 2)
+    return by_d, by_d * pair.delta / -pair.ex
+
+
+def h_by_y(k: Any, pair: Pair, h_bar: Tensor) -> tuple[Tensor, Tensor]:
+    """The coefficients of d and x in the gradient of y by way of H: k/2 (d - delta/E_y y)."""
+    lean = pair.delta / pair.ey
+    half = h_bar * (k / 2)
+    return (1 - lean) * half, -lean * half
+
+
+def h_by_k(k: Any, pair: Pair) -> tuple[Tensor, Tensor]:
+    """The derivatives of H and of H/k by k."""
+    flat = -(pair.delta / k).square() / (4 * pair.ex * pair.ey)
+    return pair.h / k + k * flat, flat
+
+
+def stretch(x: Tensor, k: Tensor) -> Tensor:
+    """E = sqrt(1 + k |x|^2), differentiable."""
+    return torch.sqrt(1 + k * fn.square(x))
+
+
+def smooth_h(k: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """H and H/k in differentiable steps: as on the ball where a point is near the origin, split where both are far."""
+    x, y = torch.broadcast_tensors(x, y)
+    ex, ey, d = stretch(x, k), stretch(y, k), y - x
+    # The chord of the ball, x/(1 + E_x), written from the point that is farther out.
+    first = ex > ey
+    high, e_high = torch.where(first, x, y), torch.where(first, ex, ey)
+    low, e_low = torch.where(first, y, x), torch.where(first, ey, ex)
+    delta = k * fn.dot(high - low, high + low) / (ex + ey)
+    chord = (high - low) / (1 + e_high) - delta / ((1 + ex) * (1 + ey)) * low
+    near = 0.25 * (1 + ex) * (1 + ey) * fn.square(chord)
+    far = e_low > _SPLIT
     x, y = torch.where(far, x, 1.0), torch.where(far, y, 1.0)
-    n_x, n_y, t_x, t_y = fn.norm(x), fn.norm(y), stretch(x, s), stretch(y, s)
-    ray, total = x / n_x, n_x + n_y
-    v_along, climb = fn.dot(ray, v), fn.dot(y - x, (x + y) / total)
-    # y_ray - |x| t_y/t_x, the radial part of y as v sees it: radii apart, less what the angle takes.
-    apart = fn.ratio(climb / t_x, fn.ratio(n_y, total) * t_x + fn.ratio(n_x, total) * t_y)
-    low = torch.where(n_x < n_y, ray, y / n_y)
-    turned = fn.ratio(fn.norm(y - x - climb * low), torch.maximum(n_x, n_y))
-    seen = apart - n_y * turned.square() / 2
-    return torch.where(far, fn.dot(y, v - v_along * ray) + v_along * seen, near)
+    ex, ey, nx, ny = stretch(x, k), stretch(y, k), fn.norm(x), fn.norm(y)
+    d = torch.where(far, d, 0.0)
+    apart = fn.dot(d, x + y)
+    s_square = k * (apart / (ny * ex + nx * ey)).square()
+    climb = apart / (nx + ny) / 2
+    across = d - climb / nx * x - climb / ny * y
+    turned = k * nx * ny * fn.square(across) / (nx + ny).square()
+    flat = torch.where(far, (s_square / (2 + 2 * (1 + s_square).sqrt()) + turned) / k, near)
+    return k * flat, flat
 
 
-def advance(x: Tensor, u: Tensor, s: Tensor) -> Tensor:
-    """cosh(a) x + sinh(a)/a u with a = s |u|_L, in space coordinates."""
-    x, u = torch.broadcast_tensors(x, u)
-    far = s * fn.norm(x) > _NEAR
-    q = s.square() * inner(x, u, u, s)
-    near = fn.coshc(q) * x + fn.sinhc(q) * u
-    return torch.where(far, _advance_far(torch.where(far, x, 1.0), u, s), near)
+def smooth_inner(k: Tensor, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """<u, v>_L of vectors tangent at x, from space parts: the part along the radius is shortened by E."""
+    e = stretch(x, k)
+    near = fn.dot(u, v) - k * (fn.dot(x, u) / e) * (fn.dot(x, v) / e)
+    far = e > _SPLIT
+    ray = fn.unit(torch.where(far, x, 1.0))
+    u_along, v_along = fn.dot(ray, u), fn.dot(ray, v)
+    across = fn.dot(u - u_along * ray, v - v_along * ray)
+    return torch.where(far, across + (u_along / e) * (v_along / e), near)
 
 
-def _advance_far(x: Tensor, u: Tensor, s: Tensor) -> Tensor:
-    """The same, along and across the radius.
-
-    With rho = asinh(s|x|), b the length of u along the radius, p across, a^2 = b^2 + p^2, the radius becomes
-
-        sinh(rho + b) + sinh(rho) (cosh a - cosh b) + cosh(rho) (b sinh(a)/a - sinh b)
-
-    and both differences are written as multiples of a - |b| = p^2/(a + |b|).
-    """
-    size, grown = s * fn.norm(x), stretch(x, s)
-    ray = s * x / size
-    along = fn.dot(ray, u)
-    across = u - along * ray
-    b, p_square = s * along / grown, fn.square(s * across)
-    a, b_abs = fn.root(b.square() + p_square), b.abs()
-    gap = fn.ratio(p_square, a + b_abs)
-    half_gap, half_sum = fn.sinhc(gap.square() / 4), (a + b_abs) / 2
-    cosh_gap = torch.sinh(half_sum) * gap * half_gap
-    sinh_gap = (b_abs * torch.cosh(half_sum) * half_gap - torch.sinh(b_abs)) * fn.ratio(gap, a)
-    radius = torch.sinh(torch.asinh(size) + b) + size * cosh_gap + grown * torch.sign(b) * sinh_gap
-    return radius / s * ray + fn.sinhc(a.square()) * across
+def smooth_seen(k: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    """<y, v>_L of a vector v tangent at x, differentiable."""
+    ex, ey, d = stretch(x, k), stretch(y, k), y - x
+    near = fn.dot(d, v) - k * fn.dot(d, x + y) / (ex + ey) * (fn.dot(x, v) / ex)
+    far = (ex > _SPLIT) & (ey > _SPLIT)
+    x, y, d = torch.where(far, x, 1.0), torch.where(far, y, 1.0), torch.where(far, d, 0.0)
+    ex, ey, nx, ny = stretch(x, k), stretch(y, k), fn.norm(x), fn.norm(y)
+    ray, apart = x / nx, fn.dot(d, x + y)
+    climb = apart / (nx + ny) / 2
+    across = fn.square((d - climb * ray - climb / ny * y) / (nx + ny))
+    along = fn.dot(ray, v)
+    split = fn.dot(y, v - along * ray) + along * (apart / (ny * ex + nx * ey) / ex - 2 * ny * across)
+    return torch.where(far, split, near)

@@ -9,8 +9,10 @@ from torch import Tensor
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
-from manifold_lora.manifolds.exact import hyperboloid as exact
-from manifold_lora.manifolds.hyperboloid import Chord, advance, inner, pairing, stretch
+from manifold_lora.manifolds.fused import run
+from manifold_lora.manifolds.hyperboloid import longest, smooth_inner, stretch
+from manifold_lora.manifolds.hyperboloid_operations import Dist, ExpMap, LogMap, SqDist, Transp
+from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
 
@@ -22,6 +24,8 @@ HYPERBOLIC = RadialLaw(
     cap=300.0,
     grows=True,
 )
+
+_DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
 
 
 class Lorentz(Radial):
@@ -45,31 +49,20 @@ class Lorentz(Radial):
     def _k(self, like: Tensor) -> Tensor:
         return -self.curvature.at(like.dtype)
 
-    def exactly(self, operation: str, *arguments: Tensor) -> Tensor | None:
-        """Lengths, whose rounding sinh and cosh magnify, and sums that cancel on the way to the origin."""
-        k = self._k(arguments[0]).detach()
-        if operation == "expmap0":
-            return self._point(exact.expmap0(arguments[0], k), k)
-        if operation == "expmap":
-            x, u = arguments
-            return self._point(exact.expmap(self.coords(x), u[..., 1:], k), k)
-        if operation == "carry":
-            x, y, v = arguments
-            space = self.coords(y)
-            return self._tangent(space, exact.transp(self.coords(x), space, v[..., 1:], k), k)
-        return None
-
     def store(self, point: Point, dtype: torch.dtype) -> Point:
         """Round, after a step back to the longest space coordinates the dtype holds."""
         # That far out time equals |space| to the last digit, so one factor serves both.
-        return (point * fn.within(fn.norm(point), point.new_full((1,), torch.finfo(dtype).max / 8))).to(dtype)
+        return (point * fn.within(fn.norm(point), point.new_full((1,), longest(dtype) / 8))).to(dtype)
+
+    def _wide_k(self, like: Tensor) -> Tensor:
+        return -self.curvature.at(widest(like.device))
 
     def _point(self, space: Tensor, k: Tensor) -> Tensor:
         return torch.cat([fn.hypot(k.rsqrt(), fn.norm(space)), space], -1)
 
     def _tangent(self, space: Tensor, u: Tensor, k: Tensor) -> Tensor:
         """The tangent vector at the point over ``space`` whose space part is u: its time part follows."""
-        time = fn.dot(space / stretch(space, k.sqrt()), u) * k.sqrt()
+        time = fn.dot(space / stretch(space, k), u) * k.sqrt()
         return torch.cat([time, u.expand(*time.shape[:-1], u.shape[-1])], -1)
 
     def expmap0(self, v: Free) -> Point:
@@ -105,7 +98,7 @@ class Lorentz(Radial):
 
     def inner(self, x: Point, u: Point, v: Point) -> Scalar:
         """<u, v>_L, from the space parts."""
-        return inner(self.coords(x), u[..., 1:], v[..., 1:], self._k(x).sqrt())
+        return smooth_inner(self._k(x), self.coords(x), u[..., 1:], v[..., 1:])
 
     def egrad2rgrad(self, x: Point, g: Point) -> Point:
         """h + k <x, h>_L x with h = (-g_t, g_s)."""
@@ -114,37 +107,34 @@ class Lorentz(Radial):
         pairing = time * g[..., :1] + fn.dot(space, g[..., 1:])
         return self._tangent(space, g[..., 1:] + k * pairing * space, k)
 
+    @as_given
     def expmap(self, x: Point, u: Point) -> Point:
         """cosh(a) x + sinh(a)/a u with a = |u|_L/R."""
-        k = self._k(x)
-        return self._point(advance(self.coords(x), u[..., 1:], k.sqrt()), k)
+        return run(self, _EXPMAP, self._wide_k(x), x, u)
 
+    @as_given
     def logmap(self, x: Point, y: Point) -> Point:
-        """asinhc(h^2)/sqrt(1 + h^2) (y - x - 2 h^2 x) with h = sinh(dist/2R)."""
-        k, space = self._k(x), self.coords(x)
-        chord = Chord.between(space, self.coords(y), k.sqrt())
-        half = k.sqrt() * chord.half
-        flat, along = fn.hypot(torch.ones_like(half), half), fn.asinhc_of(half)
-        turn = 2 * (along * half) * (half / flat)
-        return self._tangent(space, along / flat * chord.step - turn * space, k)
+        """asinh(h)/(h sqrt(1 + h^2)) (y - x - 2 h^2 x) with h = sinh(dist/2R)."""
+        return run(self, _LOGMAP, self._wide_k(x), x, y)
 
-    def arc(self, x: Point, y: Point) -> Scalar:
+    @as_given
+    def _dist(self, x: Point, y: Point) -> Scalar:
         """2R asinh(h) with h = sinh(dist/2R) from the chord; never acosh of an inner product."""
-        s = self._k(x).sqrt()
-        half = Chord.between(self.coords(x), self.coords(y), s).half
-        return 2 * fn.asinhc_of(s * half) * half
+        return run(self, _DIST, self._wide_k(x), x, y)
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    @as_given
+    def _sqdist(self, x: Point, y: Point) -> Scalar:
+        """4R^2 asinh(h)^2."""
+        return run(self, _SQDIST, self._wide_k(x), x, y)
+
+    @as_given
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """v + k <y, v>_L / (2 + 2 h^2) (x + y)."""
-        k, space, other = self._k(x), self.coords(x), self.coords(y)
-        half = k.sqrt() * Chord.between(space, other, k.sqrt()).half
-        flat = fn.hypot(torch.ones_like(half), half)
-        shift = k * (pairing(space, other, v[..., 1:], k.sqrt()) / flat) / (2 * flat)
-        return self._tangent(other, v[..., 1:] + shift * (space + other), k)
+        return run(self, _TRANSP, self._wide_k(x), x, y, v)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
-        """R (log(largest float) - 3 - max(0, log R)): the space coordinates R sinh(|v|/R) fit."""
-        largest = math.log(torch.finfo(dtype).max) - 3
+        """R (log(longest) - 3 - max(0, log R)): the space coordinates R sinh(|v|/R) fit, in float64 squared."""
+        largest = math.log(longest(dtype)) - 3
         s = (-self._kappa_at(dtype)).sqrt()
         return (largest + fn.capped(s.log(), 0.0)) / s
 

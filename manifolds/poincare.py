@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.manifolds.conformal import BALL, MARGIN, Conformal
+from manifold_lora.manifolds.conformal import BALL, Conformal
+from manifold_lora.manifolds.conformal_operations import MARGIN
 from manifold_lora.manifolds.curvature import Curvature
 
 

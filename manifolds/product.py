@@ -118,15 +118,20 @@ class Product(Manifold):
         """Part by part."""
         return self._join(lambda part, *pair: part.logmap(*pair), self.split_point(x), self.split_point(y))
 
-    def arc(self, x: Point, y: Point) -> Scalar:
+    def _dist(self, x: Point, y: Point) -> Scalar:
         """The root of the sum of the parts' squared distances."""
         pieces = (self.split_point(x), self.split_point(y))
-        return functions.norm(torch.cat(self._each(lambda part, *pair: part.arc(*pair), *pieces), -1))
+        return functions.norm(torch.cat(self._each(lambda part, *pair: part._dist(*pair), *pieces), -1))
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
+    def _sqdist(self, x: Point, y: Point) -> Scalar:
+        """The sum of the parts' squared distances."""
+        pieces = (self.split_point(x), self.split_point(y))
+        return torch.stack(self._each(lambda part, *pair: part._sqdist(*pair), *pieces)).sum(0)
+
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
         """Part by part."""
         pieces = [self.split_point(tensor) for tensor in (x, y, v)]
-        return self._join(lambda part, *triple: part.carry(*triple), *pieces)
+        return self._join(lambda part, *triple: part._transp(*triple), *pieces)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """The smallest of the parts' radii."""

@@ -9,8 +9,11 @@ from torch import Tensor
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.manifolds.fused import run
+from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import Even, RadialLaw
+from manifold_lora.manifolds.sphere_operations import Dist, ExpMap, LogMap, SqDist, Transp
 
 # Where the arc sine of the other coordinate is the better conditioned one.
 _STEEP = 0.75
@@ -24,6 +27,8 @@ SPHERICAL = RadialLaw(
     bounded=True,
     turn=math.pi,
 )
+
+_DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
 
 
 class Sphere(Radial):
@@ -44,6 +49,13 @@ class Sphere(Radial):
 
     def _k(self, like: Tensor) -> Tensor:
         return self.curvature.at(like.dtype)
+
+    def _wide_k(self, like: Tensor) -> Tensor:
+        return self.curvature.at(widest(like.device))
+
+    def store(self, point: Point, dtype: torch.dtype) -> Point:
+        """Bring to length R, then round: no number of steps leaves the sphere."""
+        return (point * (self._k(point).rsqrt() / fn.norm(point))).to(dtype)
 
     def expmap0(self, v: Free) -> Point:
         """(R phi'(a), phi(a)/a v) with a = |v|/R: time is the cosine, negative beyond a quarter turn."""
@@ -71,12 +83,11 @@ class Sphere(Radial):
     def projx(self, x: Point) -> Point:
         """R x/|x|; the centre, equally far from every point, goes to the origin."""
         centre = (fn.norm(x) == 0).to(x.dtype)
-        x = torch.cat([x[..., :1] + centre, x[..., 1:]], -1)
-        return x * (self._k(x).rsqrt() / fn.norm(x))
+        return torch.cat([x[..., :1] + centre, x[..., 1:]], -1)
 
     def proju(self, x: Point, u: Point) -> Point:
-        """u - kappa <x, u> x."""
-        return u - self._k(x) * fn.dot(x, u) * x
+        """u - <x, u>/<x, x> x."""
+        return u - fn.dot(x, u) / fn.square(x) * x
 
     def inner(self, x: Point, u: Point, v: Point) -> Scalar:
         """<u, v>."""
@@ -86,30 +97,30 @@ class Sphere(Radial):
         """The tangent part of g."""
         return self.proju(x, g)
 
+    @as_given
     def expmap(self, x: Point, u: Point) -> Point:
-        """cos(a) x + sin(a)/a u with a = |u|/R."""
-        q = -self._k(x) * fn.square(u)
-        return fn.coshc(q) * x + fn.sinhc(q) * u
+        """cos(a) x + sin(a)/a u with a = |u|/R, brought to length R."""
+        return run(self, _EXPMAP, self._wide_k(x), x, u)
 
-    def _reject(self, x: Tensor, y: Tensor) -> Tensor:
-        """The part of y across x, from whichever of y - x and y + x is small."""
-        step, _ = fn.nearer(x, y)
-        return self.proju(x, step)
-
+    @as_given
     def logmap(self, x: Point, y: Point) -> Point:
-        """atan2(|w|, kappa <x, y> R)/|w| w with w the part of y across x."""
-        s, across = self._k(x).sqrt(), self._reject(x, y)
-        return fn.atan2c(fn.square(s * across), s.square() * fn.dot(x, y)) * across
+        """dist/|w| w with w the part of y across x; from x to -x, some direction of length pi R."""
+        return run(self, _LOGMAP, self._wide_k(x), x, y)
 
-    def arc(self, x: Point, y: Point) -> Scalar:
-        """R atan2(|w|, <x, y>/R): right from 0 to the antipode."""
-        s = self._k(x).sqrt()
-        return torch.atan2(s * fn.norm(self._reject(x, y)), s.square() * fn.dot(x, y)) / s
+    @as_given
+    def _dist(self, x: Point, y: Point) -> Scalar:
+        """2R atan2(|p - q|, |p + q|) with p = x/|x|, q = y/|y|: right from 0 to the antipode."""
+        return run(self, _DIST, self._wide_k(x), x, y)
 
-    def carry(self, x: Point, y: Point, v: Point) -> Point:
-        """v - 2 <m, v>/|m|^2 m with m = x + y: the reflection that swaps x and -y."""
-        middle = x + y
-        return v - 2 * fn.ratio(fn.dot(middle, v), fn.square(middle)) * middle
+    @as_given
+    def _sqdist(self, x: Point, y: Point) -> Scalar:
+        """Its square."""
+        return run(self, _SQDIST, self._wide_k(x), x, y)
+
+    @as_given
+    def _transp(self, x: Point, y: Point, v: Point) -> Point:
+        """v - 2 <m, v>/|m|^2 m with m = x/|x| + y/|y|: the reflection that swaps x and -y."""
+        return run(self, _TRANSP, self._wide_k(x), x, y, v)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """pi R, the antipode."""

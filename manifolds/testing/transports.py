@@ -62,7 +62,7 @@ def transport_parallel(check: Check) -> None:
     case, m, x, y = check.case, check.case.manifold, check.case.point(0), check.case.point(1)
     v = case.tangent(x, 2)
     moved = m.transp(x, y, v)
-    want = Manifold.carry(m, x, y, v)
+    want = Manifold._transp(m, x, y, v)
     check.agree(moved, want, (want.abs() + v.abs()).amax(-1, keepdim=True) * case.condition**4)
 
 

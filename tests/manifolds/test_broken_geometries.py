@@ -69,7 +69,7 @@ class NoSignFlip(Lorentz):
 class IdentityTransport(Lorentz):
     """Parallel transport that returns its vector: an isometry, and not tangent at the target."""
 
-    def carry(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    def _transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         return v
 
 
@@ -85,7 +85,7 @@ class SqrtBeforeClamp(Poincare):
 class AcoshDistance(Lorentz):
     """Distance by acosh of the inner product: points closer than sqrt(eps) coincide."""
 
-    def arc(self, x: Tensor, y: Tensor) -> Tensor:
+    def _dist(self, x: Tensor, y: Tensor) -> Tensor:
         k = self._k(x)
         product = x[..., :1] * y[..., :1] - fn.dot(x[..., 1:], y[..., 1:])
         return torch.acosh((k * product).clamp_min(1.0)) / k.sqrt()

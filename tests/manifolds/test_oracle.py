@@ -10,6 +10,7 @@ from mpmath import mp
 from manifold_lora.experiments.bench.numerics import grid as numerics
 from manifold_lora.experiments.bench.numerics import report as numerics_report
 from manifold_lora.experiments.bench.numerics.gradients import GradientRow, measure_gradients
+from manifold_lora.experiments.bench.numerics.oracle import condition
 from manifold_lora.manifolds import functions as fn
 
 SMALL = numerics.Grid(kappas=(0.37,), norms=(0.0, 1e-8, 1e-4, 1.0, 8.0), dims=(3,))
@@ -34,6 +35,16 @@ def test_values_widely() -> None:
     rows = numerics.run_grid(WIDE)
     assert all(math.isfinite(row.ours) for row in rows)
     assert judged(rows) == []
+
+
+def test_condition_number_of_known_functions() -> None:
+    """A square is worth 2, a near-total cancellation what it cancels, a constant nothing (so 1)."""
+    three = [mp.mpf(3)]
+    assert condition(lambda x: [x[0] ** 2], [three], [mp.mpf(9)]) == pytest.approx(2.0)
+    close = [mp.mpf(1), mp.mpf(1) - mp.mpf("1e-6")]
+    gap = condition(lambda x: [x[0] - x[1]], [close], [close[0] - close[1]])
+    assert 0.5e6 < gap < 3e6
+    assert condition(lambda x: [mp.mpf(7)], [three], [mp.mpf(7)]) == 1.0
 
 
 @pytest.fixture(scope="module")

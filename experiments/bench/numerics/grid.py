@@ -14,7 +14,14 @@ from torch import Tensor
 
 from manifold_lora.experiments.bench.numerics import report as numerics_report
 from manifold_lora.experiments.bench.numerics.gradients import measure_gradients
-from manifold_lora.experiments.bench.numerics.oracle import DIGITS, ORACLES, Exact, exact, relative_error
+from manifold_lora.experiments.bench.numerics.oracle import (
+    DIGITS,
+    ORACLES,
+    Exact,
+    condition,
+    exact,
+    relative_error,
+)
 from manifold_lora.experiments.bench.numerics.rivals import RIVALS
 from manifold_lora.experiments.bench.numerics.row import Row
 from manifold_lora.manifolds import Manifold, build_manifold
@@ -121,17 +128,22 @@ def _error(act: Callable[[], Tensor], want: Exact) -> float:
 def measure(name: str, kappa: float, dtype: torch.dtype, norm: float, n: int) -> Iterator[Row]:
     """Rows of one cell of the grid, one per operation whose exact result fits the dtype."""
     bench, reach = Bench(name, kappa, dtype), norm * abs(kappa) ** 0.5
-    mp.dps = DIGITS + int(2 * reach)
+    mp.dps = DIGITS + int(3 * reach)
     for operation, tensors in bench.inputs(norm, n).items():
         if not all(bool(t.isfinite().all()) for t in tensors):
             continue
-        want = getattr(bench.oracle, operation.split()[0])(*(exact(t.double().tolist()) for t in tensors))
+        act, given = (
+            getattr(bench.oracle, operation.split()[0]),
+            [exact(t.double().tolist()) for t in tensors],
+        )
+        want = act(*given)
         if not bench.fits(operation, want):
             continue
         ours = _error(lambda o=operation, t=tensors: bench.ours(o, *t), want)  # type: ignore[misc]
         rival = _error(lambda o=operation, t=tensors: bench.rival[o.split()[0]](*t), want)  # type: ignore[misc]
         label = str(dtype).removeprefix("torch.")
-        yield Row(name, operation, label, kappa, n, norm, reach, ours, rival)
+        magnified = condition(act, given, want) if dtype == torch.float64 else 1.0
+        yield Row(name, operation, label, kappa, n, norm, reach, magnified, ours, rival)
 
 
 def _reachable(name: str, kappa: float, dtype: torch.dtype, norm: float) -> bool:

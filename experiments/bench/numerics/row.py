@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Row:
     """One measurement: relative errors of ours and of geoopt's result.
 
-    ``reach`` is |v|/R of the input; errors are inf where a result that fits the dtype is not finite.
+    ``reach`` is |v|/R of the input; ``condition`` is how many relative errors of the exact result one of the
+    inputs is worth; errors are inf where a result that fits the dtype is not finite.
     """
 
     geometry: str
@@ -17,5 +18,6 @@ class Row:
     n: int
     norm: float
     reach: float
+    condition: float
     ours: float
     geoopt: float

@@ -1,0 +1,90 @@
+"""What the geometry layer owed: smooth squares, steps that stay, the cut locus, broadcasting."""
+
+import math
+
+import pytest
+import torch
+
+from manifold_lora.manifolds import (
+    Euclidean,
+    Lorentz,
+    Manifold,
+    Poincare,
+    Product,
+    Sphere,
+    Stereographic,
+)
+
+MANIFOLDS = [
+    Euclidean(),
+    Lorentz(-0.7),
+    Poincare(-0.7),
+    Stereographic(0.4),
+    Sphere(0.7),
+    Product([(0.5, Lorentz(-0.5)), (0.5, Sphere(2.0))]),
+]
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("radius", [0.0, 1e-4, 0.8])
+def test_half_the_hessian_of_sqdist_is_the_metric(manifold: Manifold, radius: float) -> None:
+    """In free coordinates about a point p: u -> sqdist(p, expmap(p, u))/2 has the metric as Hessian at 0."""
+    n = 4
+    p = manifold.expmap0(radius * torch.tensor([0.5, -0.5, 0.5, 0.5]).double())
+    basis = manifold.proju(p, torch.eye(p.shape[-1], dtype=torch.float64))
+    u = torch.zeros(p.shape[-1], dtype=torch.float64)
+
+    def half(steps: torch.Tensor) -> torch.Tensor:
+        return manifold.sqdist(p, manifold.expmap(p, steps @ basis)).squeeze() / 2
+
+    hessian = torch.autograd.functional.hessian(half, u)
+    want = manifold.inner(p.expand_as(basis)[:, None], basis[:, None], basis[None]).squeeze(-1)
+    torch.testing.assert_close(hessian, want, rtol=1e-12, atol=1e-12)
+    again = torch.func.hessian(half)(u)
+    torch.testing.assert_close(again, want, rtol=1e-12, atol=1e-12)
+    assert n == p.shape[-1] - manifold.extra_dims
+
+
+@pytest.mark.parametrize("manifold", [Sphere(0.7), MANIFOLDS[-1]], ids=lambda m: type(m).__name__)
+def test_a_thousand_steps_stay_on_the_manifold(manifold: Manifold) -> None:
+    cloud = manifold.random(20, 4, radius=0.5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mean = cloud[0]
+    for _ in range(1000):
+        mean = manifold.expmap(mean, manifold.logmap(mean, cloud).mean(0))
+    assert (manifold.projx(mean) - mean).abs().max() <= 1e-12
+    assert manifold.logmap(mean, cloud).mean(0).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("kappa", [1.0, 0.37])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_logmap_to_the_antipode_leads_there(kappa: float, dtype: torch.dtype) -> None:
+    """No direction is special, so one is chosen: of length pi R, tangent, and expmap follows it."""
+    m = Sphere(kappa)
+    x = m.random(6, 4, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_()
+    u = m.logmap(x, -x)
+    reach = torch.full((6, 1), math.pi / kappa**0.5, dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(m.norm(x, u), reach, rtol=8 * eps, atol=0)
+    torch.testing.assert_close(m.dist(x, -x), reach, rtol=8 * eps, atol=0)
+    torch.testing.assert_close(m.expmap(x, u), -x, rtol=0, atol=16 * eps / kappa**0.5)
+    (grad,) = torch.autograd.grad(u.sum(), x)
+    assert grad.isfinite().all()
+    smooth = torch.func.vmap(m.logmap)(x.detach(), -x.detach())
+    torch.testing.assert_close(smooth, u.detach(), rtol=8 * eps, atol=8 * eps)
+
+
+def test_sphere_transport_near_the_antipode_in_float32() -> None:
+    m = Sphere(1.0)
+    x = m.expmap0(torch.zeros(3))
+    y = m.expmap0(torch.tensor([math.pi - 1e-3, 0.0, 0.0]))
+    v = torch.tensor([0.0, 0.6, 0.8, 0.0])
+    want = m.transp(x.double(), y.double(), v.double())
+    torch.testing.assert_close(m.transp(x, y, v).double(), want, rtol=0, atol=1e-7)
+
+
+def test_euclidean_operations_broadcast() -> None:
+    m = Euclidean()
+    x, y, v = torch.randn(3, 1, 4), torch.randn(1, 5, 4), torch.randn(4)
+    assert m.transp(x, y, v).shape == (3, 5, 4)
+    assert m.egrad2rgrad(x, v).shape == (3, 1, 4)
+    assert m.sqdist(x, y).shape == (3, 5, 1)
