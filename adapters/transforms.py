@@ -26,6 +26,23 @@ def is_flat(manifold: Manifold) -> bool:
     return all(is_flat(part) for part in parts) if parts else manifold.kappa_sign == 0
 
 
+@runtime_checkable
+class Charted(Protocol):
+    """The part of a geometry that adapters use."""
+
+    def expmap0(self, v: Tensor) -> Tensor:
+        """Free vector to point."""
+
+    def logmap0(self, x: Tensor) -> Tensor:
+        """Point to free vector."""
+
+    def lift(self, z: Tensor) -> Tensor:
+        """Free coordinates to point."""
+
+    def coords(self, x: Tensor) -> Tensor:
+        """Point to free coordinates."""
+
+
 class Transform(nn.Module, ABC):
     """A map of points built from A (rank, in_features) and B (out_features, rank).
 
@@ -92,20 +109,3 @@ class Boost(Transform):
 
     def _mix(self, manifold: Charted, point: Tensor, matrix: Tensor, column: Tensor) -> Tensor:
         return manifold.coords(point) @ matrix.T + point[..., :1] * column.to(point.dtype)
-
-
-@runtime_checkable
-class Charted(Protocol):
-    """The part of a geometry that adapters use."""
-
-    def expmap0(self, v: Tensor) -> Tensor:
-        """Free vector to point."""
-
-    def logmap0(self, x: Tensor) -> Tensor:
-        """Point to free vector."""
-
-    def lift(self, z: Tensor) -> Tensor:
-        """Free coordinates to point."""
-
-    def coords(self, x: Tensor) -> Tensor:
-        """Point to free coordinates."""
