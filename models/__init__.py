@@ -11,13 +11,14 @@ __getattr__, __dir__, __all__ = lazy(
         "adapter_bytes": ".saved.save",
         "BottleneckConfig": ".tuner.bottleneck",
         "create_optimizer": ".optim",
-        "effective_kappa": ".effective_kappa",
-        "effective_scale": ".effective_kappa",
+        "effective_kappa": ".geometry_log",
+        "effective_scale": ".geometry_log",
         "export_lora": ".export",
         "fit_layers": ".export",
         "gain_matched_alpha": ".gain",
         "gain_matched_lora": ".gain",
         "GeometryLog": ".geometry_log",
+        "LivenessCallback": ".liveness",
         "load_adapter": ".load",
         "load_base": ".load",
         "ManifoldLoraConfig": ".tuner.config",
@@ -26,7 +27,8 @@ __getattr__, __dir__, __all__ = lazy(
         "model_card": ".saved.card",
         "parameter_groups": ".optim",
         "save_adapter": ".saved.save",
-        "token_gates": ".effective_kappa",
+        "token_gates": ".geometry_log",
+        "watch_layers": ".liveness",
     },
 )
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from manifold_lora.models.geometry_log import effective_kappa as effective_kappa
     from manifold_lora.models.geometry_log import effective_scale as effective_scale
     from manifold_lora.models.geometry_log import token_gates as token_gates
+    from manifold_lora.models.liveness import LivenessCallback as LivenessCallback
+    from manifold_lora.models.liveness import watch_layers as watch_layers
     from manifold_lora.models.load import load_adapter as load_adapter
     from manifold_lora.models.load import load_base as load_base
     from manifold_lora.models.optim import create_optimizer as create_optimizer

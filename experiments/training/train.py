@@ -21,6 +21,7 @@ from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.encoding import Encoded, encode_examples, pad_id, pad_right
 from manifold_lora.experiments.training.logs import RunLogs
 from manifold_lora.experiments.training.trainer import GROUPED, Carried, GuardedTrainer, OnStep
+from manifold_lora.models.liveness import LivenessCallback
 from manifold_lora.models.optim import parameter_groups
 
 
@@ -71,6 +72,7 @@ def fit(
 
     Raises:
         DivergedError: a loss, gradient, module output or weight that is not finite, at the step it appears.
+        DeadLayerError: an adapted layer that the model does not call or that gets no gradient, at step 1.
         CheckpointError: a checkpoint could not be written.
         ManifoldLoraError: nothing to train, or nothing to train on.
     """
@@ -111,7 +113,11 @@ def fit_encoded(
             train_dataset=kept,
             data_collator=partial(pad_right, filler=pad_id(tokenizer)),
             optimizers=(_optimizer(model, settings, lora_plus_ratio), None),
-            callbacks=[*callbacks(model, resumable=bool(settings.checkpoint_every)), *reporters],
+            callbacks=[
+                LivenessCallback(),
+                *callbacks(model, resumable=bool(settings.checkpoint_every)),
+                *reporters,
+            ],
         )
         newest = checkpoints.newest() if checkpoints else None
         trainer.run(newest)

@@ -1,5 +1,7 @@
 """Which layers can carry a manifold adapter, and the reason why each of the others cannot."""
 
+import inspect
+
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.lora.model import get_tp_plan_and_mesh
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -40,6 +42,27 @@ def shard_reason(model: nn.Module, name: str) -> str | None:
     """
     plan, _ = get_tp_plan_and_mesh(model, name) if hasattr(model, "config") else (None, None)
     return _SHARD if plan is not None else None
+
+
+def bypass_reason(model: nn.Module, name: str) -> str | None:
+    """Why a projection of a state-space (Mamba) mixer cannot be adapted; None for those that can, and others.
+
+    peft refuses ``out_proj`` by a list of model types, for its own methods only. Every such mixer has the
+    parameters ``A_log`` and ``D``; the kinds differ in which weights their code reads.
+    """
+    parent, _, leaf = name.rpartition(".")
+    if leaf not in ("out_proj", "dt_proj"):
+        return None
+    mixer = model.get_submodule(parent)
+    if not {"A_log", "D"} <= set(mixer._parameters):
+        return None
+    try:
+        reads = f"self.{leaf}.weight" in inspect.getsource(type(mixer))
+    except (OSError, TypeError):
+        # No source to look at: a mixer of unknown kind.
+        reads = True
+    kind = type(mixer).__name__
+    return f"{kind} hands {leaf}.weight to a state-space kernel without calling the layer" if reads else None
 
 
 def _by_class(module: nn.Module) -> str | None:

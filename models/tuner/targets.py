@@ -18,6 +18,7 @@ from torch import nn
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.tuner.layer_support import (
     SUPPORTED,
+    bypass_reason,
     has_fused_experts,
     shard_reason,
     unsupported_reason,
@@ -74,9 +75,10 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
         module = modules[name]
         if own is not None and isinstance(module, own):
             module = module.get_base_layer()
-        reason = unsupported_reason(module) or shard_reason(model, name)
+        reason = unsupported_reason(module) or shard_reason(model, name) or bypass_reason(model, name)
         if reason:
-            raise ManifoldLoraError("target module", name, ", ".join(linear) or SUPPORTED, reason)
+            others = [other for other in linear if other != _leaf(name)]
+            raise ManifoldLoraError("target module", name, ", ".join(others) or SUPPORTED, reason)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
         _check_pattern(where, getattr(config, where, None) or {}, matched)
     return matched

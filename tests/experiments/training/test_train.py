@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manifold_lora.errors import ManifoldLoraError
@@ -22,7 +23,10 @@ from manifold_lora.experiments.training.encoding import IGNORED, encode_pairs, p
 from manifold_lora.experiments.training.sampler import LengthPools
 from manifold_lora.experiments.training.train import TrainReport, fit
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.models.liveness import DeadLayerError
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
+from manifold_lora.models.tuner.apply import adapt
+from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 SETTINGS = TrainSettings(learning_rate=1e-2, steps=12, batch_size=8)
 
@@ -312,3 +316,13 @@ def test_pools_pad_less_and_change_from_epoch_to_epoch() -> None:
     alone = list(LengthPools(lengths, 16, seed=0, grouped=False))
     assert sorted(alone) == list(range(800))
     assert padded(alone) > padded(first) / 0.7
+
+
+def test_an_adapted_layer_that_the_model_bypasses_ends_the_run_by_name(run, model) -> None:
+    adapted = adapt(model, ManifoldLoraConfig(r=2, target_modules=["up_proj", "q_proj"]))
+    block = model.get_submodule("model.layers.0.mlp")
+    block.forward = lambda x: block.down_proj(linear(x, block.up_proj.weight))
+    before = weights(adapted)
+    with pytest.raises(DeadLayerError, match=r"mlp\.up_proj.*never called.*1 of 2"):
+        run(adapted)
+    assert all(torch.equal(value, before[name]) for name, value in weights(adapted).items())
