@@ -38,7 +38,7 @@ def write_first(path: Path, text: str | None) -> None:
         text: Markdown; None keeps the earlier one.
     """
     if path.is_file():
-        card = ModelCard.load(path, ignore_metadata_errors=True)
+        card = ModelCard.load(path)
     else:
         card = ModelCard.from_template(ModelCardData(), template_str="---\n{{ card_data }}\n---\n")
     # peft sets its own each time it saves; its loader alone cannot read the adapter.
