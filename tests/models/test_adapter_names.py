@@ -22,7 +22,20 @@ def test_a_name_that_begins_like_another_is_loaded(base, adapted, shake, tokens,
     assert torch.equal(model.eval()(tokens).logits, saved(tokens).logits)
 
 
-BAD = ["curvature", "manifold", "raw", "weight", "norm_scaling", "lora_A", "q_proj", "layers", "0", "a.b", "lora_head", "my_lora_x"]
+BAD = [
+    "curvature",
+    "manifold",
+    "raw",
+    "weight",
+    "norm_scaling",
+    "lora_A",
+    "q_proj",
+    "layers",
+    "0",
+    "a.b",
+    "lora_head",
+    "my_lora_x",
+]
 
 
 @pytest.mark.parametrize("name", BAD)

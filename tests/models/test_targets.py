@@ -139,7 +139,9 @@ def test_a_bottleneck_takes_layers_by_number_only_beside_names(base):
     assert [name.split(".")[4] for name in adapted] == ["1"]
 
 
-@pytest.mark.parametrize(("pattern", "layers"), [(r"layers\.1\..*q_proj", {1}), ("layers.1.*q_proj", {1, 10, 11})])
+@pytest.mark.parametrize(
+    ("pattern", "layers"), [(r"layers\.1\..*q_proj", {1}), ("layers.1.*q_proj", {1, 10, 11})]
+)
 def test_an_escaped_pattern_is_one_layer_and_an_unescaped_one_its_namesakes(pattern, layers):
     model = tiny_model(16, hidden_size=8, layers=12, heads=1, intermediate_size=8)
     config = ManifoldLoraConfig(r=1, target_modules=["q_proj"], curvature_pattern={pattern: -0.5})

@@ -63,7 +63,11 @@ def test_a_head_is_adapted_saved_and_loaded(adapter, folder, tokens, tmp_path, m
     model = adapter(method, targets=targets)
     saved = save_adapter(model, tmp_path / "adapter")
     assert not any("base_layer" in name for name in load_file(saved / WEIGHTS))
-    for again in (load_adapter(saved), load_adapter(saved, load(folder)), PeftModel.from_pretrained(load(folder), saved)):
+    for again in (
+        load_adapter(saved),
+        load_adapter(saved, load(folder)),
+        PeftModel.from_pretrained(load(folder), saved),
+    ):
         assert torch.equal(again.eval()(tokens).logits, model(tokens).logits)
 
 
@@ -141,10 +145,14 @@ def test_the_base_s_own_names_in_an_unsealed_file(adapter, folder, tmp_path, key
 
 @pytest.mark.parametrize("method", [ManifoldLoraConfig, BottleneckConfig])
 def test_a_target_that_is_also_trained_whole_is_refused(folder, method):
-    with pytest.raises(ManifoldLoraError, match="lm_head.*modules_to_save"):
-        get_peft_model(load(folder), method(target_modules=["q_proj", "lm_head"], modules_to_save=["lm_head"]))
+    with pytest.raises(ManifoldLoraError, match=r"lm_head.*modules_to_save"):
+        get_peft_model(
+            load(folder), method(target_modules=["q_proj", "lm_head"], modules_to_save=["lm_head"])
+        )
     # A pattern may be wider than what it adapts.
-    assert get_peft_model(load(folder), method(target_modules=".*(q_proj|lm_head)", modules_to_save=["lm_head"]))
+    assert get_peft_model(
+        load(folder), method(target_modules=".*(q_proj|lm_head)", modules_to_save=["lm_head"])
+    )
 
 
 def test_merging_into_a_tied_head_is_refused(adapter, folder, tokens):
