@@ -9,7 +9,7 @@ from peft import PeftModel
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.manifolds.base import Manifold
-from manifold_lora.models.saved.notice import HOW_TO_LOAD, write_first
+from manifold_lora.models.notice import HOW_TO_LOAD, write_first
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 from manifold_lora.models.tuner.variant import CONTAINER
 

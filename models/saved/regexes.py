@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.models.tuner.patterns import from_file
+from manifold_lora.models.tuner.patterns import PATTERNS, from_file
 
 # Names, escaped or not: they take time in proportion to their length.
 _PLAIN = re.compile(r"\^?(?:[\w.\-]|\\[.\-])*\$?")
@@ -75,7 +75,8 @@ def check_regexes(config: Mapping[str, Any], names: Iterable[str]) -> None:
 
 def _regexes(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for field, form in _FORMS.items():
-        value = from_file(field, config.get(field)) if field.endswith("_pattern") else config.get(field)
+        value = config.get(field)
+        value = from_file(field, value) if field in PATTERNS else value
         if isinstance(value, str):
             yield field, value, form
         elif field not in _STRING_ONLY and isinstance(value, list | dict):

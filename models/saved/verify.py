@@ -1,13 +1,16 @@
 """An adapter's files, verified before a model is touched: what peft would load in silence is refused."""
 
 import copy
+import math
 import warnings
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import AdaLoraConfig, LoraConfig, PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -59,7 +62,7 @@ class AdapterFiles:
         own = embeddings(model)
         names = [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
         rows = [len(self._tensors[_WRAPPED + name]) for name in names if _WRAPPED + name in self._tensors]
-        if rows and max(rows) > model.get_input_embeddings().weight.shape[0]:
+        if rows and max(rows) > max(map(len, own.values())):
             model.resize_token_embeddings(max(rows), mean_resizing=False)
 
     def check_base(self, model: nn.Module) -> None:
@@ -77,14 +80,17 @@ class AdapterFiles:
         """
         check_regexes(self._config, [name for name, _ in model.named_modules()])
         shared: dict[int, Any] = {id(t): t for t in chain(model.parameters(), model.buffers())}
-        # Without storage where that can be: AdaLoRA looks at values to tell which ranks were kept.
-        empty = not isinstance(config, AdaLoraConfig)
+        # Without storage where that can be: AdaLoRA looks at values to tell which ranks were kept, and
+        # integers have to fit those of the model.
+        whole = any(_is_integer(tensor) for tensor in self._tensors.values())
+        empty = not (whole or isinstance(config, AdaLoraConfig))
         skeleton = PeftModel(copy.deepcopy(model, shared), _uninitialised(config), low_cpu_mem_usage=empty)
         expected = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
         tied = embeddings(model)
         named = skeleton.named_parameters(remove_duplicate=False)
         brought = {name: p for name, p in named if id(p) in tied and name in self._tensors}
         self._check_keys({**brought, **expected})
+        self._check_integers(skeleton, expected)
         check_embeddings(
             model, {name: self._tensors[name] for name in brought if name not in expected}, brought
         )
@@ -108,6 +114,20 @@ class AdapterFiles:
                 shape = f"{tuple(expected[key].shape)} {kind}, as its config and the model make it"
                 raise ManifoldLoraError("shape of adapter tensor", got, shape)
 
+    def _check_integers(self, skeleton: nn.Module, expected: Mapping[str, Tensor]) -> None:
+        """Refuse an index outside its weight: sparse tensors would read memory that is not theirs."""
+        layers = dict(skeleton.named_modules())
+        for name in filter(lambda name: _is_integer(self._tensors[name]), self._tensors):
+            tensor, layer = self._tensors[name], layers.get(name.rpartition(".")[0])
+            size = expected.get(name.replace("_indices", "_size"), expected[name])
+            if isinstance(layer, BaseTunerLayer):
+                shape = tuple(layer.get_base_layer().get_parameter("weight").shape)
+                size = torch.tensor(shape if tensor.dim() > 1 else [math.prod(shape)])
+            elif size is expected[name]:
+                tensor, size = (tensor != size).to(torch.int8), torch.tensor([1])
+            if ((tensor < 0) | (tensor >= size.view(-1, *[1] * (tensor.dim() - 1)))).any():
+                raise ManifoldLoraError("integers of adapter", name, "indices inside the model's weights")
+
     def _without_manifest(self, require: bool) -> None:
         if require:
             hint = "save it by save_adapter, or load it without require_manifest"
@@ -117,6 +137,10 @@ class AdapterFiles:
             "(save_adapter writes one)",
             stacklevel=4,
         )
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def _kind(tensor: Tensor) -> str:

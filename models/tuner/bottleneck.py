@@ -13,7 +13,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.models.saved.notice import write_notice
+from manifold_lora.models.notice import write_notice
 from manifold_lora.models.tuner.bottleneck_layer import (
     NON_LINEARITIES,
     PLACEMENTS,

@@ -10,7 +10,7 @@ from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import ManifoldSpec
-from manifold_lora.models.saved.notice import write_notice
+from manifold_lora.models.notice import write_notice
 from manifold_lora.models.tuner.lora_options import check_numbers, refuse_linear_only
 from manifold_lora.models.tuner.model import ManifoldLoraModel
 from manifold_lora.models.tuner.patterns import (

@@ -167,10 +167,10 @@ class ManifoldLoraModel(LoraModel):
         config: Any,
         adapter_name: str,
         state_dict: dict[str, torch.Tensor],
-        **kwargs: Any,
+        unwanted_adapter_names: list[str],
     ) -> dict[str, torch.Tensor]:
-        tensors = super()._get_adapter_state_dict(
-            model=model, config=config, adapter_name=adapter_name, state_dict=state_dict, **kwargs
+        tensors: dict[str, torch.Tensor] = super()._get_adapter_state_dict(
+            model, config, adapter_name, state_dict, unwanted_adapter_names
         )
         # A shared curvature or scale is saved with every layer; safetensors refuses one tensor twice.
         return {key: value.clone() if f".{CONTAINER}." in key else value for key, value in tensors.items()}

@@ -1,8 +1,8 @@
 """R26: hostile files, drawn by Hypothesis, end in one line within ten seconds, or load and are right.
 
-Each case is opened in a child of its own with limits of time and memory: adapter configs, safetensors headers,
-tensors and other entries of an adapter's folder without a manifest, YAML files and dataset rows. The base model's
-weights stay as they are and nothing is written, whatever the end.
+Each case is opened in a child of its own with limits of time and memory: adapter configs, safetensors
+headers, tensors and other entries of an adapter's folder without a manifest, YAML files and dataset rows. The
+base model's weights stay as they are and nothing is written, whatever the end.
 """
 
 import json

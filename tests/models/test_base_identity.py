@@ -16,7 +16,6 @@ def parameter(tensor):
     return nn.Parameter(tensor, requires_grad=tensor.requires_grad)
 
 
-
 class Base(nn.Module):
     def __init__(self):
         super().__init__()

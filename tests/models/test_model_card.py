@@ -8,8 +8,8 @@ from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 
 from manifold_lora.models.geometry_log import effective_kappa, effective_scale
+from manifold_lora.models.notice import REGISTERS
 from manifold_lora.models.saved.card import model_card, write_model_card
-from manifold_lora.models.saved.notice import REGISTERS
 from manifold_lora.models.saved.save import save_adapter
 from manifold_lora.models.tuner.bottleneck import BottleneckConfig
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
