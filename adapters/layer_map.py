@@ -12,7 +12,7 @@ def check_pattern_key(where: str, key: object) -> None:
     """Raise ManifoldLoraError unless ``key`` is a module name or a regular expression."""
     try:
         re.compile(key)  # type: ignore[call-overload]
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         raise ManifoldLoraError(where, key, "module names or regular expressions", str(error)) from error
 
 

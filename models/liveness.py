@@ -31,7 +31,9 @@ class Liveness:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
+        self.layers: dict[str, Any] = {
+            n: layer for n, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)
+        }
         self.called: set[str] = set()
 
     def dead(self, gradients: bool = True) -> dict[str, str]:

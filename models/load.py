@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -28,9 +27,6 @@ from manifold_lora.models.saved.folders import (
 from manifold_lora.models.saved.verify import AdapterFiles
 from manifold_lora.models.tuner import bottleneck, config  # noqa: F401  (registers methods, so checkpoints load)
 from manifold_lora.models.tuner.apply import strict_peft
-
-# What broken files make the libraries raise; strict_peft turns one UserWarning into an error.
-_THIRD_PARTY = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, UserWarning)
 
 
 def load_base(
@@ -136,8 +132,10 @@ def load_adapter(
             raise ManifoldLoraError("base model of adapter", None, "a name in its config", "pass model=")
         options = {"revision": config.revision, **options}
         model, _ = load_base(config.base_model_name_or_path, **options)
+        files.add_tokens(model)
     if check_base:
-        files.check_base(model)
+        with _told("adapter manifest", str(folder), "what save_adapter wrote"):
+            files.check_base(model)
     with _told("adapter", str(folder), "weights that fit the model"), strict_peft():
         files.check_fit(model, config)
         return PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable, config=config)
@@ -150,7 +148,7 @@ def _told(asked: str, got: str, allowed: str) -> Iterator[None]:
         yield
     except ManifoldLoraError:
         raise
-    except (*_THIRD_PARTY, SafetensorError) as error:
+    except Exception as error:  # whatever a library raises about a file is the file's refusal
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         first = f"{type(error).__name__}: {lines[0] if lines else ''}"
         raise ManifoldLoraError(asked, got, allowed, first[:300]) from error

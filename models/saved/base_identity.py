@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from peft.tuners.adaption_prompt.layer import AdaptedAttention, AdaptedAttentionGPT
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from manifold_lora.errors import ManifoldLoraError
 _TENSORS, _NUMBERS = 16, 4
 # Half precision rounds by 2^-9; another model differs by far more in one of the numbers at least.
 _ROUNDING = 2.0**-8
+# Wrappers that keep the attention they adapt under another name.
+_PROMPTED = (AdaptedAttention, AdaptedAttentionGPT)
 _VOLATILE = {
     "_commit_hash",
     "_name_or_path",
@@ -93,10 +96,14 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for part in layer.adapter_layer_names
         for parameter in getattr(layer, part).parameters()
     }
+    prompted = [(f"{n}.", m) for n, m in model.named_modules() if isinstance(m, _PROMPTED)]
+    adapters.update(id(p) for _, module in prompted for p in module.parameters(recurse=False))
     for name, parameter in model.named_parameters():
         readable = type(parameter.data) is Tensor and not parameter.is_meta and parameter.element_size() > 1
         base = id(parameter) not in adapters and ".modules_to_save." not in name
         if base and readable and parameter.dim() > 1 and parameter.is_floating_point():
+            for inside, _ in prompted:
+                name = name.replace(f"{inside}model.", inside, 1)
             yield _plain_name(name), parameter.data
 
 

@@ -9,12 +9,9 @@ from peft import PeftModel
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.manifolds.base import Manifold
+from manifold_lora.models.notice import HOW_TO_LOAD, write_first
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 from manifold_lora.models.tuner.variant import CONTAINER
-
-# Imports the file that registers the method with peft.
-REGISTERS = "from manifold_lora import ManifoldLoraConfig"
-_BEGIN, _END = "<!-- manifold-lora: begin -->", "<!-- manifold-lora: end -->"
 
 
 def model_card(
@@ -48,6 +45,7 @@ def model_card(
         [
             "# Manifold adapter (manifold-lora)",
             "",
+            HOW_TO_LOAD,
             *(f"- {fact}: {value}" for fact, value in facts.items()),
             "",
             *_layers(model, name, gains or {}),
@@ -59,14 +57,9 @@ def model_card(
 
 
 def write_model_card(folder: str | Path, card: str) -> None:
-    """Put ``card`` into ``folder/README.md``: over an earlier one, else after what peft wrote there."""
-    path = Path(folder) / "README.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, begun, rest = text.partition(_BEGIN)
-    after = rest.partition(_END)[2] if begun else ""
+    """Put ``card`` first into ``folder/README.md``, in place of an earlier one; nothing if it is empty."""
     if card:
-        joint = "\n\n" if before.strip() and not begun else ""
-        path.write_text(f"{before}{joint}{_BEGIN}\n{card}{_END}{after or chr(10)}", encoding="utf-8")
+        write_first(Path(folder) / "README.md", card)
 
 
 def _scope(config: ManifoldLoraConfig) -> str:
@@ -78,13 +71,9 @@ def _scope(config: ManifoldLoraConfig) -> str:
 
 
 def _reading(spec: AdapterSpec) -> list[str]:
-    """What the columns mean, and how the adapter is loaded."""
+    """What the columns mean."""
     enters = "v = s x/|x|" if spec.norm_scaling == "unit" else "v = x/s, so that on x it is one of kappa/s^2"
-    return [
-        f"The geometry of curvature kappa acts on {enters}.",
-        "",
-        f"peft reads this folder after `{REGISTERS}`; `import manifold_lora` alone stays free of torch.",
-    ]
+    return [f"The geometry of curvature kappa acts on {enters}."]
 
 
 def _layers(model: PeftModel, adapter: str, gains: Mapping[str, float]) -> list[str]:

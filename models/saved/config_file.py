@@ -1,6 +1,7 @@
 """adapter_config.json of unknown origin: checked as plain data, before peft makes an object of it."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,10 @@ from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.tuner.patterns import from_file
 
 MAX_RANK, MAX_SCALING = 65_536, 1e4
+# Sizes by their names: what a method allocates before it looks at the weights file.
+_SIZE = re.compile(r"(^|_)(r|rank|size|dim|num|n)(_|$)")
+# What would make peft read other files than the adapter's.
+_ELSEWHERE = ("adapters", "prompt_tuning_init_state_dict_path", "tokenizer_kwargs", "megatron_config")
 
 
 def check_config(raw: Mapping[str, Any]) -> None:
@@ -22,12 +27,16 @@ def check_config(raw: Mapping[str, Any]) -> None:
     """
     methods = {member.value: config for member, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     method = raw.get("peft_type")
-    if method not in methods:
+    if not isinstance(method, str) or method not in methods:
         raise UnknownNameError("peft_type of adapter config", method, sorted(methods))
     known = [field.name for field in fields(methods[method])]
     for key in raw:
         if key not in known:
             raise UnknownNameError("key of adapter config", key, known)
+    for key in _ELSEWHERE:
+        if raw.get(key):
+            hint = "it names files or options beside the adapter's own"
+            raise ManifoldLoraError(f"{key} of adapter config", raw[key], "null", hint)
     for key in ("base_model_name_or_path", "revision"):
         if not isinstance(raw.get(key), str | None) or "\0" in (raw.get(key) or ""):
             raise ManifoldLoraError(f"{key} of adapter config", raw[key], "a name or null")
@@ -38,6 +47,17 @@ def check_config(raw: Mapping[str, Any]) -> None:
         _check_numbers({**raw, "r": raw.get("init_r"), "rank_pattern": None})
     elif issubclass(methods[method], LoraConfig):
         _check_numbers(raw)
+
+
+def check_sizes(raw: Mapping[str, Any], elements: int) -> None:
+    """Raise ManifoldLoraError for a size that the weights file, of so many numbers, cannot have.
+
+    Sizes up to 65536 pass in any case: those of a prompt's encoder, say, are in no file.
+    """
+    bound = max(MAX_RANK, elements)
+    for key, value in raw.items():
+        if isinstance(value, int) and _SIZE.search(key) and not 0 <= value <= bound:
+            raise ManifoldLoraError(f"{key} of adapter config", value, f"an integer from 0 to {bound}")
 
 
 def _check_numbers(raw: Mapping[str, Any]) -> None:

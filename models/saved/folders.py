@@ -97,7 +97,7 @@ def _require(folder: Path, what: str, filename: str) -> None:
 
 
 def _require_safetensors(folder: Path, what: str, wanted: tuple[str, ...], pickled: str) -> None:
-    if any(any(folder.glob(pattern)) for pattern in wanted):
+    if any(path.is_file() for pattern in wanted for path in folder.glob(pattern)):
         return
     hint = "its weights are pickle files, which can run code; save them again as safetensors"
     raise ManifoldLoraError(

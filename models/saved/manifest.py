@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     changed, that names other files than an adapter's, or whose files have other hashes.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     manifest: dict[str, Any] = read_json(path, "adapter manifest")
     if manifest.get("format") != FORMAT:
@@ -56,7 +57,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         _check_versions(manifest["versions"])
         _check_files(folder, manifest["files"])
         manifest["base"]["config"], manifest["base"]["weights"], manifest["tensors"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ManifoldLoraError):
+            raise
         hint = f"{type(error).__name__}: {error}"
         raise ManifoldLoraError("adapter manifest", str(path), "all of its parts", hint) from error
     return manifest

@@ -1,9 +1,11 @@
 """Adapters on disk: written whole, finite and described, or not at all."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +15,11 @@ from manifold_lora.models.saved.card import model_card, write_model_card
 from manifold_lora.models.saved.manifest import CONFIG, write_manifest
 from manifold_lora.models.saved.weights_file import check_finite
 from manifold_lora.models.saved.whole_folder import sweep, whole_folder
+from manifold_lora.models.tuner.targets import check_new_tokens
+from manifold_lora.models.vocabulary import added_tokens
+
+# Fields of peft's configs that are sets in memory.
+_SETS = {"target_modules", "exclude_modules", "feedforward_modules"}
 
 
 def save_adapter(
@@ -41,11 +48,17 @@ def save_adapter(
         _check_layers(model, name)
         state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         check_finite(f"adapter {name!r} to be saved", state)
+    base = model.get_base_model()
+    check_new_tokens(
+        base, [name for name, layer in base.named_modules() if isinstance(layer, BaseTunerLayer)]
+    )
+    grown = added_tokens(base) > 0
     try:
         with whole_folder(folder) as work:
-            model.save_pretrained(str(work), safe_serialization=True)
+            model.save_pretrained(str(work), safe_serialization=True, save_embedding_layers=grown)
+            _order(work)
             for config in work.rglob(CONFIG):
-                write_manifest(config.parent, model.get_base_model())
+                write_manifest(config.parent, base)
                 name = "default" if config.parent == work else config.parent.name
                 known = gains if name == "default" else None
                 write_model_card(config.parent, model_card(model, name, known))
@@ -58,6 +71,16 @@ def save_adapter(
         ) from error
     sweep(folder.parent)
     return folder
+
+
+def _order(folder: Path) -> None:
+    """Sort what is a set in the configs that peft wrote: equal adapters have equal bytes."""
+    for path in folder.rglob(CONFIG):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        for field in _SETS & data.keys():
+            if isinstance(data[field], list):
+                data[field] = sorted(data[field])
+        path.write_text(json.dumps(data, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _check_layers(model: PeftModel, name: str) -> None:

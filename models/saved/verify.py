@@ -1,24 +1,32 @@
 """An adapter's files, verified before a model is touched: what peft would load in silence is refused."""
 
 import copy
+import math
 import warnings
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from peft import AdaLoraConfig, PeftConfig, PeftModel
+import torch
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.saved.base_identity import check_base
-from manifold_lora.models.saved.config_file import check_config
+from manifold_lora.models.saved.config_file import check_config, check_sizes
 from manifold_lora.models.saved.folders import check_adapter_folder
 from manifold_lora.models.saved.manifest import CONFIG, MANIFEST, WEIGHTS, read_manifest, tensor_facts
+from manifold_lora.models.saved.regexes import check_regexes
 from manifold_lora.models.saved.weights_file import check_finite, check_header, read_json, read_tensors
 from manifold_lora.models.tuner.incoming import check_exponents
+from manifold_lora.models.vocabulary import check_embeddings, embeddings
+
+# Before the names of the base model's parameters in an adapter's file.
+_WRAPPED = "base_model.model."
 
 
 class AdapterFiles:
@@ -39,54 +47,86 @@ class AdapterFiles:
         self._manifest = read_manifest(folder)
         if self._manifest is None:
             self._without_manifest(require_manifest)
-        check_config(read_json(folder / CONFIG, "adapter config"))
+        self._config = read_json(folder / CONFIG, "adapter config")
+        check_config(self._config)
         self._tensors = read_tensors(folder / WEIGHTS)
         check_finite("tensors of adapter", self._tensors)
+        check_sizes(self._config, sum(tensor.numel() for tensor in self._tensors.values()))
         if self._manifest is not None and self._manifest["tensors"] != tensor_facts(self._tensors):
             raise ManifoldLoraError(
                 "tensors of adapter", str(folder / WEIGHTS), f"those that {MANIFEST} lists"
             )
 
+    def add_tokens(self, model: PreTrainedModel) -> None:
+        """Give a base model the tokens that the adapter brings embeddings of, where it has fewer."""
+        own = embeddings(model)
+        names = [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
+        rows = [len(self._tensors[_WRAPPED + name]) for name in names if _WRAPPED + name in self._tensors]
+        if rows and max(rows) > max(map(len, own.values())):
+            model.resize_token_embeddings(max(rows), mean_resizing=False)
+
     def check_base(self, model: nn.Module) -> None:
         """Raise ManifoldLoraError if the manifest names another base model than this one."""
         if self._manifest is not None:
-            check_base(self._manifest["base"], model)
+            described = self._manifest["base"]
+            # New tokens make an embedding another one; ``check_fit`` compares its other rows.
+            weights = {k: v for k, v in described["weights"].items() if _WRAPPED + k not in self._tensors}
+            check_base({**described, "weights": weights}, model)
 
     def check_fit(self, model: nn.Module, config: PeftConfig) -> None:
         """Raise ManifoldLoraError unless the tensors are those the model takes, by name, shape and bounds.
 
         ``model`` is left as it is: the adapter is put on a copy of its modules that shares all weights.
         """
+        check_regexes(self._config, [name for name, _ in model.named_modules()])
         shared: dict[int, Any] = {id(t): t for t in chain(model.parameters(), model.buffers())}
-        # Without storage where that can be: AdaLoRA looks at values to tell which ranks were kept.
-        empty = not isinstance(config, AdaLoraConfig)
-        skeleton = PeftModel(copy.deepcopy(model, shared), copy.deepcopy(config), low_cpu_mem_usage=empty)
+        # Without storage where that can be: AdaLoRA looks at values to tell which ranks were kept, and
+        # integers have to fit those of the model.
+        whole = any(_is_integer(tensor) for tensor in self._tensors.values())
+        empty = not (whole or isinstance(config, AdaLoraConfig))
+        skeleton = PeftModel(copy.deepcopy(model, shared), _uninitialised(config), low_cpu_mem_usage=empty)
         expected = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
-        self._check_keys(expected, dict(skeleton.named_parameters()))
+        tied = embeddings(model)
+        named = skeleton.named_parameters(remove_duplicate=False)
+        brought = {name: p for name, p in named if id(p) in tied and name in self._tensors}
+        self._check_keys({**brought, **expected})
+        self._check_integers(skeleton, expected)
+        check_embeddings(
+            model, {name: self._tensors[name] for name in brought if name not in expected}, brought
+        )
         tuner: Any = type(skeleton.base_model)
         check_exponents(
             skeleton, self._tensors, lambda name: tuner._remove_adapter_name_from_key(name, "default")
         )
 
-    def _check_keys(self, expected: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
-        # peft saves embeddings too where the vocabulary was enlarged.
-        embeddings = {
-            key: tensor
-            for key, tensor in whole.items()
-            if key.removesuffix(".weight").rpartition(".")[2] in EMBEDDING_LAYER_NAMES
-        }
-        missing = sorted(set(expected) - set(self._tensors))
-        extra = sorted(set(self._tensors) - set(expected) - set(embeddings))
+    def _check_keys(self, expected: Mapping[str, Tensor]) -> None:
+        missing, extra = (
+            sorted(set(expected) - set(self._tensors)),
+            sorted(set(self._tensors) - set(expected)),
+        )
         if missing or extra:
             word, keys = ("missing", missing) if missing else ("unknown", extra)
             hint = f"{len(keys)} {word}, the first {keys[0]}"
             raise ManifoldLoraError("tensors of adapter", str(self.folder), "exactly the adapter's", hint)
-        wanted = {**embeddings, **expected}
         for key, tensor in self._tensors.items():
-            if tensor.shape != wanted[key].shape or not tensor.is_floating_point():
-                got = f"{key} {tuple(tensor.shape)} {tensor.dtype}"
-                shape = f"{tuple(wanted[key].shape)} of numbers, as its config and the model make it"
+            if tensor.shape != expected[key].shape or _kind(tensor) != _kind(expected[key]):
+                got, kind = f"{key} {tuple(tensor.shape)} {tensor.dtype}", _kind(expected[key])
+                shape = f"{tuple(expected[key].shape)} {kind}, as its config and the model make it"
                 raise ManifoldLoraError("shape of adapter tensor", got, shape)
+
+    def _check_integers(self, skeleton: nn.Module, expected: Mapping[str, Tensor]) -> None:
+        """Refuse an index outside its weight: sparse tensors would read memory that is not theirs."""
+        layers = dict(skeleton.named_modules())
+        for name in filter(lambda name: _is_integer(self._tensors[name]), self._tensors):
+            tensor, layer = self._tensors[name], layers.get(name.rpartition(".")[0])
+            size = expected.get(name.replace("_indices", "_size"), expected[name])
+            if isinstance(layer, BaseTunerLayer):
+                shape = tuple(layer.get_base_layer().get_parameter("weight").shape)
+                size = torch.tensor(shape if tensor.dim() > 1 else [math.prod(shape)])
+            elif size is expected[name]:
+                tensor, size = (tensor != size).to(torch.int8), torch.tensor([1])
+            if ((tensor < 0) | (tensor >= size.view(-1, *[1] * (tensor.dim() - 1)))).any():
+                raise ManifoldLoraError("integers of adapter", name, "indices inside the model's weights")
 
     def _without_manifest(self, require: bool) -> None:
         if require:
@@ -97,3 +137,20 @@ class AdapterFiles:
             "(save_adapter writes one)",
             stacklevel=4,
         )
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def _kind(tensor: Tensor) -> str:
+    """What may stand for what: any precision of a real number, but no other integer or complex type."""
+    return "of real numbers" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+
+
+def _uninitialised(config: PeftConfig) -> PeftConfig:
+    """A copy that starts from no weight of the base: PiSSA and its kind would change that."""
+    config = copy.deepcopy(config)
+    if isinstance(config, LoraConfig) and config.init_lora_weights not in (True, False):
+        config.init_lora_weights = False
+    return config

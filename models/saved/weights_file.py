@@ -10,11 +10,15 @@ from torch import Tensor
 from manifold_lora.errors import ManifoldLoraError
 
 # An adapter of a thousand layers has a header of some 200 kB.
-MAX_HEADER = 16 * 2**20
+MAX_HEADER = MAX_JSON = 16 * 2**20
+# Types that torch computes with; fp8 and packed types have no isfinite, and no adapter is saved in them.
+_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128}
 
 
 def check_header(path: Path) -> None:
     """Raise ManifoldLoraError unless the file begins as a safetensors file with a header of sane size."""
+    if not path.is_file():
+        raise _refused(path, "it is a folder or a device")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(9)
@@ -36,14 +40,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite(what: str, tensors: dict[str, Tensor]) -> None:
-    """Raise ManifoldLoraError naming the first tensor that holds NaN or Inf."""
+    """Raise ManifoldLoraError naming the first tensor that holds NaN or Inf, or is of a type like fp8."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        if tensor.dtype not in _NUMBERS:
+            allowed = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in _NUMBERS))
+            raise ManifoldLoraError(what, f"{tensor.dtype} in {name}".removeprefix("torch."), allowed)
+        if not torch.isfinite(tensor).all():
             raise ManifoldLoraError(what, f"NaN or Inf in {name}", "finite numbers")
 
 
 def read_json(path: Path, what: str) -> dict[str, object]:
     """The object in a JSON file; raises ManifoldLoraError for anything else, NaN and infinity included."""
+    if not path.is_file() or path.stat().st_size > MAX_JSON:
+        raise ManifoldLoraError(what, str(path), f"a file of at most {MAX_JSON} bytes")
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.notice import write_notice
 from manifold_lora.models.tuner.bottleneck_layer import (
     NON_LINEARITIES,
     PLACEMENTS,
@@ -20,6 +21,7 @@ from manifold_lora.models.tuner.bottleneck_layer import (
     refuse_merge,
 )
 from manifold_lora.models.tuner.names import check_name
+from manifold_lora.models.tuner.patterns import in_order
 from manifold_lora.models.tuner.registration import declare_peft_type, register_method
 from manifold_lora.models.tuner.targets import check_default_targets, check_free, check_targets
 
@@ -89,6 +91,15 @@ class BottleneckConfig(PeftConfig):
             raise ManifoldLoraError("scaling", self.scaling, "a finite number other than 0")
         if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise ManifoldLoraError("dropout", self.dropout, "a number in [0, 1)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON data, sets in order."""
+        return in_order(super().to_dict())
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """peft's, and a README.md that says how to load the adapter."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_notice(save_directory)
 
 
 class BottleneckModel(BaseTuner):

@@ -11,12 +11,14 @@ from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.adapters.spec import MAX_ANGLE, AdapterSpec
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.models.notice import write_notice
 from manifold_lora.models.tuner.lora_options import check_numbers, refuse_linear_only
 from manifold_lora.models.tuner.model import ManifoldLoraModel
 from manifold_lora.models.tuner.patterns import (
     PATTERNS,
     check_curvature_pattern,
     from_file,
+    in_order,
     layer_spec,
     to_file,
 )
@@ -87,9 +89,14 @@ class ManifoldLoraConfig(LoraConfig):
             raise ManifoldLoraError("curvature_pattern", self.curvature_pattern, "one of the two", hint)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON data; patterns keep their order through a file."""
-        fields = super().to_dict()
+        """The fields as JSON data, sets in order; patterns keep their order through a file."""
+        fields = in_order(super().to_dict())
         return fields | {name: to_file(fields[name]) for name in PATTERNS}
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """peft's, and a README.md that says how to load the adapter."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_notice(save_directory)
 
     @classmethod
     def from_spec(cls, spec: AdapterSpec, **lora: Any) -> "ManifoldLoraConfig":

@@ -10,10 +10,13 @@ from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.token_scale import TokenCurvature
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.models.vocabulary import check_embeddings, embeddings
 
 _WRAPPER = "base_model.model."
 # Adapters saved before calibration existed have none: their scale starts at sqrt(n).
 _OPTIONAL = ("norm_scaling.median", "token_scale.curvature.median")
+# Wrappers of peft that hold an adapter's own copy of a module or of rows of an embedding.
+_TRAINED_WHOLE = ("modules_to_save", "token_adapter")
 
 
 def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -26,6 +29,9 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
         adapter_name: the adapter to be loaded.
         tensors: by their names in the model, the adapter's among them.
     """
+    _check_base(
+        model, {name.removeprefix(_WRAPPER): t for name, t in tensors.items() if ".lora_" not in name}
+    )
     given = {name.removeprefix(_WRAPPER): tensor for name, tensor in tensors.items() if ".lora_" in name}
     names = (name.removeprefix(_WRAPPER) for name in model.state_dict())
     own = re.compile(rf"\.lora_\w+\.{re.escape(adapter_name)}(\.|$)")
@@ -44,6 +50,21 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
                 "tensors of adapter", f"{float(tensor.min()):g} in {name}", "0 or a median"
             )
     check_exponents(model, given, lambda name: name.removeprefix(_WRAPPER))
+
+
+def _check_base(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that would overwrite the base's, all but the embeddings of tokens that were added."""
+    own = {n.removeprefix(_WRAPPER): p for n, p in model.named_parameters(remove_duplicate=False)}
+    kept, brought = embeddings(model), {}
+    for name, tensor in tensors.items():
+        if name not in own or any(f".{part}." in name for part in _TRAINED_WHOLE):
+            continue
+        if id(own[name]) not in kept:
+            raise ManifoldLoraError(
+                "tensors of adapter", name, "the adapter's alone", "it is one of the base's"
+            )
+        brought[name] = tensor
+    check_embeddings(model, brought, own)
 
 
 # exp(64) times the stated curvature or scale is 10^27 times: a damaged file, far inside float64's range.

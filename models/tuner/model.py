@@ -1,5 +1,6 @@
 """peft's LoRA tuner with a manifold in every adapted layer."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.parameters import geometry_parameters
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.adapters.update import ManifoldUpdate
-from manifold_lora.errors import LinearOnlyError
+from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.spec import ManifoldSpec
@@ -96,9 +97,15 @@ class ManifoldLoraModel(LoraModel):
                 parameter.data = parameter.data.float()
         return super().train(mode)
 
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Whether ``peft.convert_to_lora`` finds a LoRA equal to the adapter: for the linear ones."""
+        layers = [layer for layer in self._manifold_layers() if adapter_name in getattr(layer, CONTAINER)]
+        return bool(layers) and all(getattr(layer, CONTAINER)[adapter_name].is_linear for layer in layers)
+
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Merge linear adapters into the base weights. Raises LinearOnlyError, weights untouched."""
         self._refuse_non_linear("merge_adapter", adapter_names)
+        self._refuse_tied("merge_adapter", adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
 
     def add_weighted_adapter(self, adapters: list[str], *args: Any, **kwargs: Any) -> None:
@@ -122,6 +129,7 @@ class ManifoldLoraModel(LoraModel):
     ) -> Any:
         if merge:
             self._refuse_non_linear("merge_and_unload", adapter_names)
+            self._refuse_tied("merge_and_unload", adapter_names)
         return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
 
     def _refuse_non_linear(self, action: str, adapter_names: Iterable[str] | None) -> None:
@@ -134,12 +142,38 @@ class ManifoldLoraModel(LoraModel):
                         action, name, "adapters with a linear update (euclidean, tangent)", hint
                     )
 
+    def _refuse_tied(self, action: str, adapter_names: Iterable[str] | None) -> None:
+        """Refuse to merge into a weight that another module uses too, as a tied head's embedding."""
+        names = set(self.active_adapters if adapter_names is None else adapter_names)
+        users = Counter(id(p) for module in self.modules() for p in module._parameters.values())
+        for path, layer in self.model.named_modules():
+            if isinstance(layer, LoraLayer) and names & set(layer.lora_A):
+                weight = getattr(layer.get_base_layer(), "weight", None)
+                if weight is not None and users[id(weight)] > 1:
+                    hint = "its weight is tied: merging would change the embedding too; serve it unmerged"
+                    raise ManifoldLoraError(action, path, "layers with a weight of their own", hint)
+
     def _manifold_layers(self) -> list[LoraLayer]:
         return [
             module
             for module in self.modules()
             if isinstance(module, LoraLayer) and hasattr(module, CONTAINER)
         ]
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: Any,
+        adapter_name: str,
+        state_dict: dict[str, torch.Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = super()._get_adapter_state_dict(
+            model, config, adapter_name, state_dict, unwanted_adapter_names
+        )
+        # A shared curvature or scale is saved with every layer; safetensors refuses one tensor twice.
+        return {key: value.clone() if f".{CONTAINER}." in key else value for key, value in tensors.items()}
 
     @classmethod
     def _remap_adapter_state_dict_for_load(

@@ -10,6 +10,9 @@ from manifold_lora.errors import ManifoldLoraError
 
 # What stands in the names of tensors beside modules of the model and the parts of an adapter.
 _WRAPPERS = {"base_layer", "bias", "modules_to_save", "original_module", "weight"}
+# By these peft finds the end of a layer's name in a tensor's, from the right.
+_PREFIXES = ("lora_", "bottleneck_")
+_KEYS = "its tensors would be saved under names that cannot be loaded"
 
 
 def adapter_names(model: nn.Module) -> set[str]:
@@ -30,6 +33,9 @@ def check_name(model: nn.Module, adapter_name: str, parts: Iterable[str]) -> Non
     """
     if not adapter_name or "." in adapter_name:
         raise ManifoldLoraError("adapter name", adapter_name, "a name without dots")
+    for prefix in _PREFIXES:
+        if prefix in adapter_name:
+            raise ManifoldLoraError("adapter name", adapter_name, f"a name without {prefix!r}", _KEYS)
     taken = _WRAPPERS.union(parts, *(name.split(".") for name, _ in own_modules(model)))
     for _, module in own_modules(model):
         taken.update(module._parameters, module._buffers)

@@ -77,6 +77,11 @@ def to_file(pattern: dict[str, Any] | None) -> Any:
     return [[key, value] for key, value in pattern.items()]
 
 
+def in_order(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config with every set as a sorted list, so that a file has the same bytes each time."""
+    return {key: sorted(value, key=str) if isinstance(value, set) else value for key, value in fields.items()}
+
+
 def from_file(name: str, pattern: Any) -> Any:
     """The mapping that ``to_file`` wrote as pairs; whatever else is returned as it is."""
     if not isinstance(pattern, list):

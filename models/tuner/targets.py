@@ -24,6 +24,7 @@ from manifold_lora.models.tuner.layer_support import (
     unsupported_reason,
 )
 from manifold_lora.models.tuner.names import own_modules
+from manifold_lora.models.vocabulary import added_tokens, embeddings
 
 
 def check_default_targets(
@@ -79,9 +80,61 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
         if reason:
             others = [other for other in linear if other != _leaf(name)]
             raise ManifoldLoraError("target module", name, ", ".join(others) or SUPPORTED, reason)
+    _check_excluded(config.exclude_modules, modules)
+    _check_layers(config, matched)
+    _check_dropped(config, modules)
+    check_new_tokens(model, matched)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
         _check_pattern(where, getattr(config, where, None) or {}, matched)
     return matched
+
+
+def _check_excluded(pattern: str | Iterable[str] | None, modules: dict[str, nn.Module]) -> None:
+    if isinstance(pattern, str) and not any(re.fullmatch(pattern, name) for name in modules):
+        hint = "it has to match the whole name of a module"
+        raise ManifoldLoraError("exclude_modules", pattern, "a pattern that matches a module", hint)
+
+
+def _check_layers(config: Any, matched: list[str]) -> None:
+    """Refuse an index of ``layers_to_transform`` at which no layer is adapted."""
+    wanted = config.layers_to_transform
+    if wanted is None or wanted == []:
+        return
+    if isinstance(config.target_modules, str):
+        hint = "put the layers into the pattern"
+        raise ManifoldLoraError(
+            "layers_to_transform", wanted, "unset where target_modules is a pattern", hint
+        )
+    for index in [wanted] if isinstance(wanted, int) else wanted:
+        alone = copy(config)
+        alone.layers_to_transform = [index]
+        if not any(check_target_module_exists(alone, name) for name in matched):
+            hint = "no layer has this index"
+            raise ManifoldLoraError("layers_to_transform", index, "indices of layers with a target", hint)
+
+
+def _check_dropped(config: Any, modules: dict[str, nn.Module]) -> None:
+    """Refuse a target by name that ``modules_to_save`` trains whole: peft would drop its adapter."""
+    if not config.modules_to_save or isinstance(config.target_modules, str):
+        return
+    alone = copy(config)
+    alone.modules_to_save = None
+    for name in modules:
+        if check_target_module_exists(alone, name) and not check_target_module_exists(config, name):
+            hint = "it is in modules_to_save, trained whole; name it in one of the two"
+            raise ManifoldLoraError("target_modules", name, "modules that modules_to_save leaves out", hint)
+
+
+def check_new_tokens(model: nn.Module, matched: Iterable[str]) -> None:
+    """Raise ManifoldLoraError for a head as target where the vocabulary was resized since the base was saved.
+
+    peft saves a part of the embeddings then: of an untied base it leaves out the new input rows.
+    """
+    kept = embeddings(model)
+    for name in matched:
+        if any(id(p) in kept for p in model.get_submodule(name).parameters()) and added_tokens(model):
+            hint = f"the base on disk has {added_tokens(model)} tokens fewer; save the resized base first"
+            raise ManifoldLoraError("target module", name, "a head whose vocabulary was not resized", hint)
 
 
 def _check_no_experts(modules: dict[str, nn.Module], config: LoraConfig) -> None:

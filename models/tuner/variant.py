@@ -17,6 +17,10 @@ Layer = Any
 
 CONTAINER = "lora_manifold"
 WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
+EXPORT = (
+    "manifold_lora.models.export_lora(model, fit_layers(model, seen, held_out), folder) writes the nearest "
+    "LoRA on text"
+)
 
 
 class ManifoldVariant(LoraVariant):
@@ -26,8 +30,11 @@ class ManifoldVariant(LoraVariant):
         self.is_linear = is_linear
 
     def supports_lora_conversion(self) -> bool:
-        """Whether plain LoRA weights can say the same; true for the linear arms only."""
-        return self.is_linear
+        """True: plain LoRA weights say the same. Raises LinearOnlyError for an adapter that is not linear."""
+        if not self.is_linear:
+            hint = f"{WHY_NOT_LINEAR}; {EXPORT}"
+            raise LinearOnlyError("convert_to_lora", "a curved adapter", "linear adapters", hint)
+        return True
 
     @staticmethod
     def init(module: Layer, adapter_name: str, **kwargs: Any) -> None:

@@ -88,8 +88,7 @@ def test_first_and_second_derivatives(manifold: Manifold, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_at_most_64_bytes_a_row_are_saved(manifold: Manifold, name: str) -> None:
     given = [
-        t.clone().requires_grad_()
-        for t in arguments(manifold, name, rows=256, n=16, dtype=torch.float32)
+        t.clone().requires_grad_() for t in arguments(manifold, name, rows=256, n=16, dtype=torch.float32)
     ]
     inputs = sum(t.numel() * t.element_size() for t in given)
     saved = saved_bytes(manifold, lambda: getattr(manifold, name)(*given))
@@ -113,7 +112,10 @@ def test_broadcast_all_pairs_and_more_than_a_block(manifold: Manifold, name: str
             single = act(*one)
             torch.testing.assert_close(value[i, j], single, rtol=1e-13, atol=1e-15)
             for total, place, grad in zip(
-                wanted, ((i, 0), *(((0, j),) * len(rest))), torch.autograd.grad(single.square().sum(), one), strict=True
+                wanted,
+                ((i, 0), *(((0, j),) * len(rest))),
+                torch.autograd.grad(single.square().sum(), one),
+                strict=True,
             ):
                 total[place] += grad
     for got, want in zip(grads, wanted, strict=True):

@@ -47,7 +47,9 @@ def test_half_the_hessian_of_sqdist_is_the_metric(manifold: Manifold, radius: fl
 
 @pytest.mark.parametrize("manifold", [Sphere(0.7), MANIFOLDS[-1]], ids=lambda m: type(m).__name__)
 def test_a_thousand_steps_stay_on_the_manifold(manifold: Manifold) -> None:
-    cloud = manifold.random(20, 4, radius=0.5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    cloud = manifold.random(
+        20, 4, radius=0.5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     mean = cloud[0]
     for _ in range(1000):
         mean = manifold.expmap(mean, manifold.logmap(mean, cloud).mean(0))

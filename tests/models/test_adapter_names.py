@@ -22,7 +22,20 @@ def test_a_name_that_begins_like_another_is_loaded(base, adapted, shake, tokens,
     assert torch.equal(model.eval()(tokens).logits, saved(tokens).logits)
 
 
-BAD = ["curvature", "manifold", "raw", "weight", "norm_scaling", "lora_A", "q_proj", "layers", "0", "a.b"]
+BAD = [
+    "curvature",
+    "manifold",
+    "raw",
+    "weight",
+    "norm_scaling",
+    "lora_A",
+    "q_proj",
+    "layers",
+    "0",
+    "a.b",
+    "lora_head",
+    "my_lora_x",
+]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -44,8 +57,9 @@ def test_a_name_that_the_new_adapter_s_parts_have_is_refused(base):
 
 
 def test_bottlenecks_refuse_them_too(base):
-    with pytest.raises(ManifoldLoraError, match="adapter name"):
-        get_peft_model(base(), BottleneckConfig(), adapter_name="bottleneck_up")
+    for name in ("bottleneck_up", "a_bottleneck_b"):
+        with pytest.raises(ManifoldLoraError, match="adapter name"):
+            get_peft_model(base(), BottleneckConfig(), adapter_name=name)
 
 
 def test_two_adapters_are_saved_whole(base, adapted, shake, tokens, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, convert_to_lora, get_peft_model, save_as_lora
 from safetensors.torch import load_file, save_file
 
 from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
@@ -232,3 +232,23 @@ def test_only_one_manifold_adapter_is_exported(base, trained, tmp_path):
         export_lora(two, {}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert isinstance(two, PeftModel)
+
+
+@pytest.mark.parametrize("way", ["convert_to_lora", "save_as_lora"])
+def test_peft_s_own_conversion_names_our_export_for_curved_adapters(adapted, shake, tmp_path, way):
+    model = shake(adapted(transform="direct"))
+    assert not model.supports_lora_conversion()
+    call = {"convert_to_lora": lambda: convert_to_lora(model, rank=4)}
+    call["save_as_lora"] = lambda: save_as_lora(tmp_path / "lora", model, rank=4)
+    with pytest.raises(LinearOnlyError, match=r"convert_to_lora.*export_lora\(model, fit_layers"):
+        call[way]()
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize("scaling", ["identity", "learned"])
+def test_peft_s_own_conversion_of_a_linear_adapter_is_exact(adapted, base, shake, tokens, tmp_path, scaling):
+    model = shake(adapted(transform="tangent", norm_scaling=scaling)).eval()
+    assert model.supports_lora_conversion()
+    save_as_lora(tmp_path / "lora", model, rank=4)
+    again = PeftModel.from_pretrained(base(), tmp_path / "lora").eval()
+    torch.testing.assert_close(again(tokens).logits, model(tokens).logits, rtol=1e-4, atol=1e-5)

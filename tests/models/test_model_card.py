@@ -4,11 +4,14 @@ import subprocess
 import sys
 
 import pytest
+from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 
 from manifold_lora.models.geometry_log import effective_kappa, effective_scale
-from manifold_lora.models.saved.card import REGISTERS, model_card, write_model_card
+from manifold_lora.models.notice import REGISTERS
+from manifold_lora.models.saved.card import model_card, write_model_card
 from manifold_lora.models.saved.save import save_adapter
+from manifold_lora.models.tuner.bottleneck import BottleneckConfig
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
@@ -70,26 +73,63 @@ def test_the_kinds_of_geometry_are_told(adapted, options, told):
     assert told in model_card(adapted(**options))
 
 
+def run(code):
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+
+
 def test_the_line_of_the_card_lets_peft_read_the_folder(adapted, tmp_path):
+    """Without it peft knows no such method; the card says so before all else."""
     folder = save_adapter(adapted(), tmp_path / "adapter")
-    assert f"`{REGISTERS}`" in (folder / "README.md").read_text()
     load = f"from peft import AutoPeftModelForCausalLM as A; A.from_pretrained({str(folder)!r})"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", f"{REGISTERS}; {load}"], check=True)
+    assert "KeyError: 'MANIFOLD_LORA'" in run(load).stderr
+    done = run(f"{REGISTERS}; {load}")
+    assert done.returncode == 0, done.stderr[-500:]
 
 
-def test_the_card_joins_what_peft_wrote_and_replaces_itself(adapted, tmp_path):
+@pytest.mark.parametrize(
+    ("save", "method"),
+    [
+        ("peft", ManifoldLoraConfig),
+        ("peft", BottleneckConfig),
+        ("save_adapter", ManifoldLoraConfig),
+        ("save_adapter", BottleneckConfig),
+        ("transformers", ManifoldLoraConfig),
+    ],
+)
+def test_our_text_is_the_first_and_says_what_to_install(base, tmp_path, save, method):
+    config = method(target_modules=["down_proj"])
+    if save == "transformers":
+        model = base()
+        model.add_adapter(config)
+        model.save_pretrained(tmp_path)
+    elif save == "peft":
+        get_peft_model(base(), config).save_pretrained(tmp_path)
+    else:
+        save_adapter(get_peft_model(base(), config), tmp_path / "adapter")
+    card = ModelCard.load(next(tmp_path.rglob("README.md")))
+    first = card.text.strip().splitlines()
+    assert first[1].startswith("# Manifold adapter")
+    head = "\n".join(first[:20])
+    assert "`pip install manifold-lora`" in head
+    assert REGISTERS in head
+    assert card.data.library_name == "manifold-lora"
+    assert {"manifold-lora", "peft"} <= set(card.data.tags)
+
+
+def test_the_card_stands_before_what_peft_wrote_and_replaces_itself(adapted, tmp_path):
     model = adapted()
     model.save_pretrained(tmp_path)
-    peft_text = (tmp_path / "README.md").read_text()
+    short = (tmp_path / "README.md").read_text()
     write_model_card(tmp_path, model_card(model))
     write_model_card(tmp_path, model_card(model, gains={"model.layers.0.self_attn.q_proj": 3.5}))
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith(peft_text.rstrip())
     assert text.startswith("---\n")  # the front matter that the hub reads
+    assert text.endswith(short.partition("<!-- manifold-lora: end -->")[2])
     assert text.count("# Manifold adapter") == 1
     assert "| 3.5 |" in text
     model.save_pretrained(tmp_path)  # peft updates its part and leaves ours
-    assert (tmp_path / "README.md").read_text().count("# Manifold adapter") == 1
+    again = (tmp_path / "README.md").read_text()
+    assert again == text
 
 
 def test_every_saved_adapter_has_its_own_card(adapted, tmp_path):

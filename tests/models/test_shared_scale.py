@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
 
 from manifold_lora.models.geometry_log import effective_scale
 from manifold_lora.models.load import load_adapter
@@ -88,3 +89,31 @@ def test_adapters_do_not_share_with_each_other(sharing, tokens):
     model.set_adapter("second")
     model.delete_adapter("default")
     assert len(scales(model)) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"norm_scaling": SHARED}, {"curvature": {"mode": "learned", "shared": True}, "norm_scaling": SHARED}],
+    ids=str,
+)
+def test_transformers_own_add_adapter_trains_and_saves_it(base, shake, tokens, tmp_path, options):
+    """No PeftModel anywhere: the model itself saves its adapter, at every checkpoint of a Trainer too."""
+    model = base()
+    model.add_adapter(ManifoldLoraConfig(r=2, target_modules=TARGETS, **options))
+    rows = [{"input_ids": row, "labels": row} for row in tokens.tolist()]
+    arguments = TrainingArguments(
+        str(tmp_path / "run"),
+        max_steps=2,
+        save_steps=1,
+        learning_rate=1e-2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    Trainer(model, arguments, train_dataset=rows).train()
+    shake(model).eval().save_pretrained(tmp_path / "saved")
+    for folder in (tmp_path / "run" / "checkpoint-2", tmp_path / "saved"):
+        again = PeftModel.from_pretrained(base(), folder).eval()
+        assert len(scales(again)) == 1
+    assert torch.equal(again(tokens).logits, model(tokens).logits)

@@ -8,6 +8,9 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.models.geometry_log import effective_kappa
+from manifold_lora.models.tiny import tiny_model
+from manifold_lora.models.tuner.bottleneck import BottleneckConfig
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 from manifold_lora.models.tuner.layer_support import unsupported_reason
 from manifold_lora.models.tuner.targets import check_targets
@@ -31,6 +34,9 @@ def refusal(model: nn.Module, **options) -> str:
         ({"target_modules": ["q_proj"], "exclude_modules": ["q_proj"]}, "exclude_modules"),
         ({"target_modules": ["q_proj"], "exclude_modules": ["v_porj"]}, "did you mean 'v_proj'"),
         ({"target_modules": ["q_proj"], "layers_to_transform": [7]}, "layers_to_transform"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 7]}, "layers_to_transform: got 7"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, -1]}, "layers_to_transform: got -1"),
+        ({"target_modules": ["q_proj"], "exclude_modules": r"layers\.0"}, "whole name of a module"),
         ({"target_modules": ["q_proj"], "modules_to_save": ["lm_haed"]}, "did you mean 'lm_head'"),
         ({"target_modules": ["q_proj"], "rank_pattern": {"v_proj": 2}}, "rank_pattern"),
         ({"target_modules": ["q_proj"], "alpha_pattern": {"v_proj": 2}}, "alpha_pattern"),
@@ -123,3 +129,21 @@ def test_a_second_adapter_with_a_bad_target_leaves_the_first_one_working(adapted
         model.add_adapter("second", ManifoldLoraConfig(target_modules=["k_porj"]))
     assert list(model.peft_config) == ["default"]
     assert torch.equal(model(tokens).logits, expected)
+
+
+def test_a_bottleneck_takes_layers_by_number_only_beside_names(base):
+    with pytest.raises(ManifoldLoraError, match="put the layers into the pattern"):
+        get_peft_model(base(), BottleneckConfig(target_modules=".*down_proj", layers_to_transform=[0]))
+    model = get_peft_model(base(), BottleneckConfig(target_modules=["down_proj"], layers_to_transform=[1]))
+    adapted = [name for name, _ in model.named_modules() if name.endswith("bottleneck_up")]
+    assert [name.split(".")[4] for name in adapted] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "layers"), [(r"layers\.1\..*q_proj", {1}), ("layers.1.*q_proj", {1, 10, 11})]
+)
+def test_an_escaped_pattern_is_one_layer_and_an_unescaped_one_its_namesakes(pattern, layers):
+    model = tiny_model(16, hidden_size=8, layers=12, heads=1, intermediate_size=8)
+    config = ManifoldLoraConfig(r=1, target_modules=["q_proj"], curvature_pattern={pattern: -0.5})
+    kappas = effective_kappa(get_peft_model(model, config))
+    assert {int(name.split(".")[2]) for name, kappa in kappas.items() if kappa == -0.5} == layers

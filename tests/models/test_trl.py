@@ -3,6 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
+from huggingface_hub import ModelCard
 from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
@@ -45,3 +46,7 @@ def test_sft_trains_every_part_of_the_adapter(base, model_folder, tmp_path, dtyp
     geometry = [p for name, p in adapter.items() if ".curvature." in name or ".norm_scaling." in name]
     assert {p.dtype for p in geometry} == {torch.float32}
     assert all(not torch.equal(p, start[name]) for name, p in adapter.items())
+    trainer.save_model(str(tmp_path / "model"))
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert card.data.library_name == "manifold-lora"
+    assert "pip install manifold-lora" in "\n".join(card.text.strip().splitlines()[:5])
