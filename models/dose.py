@@ -14,7 +14,7 @@ OutOfReach = Literal["stop", "nearest"]
 
 # The angle of the median token at which the looking begins and ends, where no limit ends it before; the looks
 # are close enough for the largest dose to be met within a part in a hundred.
-_FIRST, _LAST, _LOOKS = 1e-3, 30.0, 128
+_FIRST, _LAST, _LOOKS = 1e-3, 30.0, 64
 _ROUNDS = 6
 
 

@@ -40,48 +40,57 @@ def visit_inputs(
         raise ManifoldLoraError(
             "adapted layers", type(model).__name__, "a model with an active manifold adapter"
         )
-    chosen = _Chosen(first_token)
     counts = dict.fromkeys(layers, 0)
 
-    def hook(name: str, layer: Layer) -> Callable[..., None]:
-        def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = chosen.of(inputs[0])
-            counts[name] += len(x)
-            if len(x):
-                see(name, layer, x)
-
-        return look
+    def count(name: str, layer: Layer, x: Tensor) -> None:
+        counts[name] += len(x)
+        see(name, layer, x)
 
     seen = 0
-    with evaluating(model), ExitStack() as hooks:
-        for name, layer in layers.items():
-            hooks.callback(layer.register_forward_pre_hook(hook(name, layer)).remove)
+    with evaluating(model):
         for batch in batches:
             inputs = moved(batch, device_of(model))
-            chosen.begin(inputs)
-            model(**inputs)
+            with watch_inputs(layers, inputs, count, first_token=first_token):
+                model(**inputs)
             seen += 1
     if not seen:
         raise ManifoldLoraError("batches", 0, "at least one")
-    for name, count in counts.items():
-        if not count:
+    for name, tokens in counts.items():
+        if not tokens:
             others = "" if first_token else ", the first of each sequence left out"
             raise ManifoldLoraError(
                 f"tokens that reach {name}", 0, f"at least one unmasked token in all batches{others}"
             )
 
 
+@contextmanager
+def watch_inputs(
+    layers: Mapping[str, Layer], inputs: Mapping[str, Any], see: See, *, first_token: bool = False
+) -> Iterator[None]:
+    """Show ``see`` what these layers read, token by token, while a model runs on ``inputs`` (`visit_inputs`)."""
+    chosen = _Chosen(first_token, inputs)
+
+    def hook(name: str, layer: Layer) -> Callable[..., None]:
+        def look(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            x = chosen.of(arguments[0])
+            if len(x):
+                see(name, layer, x)
+
+        return look
+
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_pre_hook(hook(name, layer)).remove)
+        yield
+
+
 class _Chosen:
     """Which tokens of a layer's input count: no padding, and no first one where it is left out."""
 
-    def __init__(self, first_token: bool) -> None:
+    def __init__(self, first_token: bool, inputs: Mapping[str, Any]) -> None:
         self.first_token = first_token
         self.masks: list[Tensor] = []
         self.last: tuple[weakref.ref[Tensor], Tensor] | None = None
-
-    def begin(self, inputs: Mapping[str, Any]) -> None:
-        """Take in what the batch says of its tokens."""
-        self.masks, self.last = [], None
         for given in _MASKS:
             mask = next((inputs[key] for key in given if isinstance(inputs.get(key), Tensor)), None)
             if mask is not None:

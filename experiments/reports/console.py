@@ -68,7 +68,7 @@ def cost_table(rows: Sequence[Row]) -> Table:
 LEGEND = (
     "Accuracy: mean ± standard deviation over seeds, each arm at its validation-best learning rate "
     "(^: at the edge of the tried rates). Δ: paired difference in points with a 95 % interval over seeds and "
-    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: mean gain |Δh|/|BAx| over "
+    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: median gain |Δh|/|BAx| over "
     "layers."
 )
 

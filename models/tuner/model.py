@@ -20,6 +20,7 @@ from manifold_lora.models.tuner.incoming import check_incoming
 from manifold_lora.models.tuner.layer_support import check_layer, is_transposed
 from manifold_lora.models.tuner.names import check_name
 from manifold_lora.models.tuner.targets import check_default_targets, check_free, check_targets
+from manifold_lora.models.tuner.uncalibrated import warned_if_uncalibrated
 from manifold_lora.models.tuner.variant import CONTAINER, WHY_NOT_LINEAR, attach, decoding, is_plain
 
 
@@ -35,6 +36,8 @@ class ManifoldLoraModel(LoraModel):
         """peft's injection, after checking that every target exists and can carry the adapter."""
         config: Any = self.peft_config[adapter_name]
         check_free(model, adapter_name)
+        # Looked at once, when training begins.
+        self._looked = bool(config.inference_mode)
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
@@ -84,6 +87,15 @@ class ManifoldLoraModel(LoraModel):
     ) -> nn.Module:
         module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
         return check_layer(module, kwargs.get("target_name", type(target).__name__))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The adapted model's; the first time in training with a look at what enters the geometry."""
+        starts = self.training and torch.is_grad_enabled() and not self._looked
+        if not starts or torch.compiler.is_compiling():
+            return super().forward(*args, **kwargs)
+        self._looked = True
+        with warned_if_uncalibrated(self.model, kwargs):
+            return super().forward(*args, **kwargs)
 
     def train(self, mode: bool = True) -> "ManifoldLoraModel":
         """``nn.Module.train``, with geometry that was rounded behind its back made float32 again.
