@@ -119,10 +119,11 @@ def _start_scales(adapted: Adapted, run: RunSettings) -> None:
         return
     dose = wanted_dose(run.adapter)
     beside = {"dose": dose.share, "out_of_reach": dose.out_of_reach} if dose else {}
-    start(adapted.model, [_calibration_batch(adapted, run)], **beside)
+    start(adapted.model, [calibration_rows(adapted, run)], **beside)
 
 
-def _calibration_batch(adapted: Adapted, run: RunSettings) -> dict[str, Any]:
+def calibration_rows(adapted: Adapted, run: RunSettings) -> dict[str, Any]:
+    """The batch of training rows that the geometry is calibrated and measured on, drawn by the run's seed."""
     from manifold_lora.experiments.runs.preflight import calibration_batch
 
     count = run.adapter.calibration_rows or MEASURED_ROWS
@@ -159,7 +160,7 @@ def train_and_evaluate(
         probe(step)
         progress(step, run.train.steps)
 
-    batch = _calibration_batch(adapted, run)
+    batch = calibration_rows(adapted, run)
     before = preflight(model, batch, run)
     tell(before.line())
     if run.preflight == "stop":

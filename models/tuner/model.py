@@ -20,7 +20,7 @@ from manifold_lora.models.tuner.incoming import check_incoming
 from manifold_lora.models.tuner.layer_support import check_layer, is_transposed
 from manifold_lora.models.tuner.names import check_name
 from manifold_lora.models.tuner.targets import check_default_targets, check_free, check_targets
-from manifold_lora.models.tuner.uncalibrated import warned_if_uncalibrated
+from manifold_lora.models.tuner.uncalibrated import FirstLook
 from manifold_lora.models.tuner.variant import CONTAINER, WHY_NOT_LINEAR, attach, decoding, is_plain
 
 
@@ -37,7 +37,7 @@ class ManifoldLoraModel(LoraModel):
         config: Any = self.peft_config[adapter_name]
         check_free(model, adapter_name)
         # Looked at once, when training begins.
-        self._looked = bool(config.inference_mode)
+        self._waits = not config.inference_mode
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
@@ -88,15 +88,6 @@ class ManifoldLoraModel(LoraModel):
         module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
         return check_layer(module, kwargs.get("target_name", type(target).__name__))
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The adapted model's; the first time in training with a look at what enters the geometry."""
-        starts = self.training and torch.is_grad_enabled() and not self._looked
-        if not starts or torch.compiler.is_compiling():
-            return super().forward(*args, **kwargs)
-        self._looked = True
-        with warned_if_uncalibrated(self.model, kwargs):
-            return super().forward(*args, **kwargs)
-
     def train(self, mode: bool = True) -> "ManifoldLoraModel":
         """``nn.Module.train``, with geometry that was rounded behind its back made float32 again.
 
@@ -106,6 +97,9 @@ class ManifoldLoraModel(LoraModel):
         for parameter in geometry_parameters(self):
             if parameter.dtype in (torch.bfloat16, torch.float16):
                 parameter.data = parameter.data.float()
+        if mode and self._waits:
+            self._waits = False
+            FirstLook.at(self.model)
         return super().train(mode)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
