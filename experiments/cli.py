@@ -15,6 +15,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "arms x learning rates x seeds on one task, to a table",
     ),
     "train": ("manifold_lora.experiments.commands.train", "train one adapter and save it"),
+    "preflight": (
+        "manifold_lora.experiments.commands.preflight",
+        "what training rows meet in each adapted layer, and what cannot work",
+    ),
     "evaluate": (
         "manifold_lora.experiments.commands.evaluate",
         "answer a task's test sets with a saved adapter",

@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "AdapterSpec": ".adapters.spec",
         "BOOST": ".adapters.spec",
+        "calibrate": ".models.calibration",
+        "CalibrationCallback": ".models.calibration_callback",
         "HYPLORA": ".adapters.spec",
         "LORA": ".adapters.spec",
         "ManifoldLoRA": ".adapters.layer",
@@ -32,5 +34,7 @@ if TYPE_CHECKING:
     from manifold_lora.adapters.spec import AdapterSpec as AdapterSpec
     from manifold_lora.errors import ManifoldLoraError as ManifoldLoraError
     from manifold_lora.manifolds.registry import MANIFOLDS as MANIFOLDS
+    from manifold_lora.models.calibration import calibrate as calibrate
+    from manifold_lora.models.calibration_callback import CalibrationCallback as CalibrationCallback
     from manifold_lora.models.tuner.config import ManifoldLoraConfig as ManifoldLoraConfig
     from manifold_lora.models.tuner.model import ManifoldLoraModel as ManifoldLoraModel

@@ -64,6 +64,19 @@ class Curvature(nn.Module):
         """kappa in the stored dtype, shape (1,)."""
         return self.at(self.raw.dtype)
 
+    @torch.no_grad()
+    def assign(self, kappa: float) -> None:
+        """Put kappa into effect, rounded to the stored dtype; what is learned goes on from there.
+
+        Raises:
+            CurvatureError: kappa is not finite, or has not the sign that a learned one keeps.
+        """
+        if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
+            raise CurvatureError("kappa", kappa, "a finite number")
+        if self.mode == "learned" and not kappa / self.stated > 0:
+            raise CurvatureError("learned kappa", kappa, f"a number of the sign of {self.stated:g}")
+        self.raw.fill_(math.log(kappa / self.stated) if self.mode == "learned" else kappa - self._residue)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Curvature":
         def keep_wide(tensor: Tensor) -> Tensor:
             moved = fn(tensor)

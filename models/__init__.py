@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = lazy(
         "adapt": ".tuner.apply",
         "adapter_bytes": ".saved.save",
         "BottleneckConfig": ".tuner.bottleneck",
+        "calibrate": ".calibration",
+        "CalibrationCallback": ".calibration_callback",
         "create_optimizer": ".optim",
         "effective_kappa": ".geometry_log",
         "effective_scale": ".geometry_log",
@@ -24,7 +26,9 @@ __getattr__, __dir__, __all__ = lazy(
         "ManifoldLoraConfig": ".tuner.config",
         "ManifoldLoraModel": ".tuner.model",
         "measure_gain": ".gain",
+        "measure_geometry": ".module_geometry",
         "model_card": ".saved.card",
+        "ModuleGeometry": ".module_geometry",
         "parameter_groups": ".optim",
         "save_adapter": ".saved.save",
         "token_gates": ".geometry_log",
@@ -33,6 +37,8 @@ __getattr__, __dir__, __all__ = lazy(
 )
 
 if TYPE_CHECKING:
+    from manifold_lora.models.calibration import calibrate as calibrate
+    from manifold_lora.models.calibration_callback import CalibrationCallback as CalibrationCallback
     from manifold_lora.models.export import export_lora as export_lora
     from manifold_lora.models.export import fit_layers as fit_layers
     from manifold_lora.models.gain import gain_matched_alpha as gain_matched_alpha
@@ -46,6 +52,8 @@ if TYPE_CHECKING:
     from manifold_lora.models.liveness import watch_layers as watch_layers
     from manifold_lora.models.load import load_adapter as load_adapter
     from manifold_lora.models.load import load_base as load_base
+    from manifold_lora.models.module_geometry import ModuleGeometry as ModuleGeometry
+    from manifold_lora.models.module_geometry import measure_geometry as measure_geometry
     from manifold_lora.models.optim import create_optimizer as create_optimizer
     from manifold_lora.models.optim import parameter_groups as parameter_groups
     from manifold_lora.models.saved.card import model_card as model_card

@@ -1,7 +1,8 @@
-"""The mean gain c of each adapted layer, and the control arm that gives LoRA the same gain."""
+"""The median gain c of each adapted layer, and the control arm that gives LoRA the same gain."""
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from peft import LoraConfig, PeftModel
 from peft.utils.other import get_pattern_key
 from torch import Tensor
@@ -28,31 +29,36 @@ _SHARED = (
 
 
 def measure_gain(model: PeftModel, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
-    """The mean over tokens of c, where update(x) = c B A x, for each adapted layer of the active adapter.
+    """The median over tokens of c, where update(x) = c B A x, for each adapted layer of the active adapter.
+
+    Not the mean: in language models that is the gain of the first token alone ("attention sink"), which is
+    left out for the same reason.
 
     Args:
         model: a base model with a manifold adapter, fresh or trained.
         batches: keyword arguments of the model's forward; tokens with ``attention_mask`` 0 do not count.
 
-    Returns the mean gain by module name, as ``named_modules`` of the base model spells it. Raises
-    ManifoldLoraError if the model has no manifold adapter or the batches are empty.
-    Source: MATH.md section 4 (c also acts as a learning-rate gain).
+    Returns the median gain by module name, as ``named_modules`` of the base model spells it. Raises
+    ManifoldLoraError if the model has no manifold adapter, the batches are empty, or no token reaches a layer.
+    Source: MATH.md sections 4 and 10 (c also acts as a learning-rate gain).
     """
-    sums: dict[str, list[float]] = {}
+    gains: dict[str, list[Tensor]] = {}
 
     def see(name: str, layer: Layer, x: Tensor) -> None:
         _, update, lora_A, lora_B = active_update(layer)
-        gain = update.gain(x, lora_A, lora_B)
-        total = sums.setdefault(name, [0.0, 0])
-        total[0] += float(gain.sum())
-        total[1] += gain.numel()
+        gains.setdefault(name, []).append(update.gain(x, lora_A, lora_B).flatten())
 
-    visit_inputs(model, batches, see)
-    return {name: total / count for name, (total, count) in sums.items()}
+    visit_inputs(model, batches, see, first_token=False)
+    return {name: median(torch.cat(some)) for name, some in gains.items()}
+
+
+def median(values: Tensor) -> float:
+    """The median, the mean of the two in the middle where there are two; NaN where there is a NaN."""
+    return float(values.double().quantile(0.5))
 
 
 def gain_matched_alpha(config: LoraConfig, gains: Mapping[str, float]) -> dict[str, float]:
-    """``alpha_pattern`` of the control arm: each layer's own alpha times its mean gain c."""
+    """``alpha_pattern`` of the control arm: each layer's own alpha times its median gain c."""
     patterns = config.alpha_pattern or {}
     matched = {}
     for name, gain in gains.items():

@@ -7,6 +7,8 @@ from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.adapters.scope import TOKEN
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.experiments.methods.dose_curvature import MODE as DOSE
+from manifold_lora.experiments.methods.dose_curvature import DoseCurvature
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
 from manifold_lora.manifolds.registry import MANIFOLDS
@@ -21,25 +23,31 @@ def check_adapter(settings: AdapterSettings) -> None:
     if settings.method != "manifold_lora":
         return
     layer_map(adapter_spec(settings), settings.manifold_pattern)
-    if settings.manifold_pattern and data_curvature(settings):
+    if settings.manifold_pattern and (data_curvature(settings) or wanted_dose(settings)):
         hint = "the pattern's geometries state their own curvature"
-        raise ManifoldLoraError("manifold_pattern", settings.manifold_pattern, "none with mode data", hint)
+        raise ManifoldLoraError(
+            "manifold_pattern", settings.manifold_pattern, "none with mode data or dose", hint
+        )
 
 
 def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
     """The geometry of the settings as the adapters floor takes it.
 
-    Under ``curvature: {mode: data}`` its kappa is the default, which no layer is going to have.
+    Under ``curvature: {mode: data}`` or ``{mode: dose}`` its kappa is the default, which no layer is going to
+    have.
     """
     _check_mode(settings.curvature)
-    data = data_curvature(settings)
-    stated = None if data else settings.curvature
+    data, dosed = data_curvature(settings), wanted_dose(settings)
+    stated = None if data or dosed else settings.curvature
     fields: dict[str, Any] = {"manifold": settings.manifold, "curvature": stated}
-    names = ("transform", "norm_scaling", "token_norms")
+    names = ("transform", "norm_scaling", "token_norms", "max_angle")
     spec = AdapterSpec.parse(fields | {name: getattr(settings, name) for name in names})
     if data:
         data.check(spec.norm_scaling)
         _check_hyperbolic(spec.manifold.name)
+    if dosed:
+        _check_dosed(settings, spec)
+    if data or dosed:
         if not isinstance(settings.manifold, str) and "curvature" in settings.manifold:
             hint = "the manifold states its own curvature: give it in one place"
             raise ManifoldLoraError("curvature", settings.curvature, "", hint)
@@ -51,9 +59,27 @@ def data_curvature(settings: AdapterSettings) -> DataCurvature | None:
     return DataCurvature.parse(settings.curvature) if settings.method == "manifold_lora" else None
 
 
+def wanted_dose(settings: AdapterSettings) -> DoseCurvature | None:
+    """What ``curvature: {mode: dose}`` asks for; None where curvature is stated or unused."""
+    return DoseCurvature.parse(settings.curvature) if settings.method == "manifold_lora" else None
+
+
+def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
+    name = spec.manifold.name
+    if name == PRODUCT or MANIFOLDS.facts(name).get("kappa_sign") not in (-1, 1):
+        curved = [known for known in MANIFOLDS if MANIFOLDS.facts(known).get("kappa_sign") in (-1, 1)]
+        raise CurvatureError("manifold of curvature mode dose", name, ", ".join(curved))
+    if spec.transform != "direct":
+        hint = "the gain of other transforms is no function of the token's length alone"
+        raise ManifoldLoraError("transform with curvature mode dose", spec.transform, "direct", hint)
+    if not settings.calibration_rows:
+        hint = "the dose is measured on them"
+        raise ManifoldLoraError("calibration_rows with curvature mode dose", 0, "1 or more", hint)
+
+
 def _check_mode(curvature: Any) -> None:
     # Each floor knows only its own modes: here all of them are told.
-    modes = (*MODES, TOKEN, MODE)
+    modes = (*MODES, TOKEN, MODE, DOSE)
     if isinstance(curvature, Mapping) and curvature.get("mode", MODES[0]) not in modes:
         raise ManifoldLoraError("adapter.curvature.mode", curvature["mode"], modes)
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,16 @@ import numpy as np
 from manifold_lora.experiments.reports.controls import control_of, counterpart
 from manifold_lora.experiments.reports.groups import GROUPS, ROLES, Role, role_of
 from manifold_lora.experiments.reports.mcnemar import SeedTests
-from manifold_lora.experiments.reports.row import COSTS, Comparison, Rate, Record, Row, extras_of, label_of
+from manifold_lora.experiments.reports.row import (
+    COSTS,
+    Comparison,
+    Dose,
+    Rate,
+    Record,
+    Row,
+    extras_of,
+    label_of,
+)
 from manifold_lora.experiments.reports.statistics import (
     Estimate,
     Matrix,
@@ -100,8 +109,9 @@ def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> Row:
         rates,
         scores={name: _share(answers.matrix(best.records, name)) for name in tests},
         costs={key: median(record["cost"][key] for record in best.records.values()) for key in COSTS},
-        gain=_mean(best, "gain"),
-        kappa=_mean(best, "kappa"),
+        gain=_middle(best, "gain"),
+        kappa=_middle(best, "kappa"),
+        dose=Dose.of(best.records.values()),
         at_edge=len(rates) > 2 and best.value in (rates[0].value, rates[-1].value),
     )
 
@@ -112,9 +122,10 @@ def _share(correct: Matrix) -> Estimate:
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
-def _mean(rate: Rate, key: str) -> float | None:
+def _middle(rate: Rate, key: str) -> float | None:
+    """The median over modules and seeds: solved for a dose, kappa differs by orders of magnitude."""
     values = [value for record in rate.records.values() for value in record["geometry"][key].values()]
-    return fmean(values) if values else None
+    return median(values) if values else None
 
 
 def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) -> Row:

@@ -47,17 +47,27 @@ def score_table(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
+def dose_texts(row: Row) -> tuple[str, str, str]:
+    """Dose at the start and end; 90 % and largest over modules; tokens beyond the angle limit."""
+    if row.dose is None:
+        return "", "", ""
+    some = row.dose
+    capped = f"{100 * some.capped:.2g} %"
+    return f"{some.start:.2g} > {some.median:.2g}", f"{some.p90:.2g}, {some.largest:.2g}", capped
+
+
 def cost_table(rows: Sequence[Row]) -> Table:
     """Arms by what they cost: medians over seeds at the chosen rate; × is the ratio to the baseline."""
     table = Table(title="gain and cost", title_justify="left", header_style="bold")
     table.add_column("arm", no_wrap=True)
     first, *others = TABLE
-    for name in ("c", first.heading, "×", *(cost.heading for cost in others)):
+    for name in ("c", *DOSES, first.heading, "×", *(cost.heading for cost in others)):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.label,
             "" if row.gain is None else f"{row.gain:.3g}",
+            *dose_texts(row),
             first.text(row),
             f"{ratio(row, rows, first.key):.2f}",
             *(cost.text(row) for cost in others),
@@ -65,11 +75,14 @@ def cost_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+DOSES = ("dose", "90 %, max", "capped")
+
 LEGEND = (
     "Accuracy: mean ± standard deviation over seeds, each arm at its validation-best learning rate "
     "(^: at the edge of the tried rates). Δ: paired difference in points with a 95 % interval over seeds and "
-    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: mean gain |Δh|/|BAx| over "
-    "layers."
+    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: median gain |Δh|/|BAx| over "
+    "layers. Dose: the share of the update that no constant gain reproduces, before > after training (median over "
+    "modules; then their 90 % and largest); capped: tokens beyond the angle limit."
 )
 
 

@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import fields
 
 from manifold_lora.experiments.reports.costs import ratio
-from manifold_lora.experiments.reports.row import Comparison, Row
+from manifold_lora.experiments.reports.row import Comparison, Dose, Row
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
 
@@ -23,8 +24,8 @@ def comparisons_csv(rows: list[Row]) -> str:
 def _text(lines: Iterable[dict[str, object]]) -> str:
     rows = list(lines)
     out = io.StringIO()
-    fields = dict.fromkeys(key for row in rows for key in row)
-    writer = csv.DictWriter(out, list(fields), lineterminator="\n")
+    keys = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(out, list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -57,10 +58,15 @@ def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[s
         "verdict": said and said.word,
         "gain": row.gain,
         "kappa": row.kappa,
+        **_dose(row),
         "cells": " ".join(record["cell"] for record in row.chosen.records.values()),
         **row.costs,
         "train_seconds_ratio": ratio(row, rows, "train_seconds"),
     }
+
+
+def _dose(row: Row) -> dict[str, object]:
+    return {f"dose_{field.name}": row.dose and getattr(row.dose, field.name) for field in fields(Dose)}
 
 
 def _comparison_line(row: Row, item: Comparison) -> dict[str, object]:

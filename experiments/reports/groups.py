@@ -11,7 +11,7 @@ Role = Literal["baseline", "gain", "tangent", "flat", "norms", "bias", "geometry
 GROUPS: dict[Group, str] = {"baseline": "Baselines", "control": "Controls", "geometry": "Geometries"}
 ROLES: dict[Role, str] = {
     "baseline": "an adapter without geometry",
-    "gain": "LoRA times the mean gain c of a geometry arm: what a larger step alone does",
+    "gain": "LoRA times the median gain c of a geometry arm: what a larger step alone does",
     "tangent": "the maps without their curvature: a linear arm, LoRA by another road",
     "flat": "curvature so small that the geometry is flat",
     "norms": "each token scaled by the norm of another one: what the gain's dependence on the token does",

@@ -1,8 +1,8 @@
 """One arm of a report: its runs by learning rate, its scores, and its comparisons with other arms."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from manifold_lora.experiments.reports.groups import Group, Role, group_of
@@ -65,6 +65,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Dose:
+    """The share of an update that no constant gain reproduces, by modules; medians over the seeds.
+
+    ``median``, ``p90`` and ``largest`` are over the modules at the end of training, ``start`` is the median
+    before it, ``capped`` the share of tokens beyond the angle limit at the end.
+    """
+
+    start: float
+    median: float
+    p90: float
+    largest: float
+    capped: float
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "Dose | None":
+        """That of an arm's runs; None where they have no geometry, or were made before it was measured."""
+        doses = [record["geometry"].get("dose") for record in records]
+        if not doses or not all(doses):
+            return None
+        keys = ("median", "p90", "largest", "capped")
+        end = {key: median(one["end"][key] for one in doses) for key in keys}
+        return cls(start=median(one["start"]["median"] for one in doses), **end)
+
+
+@dataclass(frozen=True)
 class Row:
     """One arm of the table: its chosen rate, scores by test set, comparisons, and median costs.
 
@@ -81,6 +106,7 @@ class Row:
     costs: dict[str, float]
     gain: float | None
     kappa: float | None
+    dose: "Dose | None"
     at_edge: bool
     against: str | None = None
     comparisons: tuple[Comparison, ...] = ()
@@ -132,7 +158,12 @@ class Row:
 def extras_of(record: Record) -> tuple[tuple[str, str], ...]:
     """The grid values beside arm, rate and seed that set a record apart."""
     skip = {ARM, RATE, SEED}
-    return tuple((key, str(value)) for key, value in record["point"].items() if key not in skip)
+    return tuple((key, _value_text(value)) for key, value in record["point"].items() if key not in skip)
+
+
+def _value_text(value: Any) -> str:
+    """A grid value as it is shown; of ``{mode: dose, share: 0.1}`` its values alone."""
+    return " ".join(map(str, value.values())) if isinstance(value, Mapping) else str(value)
 
 
 def label_of(record: Record) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.methods.calibration import calibrate
-from manifold_lora.experiments.methods.config import peft_config
+from manifold_lora.experiments.methods.config import peft_config, wanted_dose
 from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.runs.prepare import task_of
 from manifold_lora.experiments.settings.parse import validate
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 GAIN_EXAMPLES = 32
+# Where the adapter is not calibrated, its geometry is measured on this many training rows all the same.
+MEASURED_ROWS = 8
 
 
 class Adapted(NamedTuple):
@@ -91,7 +93,7 @@ def load_adapted(run: RunSettings, base: str, examples: "list[Example]", gains: 
     Args:
         examples: what the adapter is going to learn from, and its curvature under ``{mode: data}``.
 
-    Raises ManifoldLoraError where most of the examples are too long.
+    Raises ManifoldLoraError where most of the examples are too long, or as ``models.calibrate`` does.
     """
     from transformers import set_seed
 
@@ -104,8 +106,28 @@ def load_adapted(run: RunSettings, base: str, examples: "list[Example]", gains: 
     run = in_steps(run, len(rows))
     kappas = calibrate(run.adapter, model, tokenizer, rows.examples, run.train.seed)
     set_seed(run.train.seed)
-    adapted = adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps))
-    return Adapted(adapted, tokenizer, rows)
+    adapted = Adapted(adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps)), tokenizer, rows)
+    _start_scales(adapted, run)
+    return adapted
+
+
+def _start_scales(adapted: Adapted, run: RunSettings) -> None:
+    """The norm scalings' s, and kappa where a dose is asked for, from a few training rows."""
+    from manifold_lora.models.calibration import calibrate as start
+
+    if run.adapter.method != "manifold_lora" or not run.adapter.calibration_rows:
+        return
+    dose = wanted_dose(run.adapter)
+    beside = {"dose": dose.share, "out_of_reach": dose.out_of_reach} if dose else {}
+    start(adapted.model, [calibration_rows(adapted, run)], **beside)
+
+
+def calibration_rows(adapted: Adapted, run: RunSettings) -> dict[str, Any]:
+    """The batch of training rows that the geometry is calibrated and measured on, drawn by the run's seed."""
+    from manifold_lora.experiments.runs.preflight import calibration_batch
+
+    count = run.adapter.calibration_rows or MEASURED_ROWS
+    return calibration_batch(adapted.tokenizer, adapted.rows.encoded, count, run.train.seed)
 
 
 def train_and_evaluate(
@@ -121,10 +143,12 @@ def train_and_evaluate(
 
     ``tell`` gets a line about training rows that are left out as too long, which epochs do not count.
     """
+    from manifold_lora.experiments.runs.preflight import dose_summary, preflight
     from manifold_lora.experiments.training.gain_probe import GainProbe
     from manifold_lora.experiments.training.options import FitOptions
     from manifold_lora.experiments.training.train import fit
     from manifold_lora.models.geometry_log import effective_kappa, effective_scale, token_gates
+    from manifold_lora.models.module_geometry import measure_geometry
 
     model, tokenizer, rows = adapted
     if rows.left_out:
@@ -136,9 +160,20 @@ def train_and_evaluate(
         probe(step)
         progress(step, run.train.steps)
 
+    batch = calibration_rows(adapted, run)
+    before = preflight(model, batch, run)
+    tell(before.line())
+    if run.preflight == "stop":
+        before.check()
+    for fault in before.faults:
+        tell(f"preflight: {fault}")
     probe(0)
     options = FitOptions(on_step, checkpoints, probe, run.adapter.lora_plus_ratio, logs)
     report = fit(model, tokenizer, rows.encoded, run.train, options)
+    doses = {}
+    if before.modules:
+        after = measure_geometry(model, [batch])
+        doses = {"start": dose_summary(before.modules), "end": dose_summary(after)}
     evaluation, items = evaluate_sets(model, tokenizer, task, run)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
@@ -160,10 +195,12 @@ def train_and_evaluate(
         "evaluation": evaluation,
         "cost": cost,
         "geometry": {
-            "gain": probe.mean(),
+            "gain": probe.median(),
             "kappa": effective_kappa(model),
             "s": effective_scale(model),
             "gate": token_gates(model),
+            "dose": doses,
+            "preflight": before.to_dict(),
         },
     }
     return record, items

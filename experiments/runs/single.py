@@ -80,6 +80,13 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     return 0
 
 
+def prepared(run: RunSettings, cache: Path, console: Console) -> dict[str, str]:
+    """The base model of a run by itself: ``base`` and ``fingerprint``."""
+    with CellProgress(console, cache / LOGS) as progress:
+        progress.name({_BASE: "base model"})
+        return _prepared(run, cache, progress)
+
+
 def _prepared(run: RunSettings, cache: Path, progress: CellProgress) -> dict[str, str]:
     data = AblationSettings(**dict(run), cache=cache).model_dump(mode="json")
     targets = [run.adapter.target_modules]

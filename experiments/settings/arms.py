@@ -2,6 +2,18 @@
 
 from typing import Any
 
+
+def _dosed(share: float) -> dict[str, Any]:
+    """HypLoRA at the curvatures where this share of the update is no constant gain's, or the most there is."""
+    curvature = {"mode": "dose", "share": share, "out_of_reach": "nearest"}
+    return {
+        "method": "manifold_lora",
+        "manifold": "lorentz",
+        "transform": "direct",
+        "curvature": curvature,
+    }
+
+
 # Each arm states only what differs from the adapter block of the config; custom is that block itself.
 ARMS: dict[str, dict[str, Any]] = {
     "custom": {},
@@ -38,6 +50,9 @@ ARMS: dict[str, dict[str, Any]] = {
         "transform": "direct",
         "curvature": -1e-6,
     },
+    "direct-dose-0.03": _dosed(0.03),
+    "direct-dose-0.15": _dosed(0.15),
+    "direct-dose-0.3": _dosed(0.3),
     "direct-data": {
         "method": "manifold_lora",
         "manifold": "lorentz",

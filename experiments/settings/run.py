@@ -83,7 +83,7 @@ class AdapterSettings(Strict):
     method: Literal[
         "manifold_lora", "lora", "dora", "gain_matched_lora", "adalora", "prefix", "series", "parallel"
     ] = "manifold_lora"
-    """Ours; PEFT's LoRA, DoRA, AdaLoRA or prefix tuning; LoRA with each layer's alpha times the mean gain c
+    """Ours; PEFT's LoRA, DoRA, AdaLoRA or prefix tuning; LoRA with each layer's alpha times the median gain c
     of `gain_from`; a bottleneck of `rank` hidden units after (series) or beside (parallel) each target."""
     gain_from: str | None = None
     """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
@@ -109,7 +109,9 @@ class AdapterSettings(Strict):
     curvature: YamlValue = None
     """Signed kappa, {mode: fixed | learned | free, kappa: ...} (shared: true for one in all layers),
     {mode: token, kappa: ...} (kappa of each token from its norm), {mode: data} (kappa of each module from the
-    delta of training prompts; strength: 0 to 1 away from kappa), or empty for the geometry's default."""
+    delta of training prompts; strength: 0 to 1 away from kappa), {mode: dose, share: 0.1} (kappa of each module
+    where this share of the update is reproduced by no constant gain; out_of_reach: stop, or nearest for the
+    largest dose that a module's tokens allow), or empty for the geometry's default."""
     manifold_pattern: YamlValue = {}
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: str = "direct"
@@ -118,6 +120,10 @@ class AdapterSettings(Strict):
     """identity, fixed, learned, released or unit; {mode: learned, shared: true} for one s in all layers."""
     token_norms: str = "own"
     """own, or shuffled: the control that gives each token the norm of another one."""
+    max_angle: Annotated[float, Field(gt=0)] | Literal["inf"] = 3.0
+    """Largest angle a = length/R at which a token's gain is computed; inf sets no limit."""
+    calibration_rows: Annotated[int, Field(ge=0)] = 8
+    """Training rows from whose median length the norm scaling starts, module by module; 0: from sqrt(width)."""
 
 
 class TrainSettings(Strict):
@@ -166,6 +172,8 @@ class RunSettings(Strict):
     adapter: AdapterSettings = AdapterSettings()
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    preflight: Literal["stop", "warn"] = "stop"
+    """Whether a check before training that fails stops the run, or is told and the run goes on."""
     plugins: tuple[str, ...] = ()
     """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
@@ -175,7 +183,8 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     written along the way count."""
     data = run.model_dump(mode="json")
     data["task"].pop("data")
-    data.pop("plugins")
+    for key in ("plugins", "preflight"):
+        data.pop(key)
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
     # Results from before there were these keep their names.

@@ -15,13 +15,22 @@ from manifold_lora.experiments.training.logs import check_reporters
 Point = dict[str, Any]
 
 # What a method without a geometry does not read.
-_GEOMETRY = ("manifold", "curvature", "manifold_pattern", "transform", "norm_scaling", "token_norms")
+_GEOMETRY = (
+    "manifold",
+    "curvature",
+    "manifold_pattern",
+    "transform",
+    "norm_scaling",
+    "token_norms",
+    "max_angle",
+    "calibration_rows",
+)
 # A gain-matched LoRA has none either, but copies from an arm that does.
 _WITHOUT_GEOMETRY = ("lora", "dora", "adalora", "prefix", "series", "parallel")
 # Base, data and leaks are looked at once for all cells; all other fields of the two blocks decide them.
 _OF_A_CELL = ("model.dtype", "model.device", "task.template", "task.completion_only")
 # Change no result, so that cells which differ in them alone have one name.
-_WITHOUT_EFFECT = ("plugins", "train.checkpoint_every", "train.report_to")
+_WITHOUT_EFFECT = ("plugins", "preflight", "train.checkpoint_every", "train.report_to")
 _FIRST_FEW = 3
 
 

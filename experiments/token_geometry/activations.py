@@ -21,29 +21,41 @@ def hidden_states(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     layers: Sequence[int] | None = None,
+    *,
+    first_token: bool = False,
 ) -> Iterator[Clouds]:
     """Per text, "layer i" -> (tokens, width): i = 0 is the embedding output, i >= 1 the output of block i.
 
-    Texts go through one by one, so no padding can leak in. Raises ManifoldLoraError for a layer that the
-    model does not have and for texts without tokens.
+    Texts go through one by one, so no padding can leak in. The first token is left out unless it is asked
+    for: language models make an "attention sink" of it, up to 400 times as long as the others, and a delta or
+    diameter with it reads nothing else. Raises ManifoldLoraError for a layer that the model does not have and
+    for texts without tokens.
     """
-    for ids in _batches(model, tokenizer, texts):
+    first = 0 if first_token else 1
+    for ids in _batches(model, tokenizer, texts, first):
         states = model(input_ids=ids, output_hidden_states=True).hidden_states
         wanted = range(len(states)) if layers is None else layers
         for layer in wanted:
             if not -len(states) <= layer < len(states):
                 raise ManifoldLoraError("hidden layer", layer, f"0 to {len(states) - 1}")
-        yield {f"layer {layer % len(states)}": _array(states[layer][0]) for layer in wanted}
+        yield {f"layer {layer % len(states)}": _array(states[layer][0, first:]) for layer in wanted}
 
 
 @torch.no_grad()
 def module_inputs(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], modules: Sequence[str]
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    modules: Sequence[str],
+    *,
+    first_token: bool = False,
 ) -> Iterator[Clouds]:
     """Per text, module name -> its input (tokens, width); names as `adapted_modules` gives them.
 
-    Raises UnknownNameError for a name that is no module of the model.
+    The first token is left out, as by `hidden_states`. Raises UnknownNameError for a name that is no module
+    of the model.
     """
+    first = 0 if first_token else 1
     known = dict(model.named_modules())
     for name in modules:
         if name not in known:
@@ -53,13 +65,13 @@ def module_inputs(
     def remember(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given = args[0] if args else next(iter(kwargs.values()))
-            seen[name] = _array(given.reshape(-1, given.shape[-1]))
+            seen[name] = _array(given.reshape(-1, given.shape[-1])[first:])
 
         return hook
 
     handles = [known[name].register_forward_pre_hook(remember(name), with_kwargs=True) for name in modules]
     try:
-        for ids in _batches(model, tokenizer, texts):
+        for ids in _batches(model, tokenizer, texts, first):
             seen.clear()
             model(input_ids=ids)
             yield dict(seen)
@@ -82,13 +94,16 @@ def adapted_modules(model: nn.Module, targets: Sequence[str] | None = None) -> l
     return names
 
 
-def _batches(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[Tensor]:
+def _batches(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], first: int
+) -> Iterator[Tensor]:
+    """The ids of each text that has more than ``first`` tokens, as a batch of one."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
         for ids in encode(tokenizer, texts):
-            if ids:
+            if len(ids) > first:
                 yield torch.tensor([ids], device=device)
     finally:
         model.train(was_training)

@@ -1,8 +1,8 @@
-"""The mean gain of an adapter over the course of its training."""
+"""The median gain of an adapter over the course of its training."""
 
 import math
 from collections.abc import Mapping
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 from peft import PeftModel
@@ -16,11 +16,11 @@ from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
 class GainProbe:
-    """Mean gain c = |delta| / |B A x| per adapted layer, averaged over the course of training.
+    """Median gain c = |delta| / |B A x| of each adapted layer over the course of training.
 
     c multiplies LoRA's update and its gradient alike, so it acts as a learning-rate factor; the gain-matched
-    control gives plain LoRA the same one. It is measured on a fixed validation batch before training and
-    after each quarter of it. Adapters without a geometry have no gain and report none.
+    control gives plain LoRA the same one. It is the median over the tokens of a fixed validation batch, the
+    first of each sequence left out, taken before training and after each quarter of it. Adapters without a geometry have no gain and report none.
     """
 
     def __init__(
@@ -55,6 +55,6 @@ class GainProbe:
         """Go on from a checkpoint; what was measured since is forgotten."""
         self.measured = {layer: list(gains) for layer, gains in state["measured"].items()}
 
-    def mean(self) -> dict[str, float]:
-        """Layer -> mean gain over the measured steps."""
-        return {layer: fmean(gains) for layer, gains in self.measured.items()}
+    def median(self) -> dict[str, float]:
+        """Layer -> median gain over the measured steps."""
+        return {layer: median(gains) for layer, gains in self.measured.items()}

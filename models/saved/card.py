@@ -22,7 +22,7 @@ def model_card(
     Args:
         model: the adapted model.
         adapter_name: by default the first active adapter.
-        gains: module name -> mean gain c, as ``measure_gain`` returns it, where it is known.
+        gains: module name -> median gain c, as ``measure_gain`` returns it, where it is known.
 
     Returns "" for an adapter of another method.
     """
@@ -77,7 +77,7 @@ def _reading(spec: AdapterSpec) -> list[str]:
 
 
 def _layers(model: PeftModel, adapter: str, gains: Mapping[str, float]) -> list[str]:
-    columns = ("layer", "geometry", "kappa", "s", "gate", "rank", "mean gain c")
+    columns = ("layer", "geometry", "kappa", "s", "gate", "rank", "median gain c")
     rows = [f"| {' | '.join(columns)} |", "|---|---|---:|---:|---:|---:|---:|"]
     for name, layer in model.get_base_model().named_modules():
         update = getattr(layer, CONTAINER, {})

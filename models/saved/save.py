@@ -38,7 +38,7 @@ def save_adapter(
         model: the adapted model.
         path: the folder; of several adapters, those not called ``default`` lie in folders within it.
         tokenizer: saved beside the adapter, if given.
-        gains: module name -> mean gain of the default adapter, for the model card, if measured.
+        gains: module name -> median gain of the default adapter, for the model card, if measured.
 
     Raises ManifoldLoraError for a weight that is NaN or infinite, replicated layers, whose base a manifest
     cannot describe, and a folder that cannot be written.

@@ -21,6 +21,7 @@ from manifold_lora.models.tuner.incoming import check_incoming
 from manifold_lora.models.tuner.layer_support import check_layer, is_transposed
 from manifold_lora.models.tuner.names import check_name
 from manifold_lora.models.tuner.targets import check_default_targets, check_free, check_targets
+from manifold_lora.models.tuner.uncalibrated import FirstLook
 from manifold_lora.models.tuner.variant import CONTAINER, WHY_NOT_LINEAR, attach, decoding, is_plain
 
 
@@ -36,6 +37,8 @@ class ManifoldLoraModel(LoraModel):
         """peft's injection, after checking that every target exists and can carry the adapter."""
         config: Any = self.peft_config[adapter_name]
         check_free(model, adapter_name)
+        # Looked at once, when training begins.
+        self._waits = not config.inference_mode
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
@@ -95,6 +98,9 @@ class ManifoldLoraModel(LoraModel):
         for parameter in geometry_parameters(self):
             if parameter.dtype in (torch.bfloat16, torch.float16):
                 parameter.data = parameter.data.float()
+        if mode and self._waits:
+            self._waits = False
+            FirstLook.at(self.model)
         return super().train(mode)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:

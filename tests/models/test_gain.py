@@ -1,4 +1,4 @@
-"""The mean gain of each layer, and the control arm that gives plain LoRA the same gain."""
+"""The median gain of each layer, and the control arm that gives plain LoRA the same gain."""
 
 import pytest
 import torch
@@ -37,10 +37,10 @@ def test_the_gain_is_the_ratio_of_the_update_to_that_of_lora(adapted, shake, tok
     for name, seen in inputs_of(model, batches).items():
         layer = model.get_base_model().get_submodule(name)
         A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        x = torch.cat([s.flatten(0, 1) for s in seen])
+        x = torch.cat([s[:, 1:].flatten(0, 1) for s in seen])
         plain = (x @ A.T @ B.T).norm(dim=-1)
         ratio = (layer.lora_manifold["default"](x, A, B).norm(dim=-1) / plain).detach()
-        assert gains[name] == pytest.approx(float(ratio.mean()), rel=1e-4)
+        assert gains[name] == pytest.approx(float(ratio.quantile(0.5)), rel=1e-4)
 
 
 def test_a_flat_geometry_has_gain_one_and_a_curved_one_has_not(adapted, tokens):
@@ -60,6 +60,30 @@ def test_padding_does_not_count(adapted, shake, tokens):
         alone, rel=1e-5
     )
     assert measure_gain(model, [{"input_ids": padded}]) != pytest.approx(alone, rel=1e-5)
+
+
+def test_the_first_token_of_each_row_does_not_count_and_one_huge_token_moves_nothing(adapted, shake, tokens):
+    model = shake(adapted(norm_scaling="fixed"))
+    layer = model.get_base_model().get_submodule(NAMES[0])
+    alone = measure_gain(model, [{"input_ids": tokens}])[NAMES[0]]
+    left_padded = torch.cat([torch.zeros_like(tokens[:, :2]), tokens], dim=1)
+    mask = (torch.arange(left_padded.shape[1]) >= 2).long().expand_as(left_padded)
+
+    def stretched(start, factor):
+        def hook(_, x):
+            (x,) = x
+            return (torch.cat([x[:, :start], factor * x[:, start : start + 1], x[:, start + 1 :]], dim=1),)
+
+        handle = layer.register_forward_pre_hook(hook, prepend=True)
+        try:
+            batch = {"input_ids": left_padded, "attention_mask": mask}
+            return measure_gain(model, [batch])[NAMES[0]]
+        finally:
+            handle.remove()
+
+    assert stretched(2, 1e3) == pytest.approx(stretched(2, 1.0), rel=1e-6)
+    assert stretched(2, 1.0) == pytest.approx(alone, rel=1e-4)
+    assert stretched(5, 1e3) == pytest.approx(alone, rel=0.1)
 
 
 def test_measuring_leaves_no_hook_no_gradient_and_the_mode_as_it_was(adapted, tokens):

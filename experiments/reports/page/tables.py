@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from manifold_lora.experiments.reports.console import difference, percent, rate
+from manifold_lora.experiments.reports.console import DOSES, difference, dose_texts, percent, rate
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
 from manifold_lora.experiments.reports.page.markup import Html, element, group, join, link, row, table
@@ -81,7 +81,7 @@ def _comparison(study: Study, item: Row, one: Comparison) -> Html:
 
 def costs_table(study: Study) -> Html:
     """Costs by arm, each with its ratio to the baseline's."""
-    head = ["arm", "gain c", "kappa"]
+    head = ["arm", "gain c", "kappa", *DOSES]
     for cost in TABLE:
         head += [cost.heading, "×"]
 
@@ -89,6 +89,7 @@ def costs_table(study: Study) -> Html:
         cells: list[object] = [
             _source(item, f"{value:.3g}") if value is not None else "–" for value in (item.gain, item.kappa)
         ]
+        cells += [_source(item, text) if text else "–" for text in dose_texts(item)]
         for cost in TABLE:
             times = f"{ratio(item, study.rows, cost.key):.2f}"
             cells += [_source(item, cost.text(item)), _source(item, times)]

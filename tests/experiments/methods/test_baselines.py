@@ -52,10 +52,10 @@ def test_a_norm_scale_can_be_one_of_all_layers(base, tmp_path):
     flags += ["--train.steps", "3", "--train.batch-size", "8", "--evaluation.max-new-tokens", "2"]
     train([*flags, "--output", str(tmp_path)])
     geometry = json.loads((tmp_path / "result.json").read_text())["geometry"]
-    # s = sqrt(width) exp(log): over layers of two widths one factor, which has moved.
+    # s = s0 exp(log) from the median norm s0 of each module: one factor in all of them, which has moved.
+    starts = geometry["preflight"]["modules"]
     factors = {
-        round(s / width**0.5, 5)
-        for s, width in ((s, 32 if "down" in k else 16) for k, s in geometry["s"].items())
+        round(s / starts[name.split(".default")[0]]["norm"]["median"], 5) for name, s in geometry["s"].items()
     }
     assert len(geometry["s"]) == 14
     assert len(factors) == 1
