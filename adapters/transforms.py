@@ -46,23 +46,6 @@ class Charted(Protocol):
         """Point to free coordinates."""
 
 
-@runtime_checkable
-class Charted(Protocol):
-    """The part of a geometry that adapters use."""
-
-    def expmap0(self, v: Tensor) -> Tensor:
-        """Free vector to point."""
-
-    def logmap0(self, x: Tensor) -> Tensor:
-        """Point to free vector."""
-
-    def lift(self, z: Tensor) -> Tensor:
-        """Free coordinates to point."""
-
-    def coords(self, x: Tensor) -> Tensor:
-        """Point to free coordinates."""
-
-
 class Transform(nn.Module, ABC):
     """A map of points built from A (rank, in_features) and B (out_features, rank).
 
