@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from manifold_lora.experiments.reports.controls import control_of, counterpart
+from manifold_lora.experiments.reports.controls import FORMS, control_of, counterpart, hurdles_of
 from manifold_lora.experiments.reports.groups import GROUPS, ROLES, Role, role_of
 from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.reports.row import (
     COSTS,
+    Claim,
     Comparison,
     Dose,
     Rate,
@@ -31,7 +32,7 @@ from manifold_lora.experiments.reports.statistics import (
 
 Items = Callable[[str], list[dict[str, Any]]]
 
-CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "norms", "bias")
+CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "blind", "norms", "bias", "frozen", *FORMS)
 
 
 def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]:
@@ -40,13 +41,15 @@ def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]
     The learning rate of an arm is the one with the best mean validation accuracy (ties: the smaller) among
     those with the most finished seeds; test items are never looked at. Every arm is compared with the
     baseline, a geometry also with the controls that are there, on the seeds both finished; where the grid has
-    further axes, with the arm at the same values of them. p-values are Benjamini-Hochberg adjusted over all
-    of these.
+    further axes, with the arm at the same values of them. An arm that is LoRA by algebra asks nothing new and
+    is counted in no correction. p-values of arms against the baseline are Benjamini-Hochberg adjusted
+    together; so are the claims of geometries, each by the largest p of its hurdles.
     """
     answers = Answers(items)
     rows = [_row(label, rates, answers) for label, rates in _rates(records).items()]
     rows.sort(key=lambda row: (row.arm != baseline, *_place(row)))
-    return _adjust([_compared(row, rows, baseline, answers) for row in rows])
+    compared = _adjust([_compared(row, rows, baseline, answers) for row in rows])
+    return _claimed(_claimed(compared, "norms"), "form", FORMS)
 
 
 def _place(row: Row) -> tuple[int, int]:
@@ -136,7 +139,7 @@ def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) ->
     others: list[tuple[Role, Row | None]] = [("baseline", base)]
     if row.role == "geometry":
         controls = [(role, control_of(row, rows, role)) for role in CONTROLS]
-        others += [(role, other) for role, other in controls if other is not base]
+        others += [(role, other) for role, other in controls if other is not base and not _is_twin(other)]
     comparisons = [
         _comparison(row, other, role, test, answers)
         for role, other in others
@@ -145,6 +148,11 @@ def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) ->
         if test in other.scores
     ]
     return replace(row, against=base.label if base else None, comparisons=tuple(comparisons))
+
+
+def _is_twin(other: Row | None) -> bool:
+    """Whether a control is the baseline by algebra: the same question twice."""
+    return other is not None and other.is_plain_lora
 
 
 def _seeds(row: Row) -> set[int]:
@@ -162,8 +170,36 @@ def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -
 
 
 def _adjust(rows: list[Row]) -> list[Row]:
-    p_values = iter(adjusted([item.difference.p for row in rows for item in row.comparisons]))
-    return [
-        replace(row, comparisons=tuple(replace(item, p_adjusted=next(p_values)) for item in row.comparisons))
-        for row in rows
-    ]
+    """Adjust the comparisons with the baseline together, without arms that are the baseline by algebra."""
+    counted = [row for row in rows if not row.is_plain_lora]
+    p_values = [item.difference.p for row in counted for item in row.comparisons if item.role == "baseline"]
+    found = iter(adjusted(p_values))
+
+    def settle(item: Comparison) -> Comparison:
+        return replace(item, p_adjusted=next(found), tests=len(p_values)) if item.role == "baseline" else item
+
+    settled = {row.label: tuple(map(settle, row.comparisons)) for row in counted}
+    return [replace(row, comparisons=settled.get(row.label, row.comparisons)) for row in rows]
+
+
+def _claimed(rows: list[Row], kind: str, more: tuple[Role, ...] = ()) -> list[Row]:
+    """The rows with their claims of a kind, adjusted over all curved arms and test sets."""
+    curved = [row for row in rows if row.role == "geometry"]
+    claims = {row.label: [_claim(kind, row, test, more) for test in row.scores] for row in curved}
+    found = iter(adjusted([claim.p for group in claims.values() for claim in group]))
+    tests = sum(map(len, claims.values()))
+    settled = {
+        name: tuple(_settled(one, next(found), tests) for one in group) for name, group in claims.items()
+    }
+    return [replace(row, claims=row.claims + settled.get(row.label, ())) for row in rows]
+
+
+def _claim(kind: str, row: Row, test: str, more: tuple[Role, ...]) -> Claim:
+    found = {role: row.with_role(test, role) for role in (*hurdles_of(row), *more)}
+    hurdles = tuple(item for item in found.values() if item is not None)
+    return Claim(kind, test, hurdles, tuple(role for role, item in found.items() if item is None))
+
+
+def _settled(claim: Claim, p_adjusted: float, tests: int) -> Claim:
+    hurdles = tuple(replace(item, tests=tests) for item in claim.hurdles)
+    return replace(claim, hurdles=hurdles, p_adjusted=p_adjusted)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from manifold_lora.experiments.reports.groups import Role
+from manifold_lora.experiments.reports.groups import LINEAR_SCALINGS, Role
 
 if TYPE_CHECKING:
     from manifold_lora.experiments.reports.row import Row
@@ -14,14 +14,19 @@ def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":
     """The control of a role that differs least from a geometry in everything but the role.
 
     Gain-matched LoRA: the one with its own gain, else with the step alpha c nearest to it. Shuffled norms: of
-    the same norm scaling, without which the gains are not alike either. A bias: of the step nearest to
-    alpha c, for boost alone, which has a time column to compare it with.
+    the same norm scaling, without which the gains are not alike either. Norm-blind and the power laws: of the
+    nearest curvature. A bias and the time-frozen boost: for boost alone, which has a time column to compare
+    them with; the bias of the step nearest to alpha c.
     """
     controls = [other for other in rows if other.role == role]
     if role == "gain":
         controls.sort(key=lambda other: _gain_apart(row, other, rows))
     if role == "norms":
         controls = [other for other in controls if other.norm_scaling == row.norm_scaling]
+    if role in ("blind", "power", "power-learned"):
+        controls.sort(key=lambda other: _apart(other.kappa or 1.0, row.kappa or 1.0))
+    if role == "frozen":
+        controls = controls if row.adapter.get("transform") == "boost" else []
     if role == "bias":
         controls = controls if row.adapter.get("transform") == "boost" else []
         controls.sort(key=lambda other: _apart(other.alpha, row.alpha * (row.gain or 1.0)))
@@ -48,4 +53,18 @@ def _gain_apart(row: "Row", control: "Row", rows: Sequence["Row"]) -> tuple[bool
 
 
 def _apart(step: float, other: float) -> float:
-    return abs(math.log(step / other))
+    return abs(math.log(abs(step / other)))
+
+
+def hurdles_of(row: "Row") -> tuple[Role, ...]:
+    """The roles of the controls that a curved arm has to beat before its dependence on the norm is claimed.
+
+    LoRA, LoRA of its gain and the norm-blind arm; tangent where the norm scaling keeps the algebra from
+    making it LoRA; for boost also LoRA with a bias and boost with its time coordinate frozen.
+    """
+    tangent: tuple[Role, ...] = () if row.norm_scaling in LINEAR_SCALINGS else ("tangent",)
+    boost: tuple[Role, ...] = ("bias", "frozen") if row.adapter.get("transform") == "boost" else ()
+    return ("baseline", "gain", "blind", *tangent, *boost)
+
+
+FORMS: tuple[Role, ...] = ("power", "power-learned")

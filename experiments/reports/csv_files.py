@@ -33,7 +33,8 @@ def _text(lines: Iterable[dict[str, object]]) -> str:
 
 def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[str, object]:
     said = verdict(row, name, rows)
-    gap = row.differences.get(name)
+    base = row.with_role(name, "baseline")
+    gap = base and base.difference
     return {
         "arm": row.label,
         "group": row.group,
@@ -54,7 +55,7 @@ def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[s
         "difference_high": gap and gap.high,
         "p": gap and gap.p,
         "p_adjusted": row.p_adjusted.get(name),
-        "detectable": gap and gap.detectable,
+        "detectable": base and base.detectable,
         "verdict": said and said.word,
         "gain": row.gain,
         "kappa": row.kappa,
@@ -83,7 +84,7 @@ def _comparison_line(row: Row, item: Comparison) -> dict[str, object]:
         "high": gap.high,
         "p": gap.p,
         "p_adjusted": item.p_adjusted,
-        "detectable": gap.detectable,
+        "detectable": item.detectable,
         "only_arm_right": pooled.arm,
         "only_other_right": pooled.other,
         "mcnemar_p_pooled": pooled.p,

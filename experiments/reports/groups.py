@@ -6,7 +6,19 @@ from typing import Any, Literal
 from manifold_lora.experiments.settings.arms import ARMS
 
 Group = Literal["baseline", "control", "geometry"]
-Role = Literal["baseline", "gain", "tangent", "flat", "norms", "bias", "geometry"]
+Role = Literal[
+    "baseline",
+    "gain",
+    "tangent",
+    "flat",
+    "blind",
+    "power",
+    "power-learned",
+    "norms",
+    "bias",
+    "frozen",
+    "geometry",
+]
 
 GROUPS: dict[Group, str] = {"baseline": "Baselines", "control": "Controls", "geometry": "Geometries"}
 ROLES: dict[Role, str] = {
@@ -14,11 +26,17 @@ ROLES: dict[Role, str] = {
     "gain": "LoRA times the median gain c of a geometry arm: what a larger step alone does",
     "tangent": "the maps without their curvature: a linear arm, LoRA by another road",
     "flat": "curvature so small that the geometry is flat",
-    "norms": "each token scaled by the norm of another one: what the gain's dependence on the token does",
+    "blind": "the geometry's gain and saturation at one norm for all tokens: what does not depend on a "
+    "token's norm",
+    "power": "sinh(a)/a replaced by a power of the norm, its exponent fixed: another dependence on the norm",
+    "power-learned": "the same with the exponent learned at the adapter's own rate",
+    "norms": "each token scaled by the norm of another one: the gain's dependence on the token, made noise",
     "bias": "LoRA with a bias: what the time column of boost does without curvature",
+    "frozen": "boost with the time coordinate of every token at its mean: a bias and its curvature",
     "geometry": "a curved update",
 }
 _FLAT = 1e-4
+LINEAR_SCALINGS = ("identity", "fixed", "learned")
 
 
 def role_of(run: Mapping[str, Any], arm: str) -> Role:
@@ -33,7 +51,40 @@ def role_of(run: Mapping[str, Any], arm: str) -> Role:
         return "tangent"
     if adapter.get("token_norms", "own") == "shuffled":
         return "norms"
+    special = _special(adapter)
+    if special is not None:
+        return special
     return "flat" if _is_flat(adapter) else "geometry"
+
+
+def is_plain_lora(adapter: Mapping[str, Any]) -> bool:
+    """Whether the algebra makes a manifold arm LoRA itself: only rounding can tell the two apart.
+
+    ``tangent`` on any geometry and every transform on flat space give B A x where the norm scaling puts back
+    what it took (identity, fixed, learned).
+    """
+    linear = adapter.get("transform") == "tangent" or adapter.get("manifold") == "euclidean"
+    ours = adapter.get("method", "manifold_lora") == "manifold_lora"
+    return ours and linear and part_name(adapter.get("norm_scaling", "learned")) in LINEAR_SCALINGS
+
+
+def part_name(part: Any) -> str:
+    """The name of a part that is stated as ``name`` or ``{name, **options}`` (``mode`` in older results)."""
+    return str(part.get("name", part.get("mode"))) if isinstance(part, Mapping) else str(part)
+
+
+def _special(adapter: Mapping[str, Any]) -> Role | None:
+    """The role of a control that is a part of its own: norm-blind, power law, time-frozen boost."""
+    for key in ("transform", "norm_scaling"):
+        part = adapter.get(key, "")
+        match part_name(part):
+            case "norm_blind":
+                return "blind"
+            case "power":
+                return "power-learned" if isinstance(part, Mapping) and part.get("learned") else "power"
+            case "frozen_boost":
+                return "frozen"
+    return None
 
 
 def group_of(role: Role) -> Group:

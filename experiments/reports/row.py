@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from manifold_lora.experiments.reports.groups import Group, Role, group_of
+from manifold_lora.experiments.reports.groups import Group, Role, group_of, is_plain_lora, part_name
 from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.reports.statistics import (
     Estimate,
@@ -42,9 +42,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm minus another on one test set, same seeds and items; ``p_adjusted`` over the whole report.
+    """An arm minus another on one test set, same seeds and items.
 
-    ``role`` is the other's: what the comparison is for.
+    ``role`` is the other's: what the comparison is for. ``p_adjusted`` and ``detectable`` (the smallest true
+    difference found four times in five) count all ``compare`` tests of their kind: arms against the baseline,
+    or claims of geometries; a comparison with a control has no adjusted p of its own, its claim has
+    (``Claim``).
     """
 
     test: str
@@ -53,6 +56,17 @@ class Comparison:
     difference: Estimate
     mcnemar: SeedTests
     p_adjusted: float = float("nan")
+    tests: int = 1
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that this table finds four times in five, after its correction."""
+        return self.difference.detectable(self.tests)
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the arm is better at 5 %, uncorrected: one hurdle of a claim."""
+        return self.difference.seeds > 1 and self.difference.mean > 0 and self.difference.p < 0.05
 
     @property
     def is_significant(self) -> bool:
@@ -90,6 +104,43 @@ class Dose:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That an arm is better than each of its hurdles on one test set: p is the largest of theirs.
+
+    Attributes:
+        kind: ``"norms"`` (the gain depends on the norm of the token, and that helps) or ``"form"``
+            (so does no power law of the norm).
+        hurdles: the comparisons, one for each control that is there.
+        missing: the roles that the grid has no arm for; nothing can be claimed then.
+        p_adjusted: Benjamini-Hochberg over the claims of the same kind of all arms and test sets.
+    """
+
+    kind: str
+    test: str
+    hurdles: tuple[Comparison, ...]
+    missing: tuple[Role, ...]
+    p_adjusted: float = float("nan")
+
+    @property
+    def p(self) -> float:
+        """The largest p of the hurdles; 1 where one is missing or the arm is not ahead of it."""
+        if self.missing or not self.hurdles:
+            return 1.0
+        return max(item.difference.p if item.difference.mean > 0 else 1.0 for item in self.hurdles)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every hurdle is passed at 5 % after correction; never by one seed."""
+        return not self.missing and self.p_adjusted < 0.05 and all(one.is_better for one in self.hurdles)
+
+    @property
+    def failed(self) -> tuple[Comparison, ...]:
+        """The hurdles that the arm is not better than, the worst first."""
+        fallen = [item for item in self.hurdles if not item.is_better]
+        return tuple(sorted(fallen, key=lambda item: item.difference.mean))
+
+
+@dataclass(frozen=True)
 class Row:
     """One arm of the table: its chosen rate, scores by test set, comparisons, and median costs.
 
@@ -110,6 +161,7 @@ class Row:
     at_edge: bool
     against: str | None = None
     comparisons: tuple[Comparison, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     @property
     def group(self) -> Group:
@@ -136,13 +188,21 @@ class Row:
     @property
     def norm_scaling(self) -> str:
         """The norm scaling's name, shared by the layers or not."""
-        stated = self.adapter.get("norm_scaling", "learned")
-        return str(stated["mode"] if isinstance(stated, Mapping) else stated)
+        return part_name(self.adapter.get("norm_scaling", "learned"))
+
+    @property
+    def is_plain_lora(self) -> bool:
+        """Whether the algebra makes it LoRA itself (``groups.is_plain_lora``)."""
+        return is_plain_lora(self.adapter)
 
     def with_role(self, test: str, role: Role) -> Comparison | None:
         """Its comparison with the arm of a role on a test set, if there is one."""
         found = (item for item in self.comparisons if (item.test, item.role) == (test, role))
         return next(found, None)
+
+    def claim(self, kind: str, test: str) -> Claim | None:
+        """Its claim of a kind on a test set; geometries alone make claims."""
+        return next((claim for claim in self.claims if (claim.kind, claim.test) == (kind, test)), None)
 
     @property
     def differences(self) -> dict[str, Estimate]:

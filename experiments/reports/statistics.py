@@ -18,8 +18,7 @@ _SMALLEST_LOG_P = -300.0
 class Estimate:
     """A mean over seeds x items with its 95 % interval.
 
-    ``sd`` is the standard deviation of the per-seed means; ``p`` tests mean = 0 (for differences);
-    ``detectable`` is the smallest true mean found significant four times in five.
+    ``sd`` is the standard deviation of the per-seed means; ``p`` tests mean = 0 (for differences).
     """
 
     mean: float
@@ -27,9 +26,25 @@ class Estimate:
     high: float
     sd: float
     p: float
-    detectable: float
-    seeds: int
-    items: int
+    crossed: "CrossedMean"
+
+    @property
+    def seeds(self) -> int:
+        """How many training seeds the mean is over."""
+        return self.crossed.seeds
+
+    @property
+    def items(self) -> int:
+        """How many items (clusters, where items come in pairs) each seed answered."""
+        return self.crossed.items
+
+    def detectable(self, tests: int = 1) -> float:
+        """The smallest true mean that is found four times in five, at 5 % shared by ``tests`` tests."""
+        return float(self.crossed.half_width((1 - LEVEL) / tests) + self.crossed.half_width(2 * (1 - POWER)))
+
+    def p_within(self, margin: float) -> float:
+        """The p of two one-sided tests that the true mean lies within +- margin (equivalence)."""
+        return float(self.crossed.p_within(margin))
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,15 @@ class CrossedMean:
         p = np.where(high > _SMALLEST_LOG_P / 2, np.exp(high), 0.0)
         return np.where(self.mean == 0, 1.0, p)
 
+    def p_within(self, margin: float) -> Matrix:
+        """The larger p of the two one-sided tests of abs(true mean) < margin; 1 where the mean is outside.
+
+        Half the alpha of the two-sided interval that just reaches from the mean to the nearer margin.
+        """
+        room = margin - np.abs(self.mean)
+        shifted = CrossedMean(np.maximum(room, 0.0), self.by_seeds, self.by_items, self.seeds, self.items)
+        return np.where(room > 0, shifted.p_values() / 2, 1.0)
+
 
 def crossed_estimate(values: Matrix, level: float = LEVEL) -> Estimate:
     """Mean of a (seeds, items) matrix with an interval that counts both as random: see ``CrossedMean``.
@@ -99,9 +123,8 @@ def crossed_estimate(values: Matrix, level: float = LEVEL) -> Estimate:
     crossed = CrossedMean.of(values)
     mean, half = float(crossed.mean), float(crossed.half_width(1 - level))
     sd = float(values.mean(axis=1).std(ddof=1)) if crossed.seeds > 1 else float("nan")
-    detectable = half + float(crossed.half_width(2 * (1 - POWER)))
     p = float(crossed.p_values())
-    return Estimate(mean, mean - half, mean + half, sd, p, detectable, crossed.seeds, crossed.items)
+    return Estimate(mean, mean - half, mean + half, sd, p, crossed)
 
 
 def paired_difference(arm: Matrix, baseline: Matrix) -> Estimate:

@@ -77,6 +77,13 @@ ARMS: dict[str, dict[str, Any]] = {
         "transform": "direct",
         "curvature": {"mode": "token"},
     },
+    "norm-blind": {"method": "manifold_lora", "manifold": "lorentz", "transform": "norm_blind"},
+    "power": {"method": "manifold_lora", "manifold": "lorentz", "transform": "power"},
+    "power-learned": {
+        "method": "manifold_lora",
+        "manifold": "lorentz",
+        "transform": {"name": "power", "learned": True},
+    },
     "shuffled-norms": {
         "method": "manifold_lora",
         "manifold": "lorentz",

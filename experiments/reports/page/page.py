@@ -19,7 +19,7 @@ from manifold_lora.experiments.reports.page.tables import (
 )
 from manifold_lora.experiments.reports.row import label_of
 from manifold_lora.experiments.reports.study import Study
-from manifold_lora.experiments.reports.verdicts import MATTERED, RULES, WORSE, Remark, Verdict, verdict
+from manifold_lora.experiments.reports.verdicts import FORM, NORMS, RULES, WORSE, Remark, Verdict, verdict
 
 STATISTICS = (
     "Each test set is a matrix of seeds × items with 1 where an answer is right. Intervals count seeds "
@@ -27,13 +27,14 @@ STATISTICS = (
     "squares of the two-way layout. In simulations it covers 96 to 98 % at 2 to 10 seeds, where a "
     "percentile bootstrap covers 81 to 92 % at three seeds and an interval over items alone 53 to 86 %; "
     "where no arm differs, a table of five such comparisons shows a false discovery in at most 3 %. "
-    "Differences are paired: same seeds, same items. All p-values of this page are adjusted together "
-    "(Benjamini and Hochberg). McNemar's exact test of one seed compares two trained models, not two "
+    "Differences are paired: same seeds, same items. Adjusted p-values are Benjamini and Hochberg's: the "
+    "comparisons with the baseline together, the claims of curved arms together, each claim by the "
+    "largest p of its hurdles. McNemar's exact test of one seed compares two trained models, not two "
     "methods, and pooled over seeds it counts every item several times as if independent: its p is too "
     "small. It is shown because papers report it; no verdict uses it. Detectable is the difference in "
-    "points that would be found significant (at 5 %, uncorrected) four times in five. Alone right "
-    "counts the answers that one of two arms alone got right. Learning rates are chosen by validation "
-    "accuracy alone."
+    "points that would be found significant four times in five, at 5 % shared by all tests of its kind. "
+    "Alone right counts the answers that one of two arms alone got right. Learning rates are chosen by "
+    "validation accuracy alone."
 )
 
 
@@ -110,7 +111,7 @@ def _reading(study: Study) -> Html:
 
 
 def _verdict(study: Study, name: str, found: Verdict) -> Html:
-    tone = {MATTERED: "good", WORSE: "bad"}.get(found.word, "open")
+    tone = {FORM: "good", NORMS: "good", WORSE: "bad"}.get(found.word, "open")
     word = element("span", found.word, cls=f"word {tone}")
     reason = join(
         part

@@ -50,7 +50,7 @@ def _gap(item: Row, test: str) -> list[object]:
     one = item.with_role(test, "baseline")
     if one is None:
         return ["–", "–", "–"]
-    texts = difference(one), p_text(one.p_adjusted), f"{100 * one.difference.detectable:.1f}"
+    texts = difference(one), p_text(one.p_adjusted), f"{100 * one.detectable:.1f}"
     return [_source(item, text) for text in texts]
 
 
@@ -69,7 +69,7 @@ def _comparison(study: Study, item: Row, one: Comparison) -> Html:
         difference(one),
         p_text(gap.p),
         p_text(one.p_adjusted),
-        f"{100 * gap.detectable:.1f}",
+        f"{100 * one.detectable:.1f}",
         f"{pooled.arm} / {pooled.other}",
         ", ".join(p_text(test.p) for test in one.mcnemar.by_seed.values()),
         p_text(pooled.p),

@@ -9,7 +9,7 @@ from manifold_lora.experiments.reports.controls import control_of, counterpart
 
 def row(arm, role, gain=None, extras=(), **adapter):
     scaling, alpha = adapter.get("norm_scaling", "learned"), adapter.get("alpha", 1.0)
-    facts = {"extras": extras, "adapter": adapter, "alpha": alpha, "norm_scaling": scaling}
+    facts = {"kappa": -1.0, "extras": extras, "adapter": adapter, "alpha": alpha, "norm_scaling": scaling}
     return SimpleNamespace(arm=arm, role=role, gain=gain, **facts)
 
 

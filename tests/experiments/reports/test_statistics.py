@@ -84,7 +84,7 @@ def test_tiny_p_values_are_those_of_the_t_test():
 
 def test_the_smallest_detectable_difference_is_found_four_times_in_five():
     rng, sd, shape = np.random.default_rng(4), 1.0, (1, 50)
-    detectable = np.mean([crossed_estimate(rng.normal(0, sd, shape)).detectable for _ in range(200)])
+    detectable = np.mean([crossed_estimate(rng.normal(0, sd, shape)).detectable() for _ in range(200)])
     found = CrossedMean.of(rng.normal(detectable, sd, (2000, *shape))).p_values() < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.04)
 
