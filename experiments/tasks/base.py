@@ -86,6 +86,20 @@ class Task(ABC):
     def score(self, example: Example, output: str) -> Scored:
         """Judge an output; any string is answered, none raises."""
 
+    def second_reading(self, example: Example, output: str) -> str | None:
+        """What an independent reader finds in an output, "" for nothing; it never decides.
+
+        None, by default, of a task with one reader.
+        """
+        return None
+
+    def gold(self, example: Example) -> str | None:
+        """What a perfect model writes behind the prompt, or None where only the answer is known.
+
+        The example's target by default; a task of texts states the answer where there is no target.
+        """
+        return example.target or None
+
     @property
     @abstractmethod
     def base_spec(self) -> BaseSpec:

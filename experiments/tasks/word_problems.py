@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from manifold_lora.experiments.answers.equations import count_operations, evaluate_equation, parse_equation
-from manifold_lora.experiments.answers.judge import judge
+from manifold_lora.experiments.answers.judge import judge, second_reading, stated
 from manifold_lora.experiments.answers.read import Scored, equal_numbers
 from manifold_lora.experiments.data.files import DataError, DataFile, read_rows
 from manifold_lora.experiments.data.leaks import normalise
@@ -141,6 +141,16 @@ class WordProblems(Task):
             return judge(output, example.answer)
         value = evaluate_equation(output, example.numbers)
         return Scored("" if value is None else f"{value:.10g}", equal_numbers(value, example.answer))
+
+    def second_reading(self, example: Example, output: str) -> str | None:
+        """What math-verify finds in a text; equations have one reader."""
+        return second_reading(output) if self._style == "text" else None
+
+    def gold(self, example: Example) -> str | None:
+        """The target; without one a sentence that states the answer, and in equation style nothing."""
+        if self._style == "text" and not example.target:
+            return self._template.target(stated(example.answer))
+        return example.target or None
 
     @property
     def base_spec(self) -> BaseSpec:
