@@ -1,5 +1,6 @@
 """An answer read out of a text by two extractors, of which the first decides and both are kept."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,33 +29,27 @@ def extract(text: str, choices: Sequence[str] = ()) -> Extraction:
 
     Numbers agree within 1e-3, as they are judged; two readings of nothing agree.
     """
-    _, first = answer_segment(text, choices)
-    second = second_reading(text, choices) or None
-    return Extraction(first, second, agree(first or "", second or "", choices))
+    segment, first = answer_segment(text, choices)
+    second = reader().read(strip_marks(segment, choices), choices)
+    agree = first == second if choices or None in (first, second) else equal_numbers(first, second)
+    return Extraction(first, second, agree)
 
 
-def second_reading(text: str, choices: Sequence[str] = ()) -> str:
-    """What math-verify reads, "" for nothing."""
-    segment, _ = answer_segment(text, choices)
-    return reader().read(strip_marks(segment, choices), choices) or ""
-
-
-def agree(first: str, second: str | None, choices: Sequence[str] = ()) -> bool:
-    """Whether two readings are the same; a text that was read once (None) agrees with itself."""
-    if second is None or choices or not (first and second):
-        return second in (None, first)
-    return equal_numbers(first, second)
+def is_right(text: str, answer: str, choices: Sequence[str] = ()) -> bool:
+    """Whether the first extractor reads the answer: the same choice, or a number within 1e-3 of it."""
+    _, found = answer_segment(text, choices)
+    return found == answer if choices else equal_numbers(found, answer)
 
 
 def judge(text: str, answer: str, choices: Sequence[str] = ()) -> Scored:
-    """Score an output: right is the same choice, or a number within 1e-3 of the answer."""
-    _, found = answer_segment(text, choices)
-    right = found == answer if choices else equal_numbers(found, answer)
-    return Scored(found or "", right)
+    """Score an output by the first extractor, and keep what the second read."""
+    found = extract(text, choices)
+    right = found.first == answer if choices else equal_numbers(found.first, answer)
+    return Scored(found.first or "", right, found.second or "", found.agree)
 
 
 def stated(answer: str, choices: Sequence[str] = ()) -> str:
     """A sentence that states an answer, in the words that the training targets of its kind end with."""
     if len(choices) and len(choices[0]) > 1:
         return f"the correct answer is {answer}"
-    return f"The answer is ({answer})." if choices else f"The answer is {answer}."
+    return f"The answer is ({answer})." if choices else f"The answer is {re.sub(r'[.]0+$', '', answer)}."

@@ -37,10 +37,15 @@ _OPPOSITE = {"true": "false", "false": "true", "yes": "no", "no": "yes"}
 
 @dataclass(frozen=True)
 class Scored:
-    """What was read from an output, and whether it is right; ``extracted`` is "" where nothing was found."""
+    """What was read from an output, and whether it is right; ``extracted`` is "" where nothing was found.
+
+    ``second`` is what another extractor read; it never decides, and None says that the task has only one.
+    """
 
     extracted: str
     correct: bool
+    second: str | None = None
+    agree: bool = True
 
 
 def answer_segment(text: str, choices: Sequence[str] = ()) -> tuple[str, str | None]:

@@ -86,12 +86,9 @@ class Task(ABC):
     def score(self, example: Example, output: str) -> Scored:
         """Judge an output; any string is answered, none raises."""
 
-    def second_reading(self, example: Example, output: str) -> str | None:
-        """What an independent reader finds in an output, "" for nothing; it never decides.
-
-        None, by default, of a task with one reader.
-        """
-        return None
+    def is_right(self, example: Example, output: str) -> bool:
+        """As ``score`` decides; a task with a second reader need not ask it for this."""
+        return self.score(example, output).correct
 
     def gold(self, example: Example) -> str | None:
         """What a perfect model writes behind the prompt, or None where only the answer is known.

@@ -23,9 +23,9 @@ class WholeText(Task):
         """As the task does."""
         return self._task.score(example, output)
 
-    def second_reading(self, example: Example, output: str) -> str | None:
+    def is_right(self, example: Example, output: str) -> bool:
         """As the task does."""
-        return self._task.second_reading(example, output)
+        return self._task.is_right(example, output)
 
     def gold(self, example: Example) -> str | None:
         """As the task does."""
