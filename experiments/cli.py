@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "evaluate": (
         "manifold_lora.experiments.commands.evaluate",
-        "answer a task's test sets with a saved adapter",
+        "answer a task's test sets with a saved adapter, or with a base model alone",
     ),
     "data": (
         "manifold_lora.experiments.commands.data",

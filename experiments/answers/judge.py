@@ -1,16 +1,11 @@
-"""Two readings of every answer, so that a score never hangs on one regular expression unseen."""
+"""An answer read out of a text by two extractors, of which the first decides and both are kept."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from manifold_lora.experiments.answers.read import (
-    Scored,
-    equal_numbers,
-    extract_choice,
-    extract_number,
-    strip_marks,
-)
+from manifold_lora.experiments.answers.read import Scored, answer_segment, equal_numbers, strip_marks
 from manifold_lora.experiments.answers.second_reader import MathReader
 
 
@@ -34,17 +29,27 @@ def extract(text: str, choices: Sequence[str] = ()) -> Extraction:
 
     Numbers agree within 1e-3, as they are judged; two readings of nothing agree.
     """
-    second = reader().read(strip_marks(text, choices), choices)
-    first = extract_choice(text, choices) if choices else extract_number(text)
+    segment, first = answer_segment(text, choices)
+    second = reader().read(strip_marks(segment, choices), choices)
     agree = first == second if choices or None in (first, second) else equal_numbers(first, second)
     return Extraction(first, second, agree)
 
 
-def judge(text: str, answer: str, choices: Sequence[str] = ()) -> Scored:
-    """Score an output by the first extractor, and keep what the second read.
+def is_right(text: str, answer: str, choices: Sequence[str] = ()) -> bool:
+    """Whether the first extractor reads the answer: the same choice, or a number within 1e-3 of it."""
+    _, found = answer_segment(text, choices)
+    return found == answer if choices else equal_numbers(found, answer)
 
-    Right is the same choice, or a number within 1e-3 of the answer.
-    """
+
+def judge(text: str, answer: str, choices: Sequence[str] = ()) -> Scored:
+    """Score an output by the first extractor, and keep what the second read."""
     found = extract(text, choices)
     right = found.first == answer if choices else equal_numbers(found.first, answer)
     return Scored(found.first or "", right, found.second or "", found.agree)
+
+
+def stated(answer: str, choices: Sequence[str] = ()) -> str:
+    """A sentence that states an answer, in the words that the training targets of its kind end with."""
+    if len(choices) and len(choices[0]) > 1:
+        return f"the correct answer is {answer}"
+    return f"The answer is ({answer})." if choices else f"The answer is {re.sub(r'[.]0+$', '', answer)}."

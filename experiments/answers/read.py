@@ -1,15 +1,23 @@
-"""Reading an answer out of text: the number or the letter a model meant. No input raises."""
+"""Reading an answer out of text: the number or the choice a model meant. No input raises."""
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from manifold_lora.experiments.answers.equations import evaluate_equation
+from manifold_lora.experiments.answers.calculation import result
+from manifold_lora.experiments.answers.numerals import (
+    NUMERAL,
+    digits_of,
+    equal_numbers,
+    number_value,
+    plain_text,
+)
+from manifold_lora.experiments.answers.statement import places, segments
 
 __all__ = [
+    "Scored",
+    "answer_segment",
     "equal_numbers",
-    "evaluate_equation",
     "extract_choice",
     "extract_letter",
     "extract_number",
@@ -17,102 +25,14 @@ __all__ = [
     "strip_marks",
 ]
 
-# An answer stands at the end; a bound on the text bounds the time.
-_TAIL = 20_000
-# Powers, versions and snake_case are no answers: better none than a part of one.
-_NUMBER = re.compile(
-    r"(?<![\w.^])[-−]?(?:\d[\d,]*(?:\.\d+)?(?:/\d+(?:\.\d+)?|e[+-]?\d{1,3})?|\.\d+)(?![\d^_]|\.\d)",
-    re.ASCII | re.IGNORECASE,
-)
-_LATEX_COMMA = re.compile(r"\{,\}|\\,(?=\d{3})")
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.,]{1,40})\s*\}\s*\{\s*([\d.,]{1,40})\s*\}")
-_BOXED = re.compile(r"\\boxed\s*\{([^{}]{1,200})\}")
-_STATED = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*[:=])\s*:?", re.IGNORECASE)
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-_LETTER = re.compile(r"(?<![A-Za-z0-9])\(?([A-Z])\)?(?![A-Za-z0-9'’])")
-
-
-def extract_number(text: str) -> str | None:
-    """The number an answer text ends on, as plain digits, or None.
-
-    Looks in the last ``\\boxed{}``, else behind the last "answer is" or "####", else takes the last number.
-    """
-    tail = _ascii_digits(text[-_TAIL:])
-    tail = _FRACTION.sub(r" \1/\2 ", _LATEX_COMMA.sub(",", tail))
-    for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
-        if place and (found := _finite_numbers(place)):
-            return found[which]
-    return None
-
-
-def _ascii_digits(text: str) -> str:
-    if text.isascii():
-        return text
-    return "".join(str(int(mark)) if mark.isdecimal() else mark for mark in text).replace("−", "-")
-
-
-def _last_boxed(text: str) -> str:
-    found = _BOXED.findall(text)
-    return found[-1] if found else ""
-
-
-def _after_statement(text: str) -> str:
-    found = list(_STATED.finditer(text))
-    return text[found[-1].end() :] if found else ""
-
-
-def _finite_numbers(text: str) -> list[str]:
-    plain = (match.group().replace(",", "").replace("−", "-") for match in _NUMBER.finditer(text))
-    return [number for number in plain if number_value(number) is not None]
-
-
-def number_value(text: str) -> float | None:
-    """The value of ``"12"``, ``"-1,000.5"`` or ``"3/4"``; None where it is no finite number."""
-    over, slash, under = text.strip().replace(",", "").partition("/")
-    try:
-        value = float(over) / float(under) if slash else float(over)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def equal_numbers(first: str | float | None, second: str | float | None, tolerance: float = 1e-3) -> bool:
-    """Whether two numbers differ by at most ``tolerance``; never true of something that is no number."""
-    a, b = (number_value(value) if isinstance(value, str) else value for value in (first, second))
-    return a is not None and b is not None and abs(a - b) <= tolerance
-
-
-def extract_letter(text: str, letters: str = "ABCDE") -> str | None:
-    """The choice an answer text names: boxed, else behind "answer is", else the last one; or None."""
-    tail = text[-_TAIL:]
-    for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
-        found = [letter for letter in _LETTER.findall(place) if letter in letters]
-        if found:
-            return found[which]
-    return None
-
-
-def extract_choice(text: str, choices: Sequence[str]) -> str | None:
-    """The label (``answer2``, ``true``) an answer text names, or the letter where choices are letters."""
-    if all(len(choice) == 1 for choice in choices):
-        return extract_letter(text, "".join(choices))
-    tail = text[-_TAIL:].lower()
-    names = "|".join(re.escape(choice.lower()) for choice in choices)
-    label = re.compile(rf"(?<![a-z0-9])(?:{names})(?![a-z0-9])")
-    given = {choice.lower(): choice for choice in choices}
-    for place, which in ((_last_boxed(tail), -1), (_after_statement(tail), 0), (tail, -1)):
-        if found := label.findall(place):
-            return given[found[which]]
-    return None
-
-
-def strip_marks(text: str, choices: Sequence[str] = ()) -> str:
-    """The end of a text as math-verify is to read it: ASCII digits and minus, letters without brackets.
-
-    Percent signs go: an answer of 50 % is written 50 in these tasks, and math-verify would read one half.
-    """
-    tail = _ascii_digits(text[-_TAIL:])
-    return _BRACKETED.sub(r" \1 ", tail) if choices else tail.replace("\\%", "").replace("%", "")
+_NEGATED = re.compile(r"(?:\bnot|n't|\bnever)\s+(?:(?:an?|the|be|option|choice|necessarily)\s+)?[^\w\s]*$")
+_SPACED_SIGN = re.compile(r"^([ \t]*-)[ \t]+(?=[$€£¥₹.\d])")
+_LETTER = re.compile(
+    r"(?<![A-Za-z0-9])(?:([A-Z])(?![A-Za-z0-9'])|\(([a-z])\)|([a-z])\)"
+    r"|(?:\A[^\w]*|\b(?:option|choice)\s+)([a-z])(?=[^\w]*\Z|[ \t]*[.,;:!?\]}*\n]))"
+)
+_OPPOSITE = {"true": "false", "false": "true", "yes": "no", "no": "yes"}
 
 
 @dataclass(frozen=True)
@@ -126,3 +46,89 @@ class Scored:
     correct: bool
     second: str | None = None
     agree: bool = True
+
+
+def answer_segment(text: str, choices: Sequence[str] = ()) -> tuple[str, str | None]:
+    """The part of a text, up to its next question, that holds an answer; and the answer."""
+    reading = _choice_in(choices) if choices else _number_in
+    parts = segments(plain_text(text))
+    for part in parts:
+        for place, which in places(part):
+            if (found := reading(place, which)) is not None:
+                return part, found
+    return parts[0], None
+
+
+def extract_number(text: str) -> str | None:
+    """The number an answer text ends on, as plain digits, or None.
+
+    Looks in the last ``\\boxed{}``, else behind the last "answer is" or "####", else takes the last number;
+    of a text that goes on with another question, before that. ``20 - 5 = 15`` is 15, ``2 2/3`` is ``8/3``.
+    """
+    return answer_segment(text)[1]
+
+
+def _number_in(place: str, which: int) -> str | None:
+    if which == 0:
+        place = _SPACED_SIGN.sub(r"\1", place)
+        return result(place, _numerals(place, NUMERAL.finditer(place)))
+    backwards = reversed(list(NUMERAL.finditer(place)))
+    return next((digits for _, digits in _numerals(place, backwards)), None)
+
+
+def _numerals(place: str, matches: Iterator[re.Match[str]]) -> Iterator[tuple[re.Match[str], str]]:
+    """The finite numbers among matches, and not denied by the place."""
+    for match in matches:
+        digits = digits_of(match)
+        if digits is not None and not _denied(place, match.start()):
+            yield match, digits
+
+
+def _denied(place: str, start: int) -> bool:
+    return _NEGATED.search(place[max(0, start - 40) : start].lower()) is not None
+
+
+def extract_letter(text: str, letters: str = "ABCDE") -> str | None:
+    """The choice an answer text names: boxed, else behind "answer is", else the last one; or None.
+
+    Small letters count in brackets, ``b)``, or alone behind the statement: ``answer: b.``.
+    """
+    return answer_segment(text, tuple(letters))[1]
+
+
+def extract_choice(text: str, choices: Sequence[str]) -> str | None:
+    """The label (``answer2``, ``true``) an answer text names, or the letter where choices are letters.
+
+    A choice that is denied does not count; of two opposites, "not true" names the other one.
+    """
+    return answer_segment(text, choices)[1]
+
+
+def _choice_in(choices: Sequence[str]) -> Callable[[str, int], str | None]:
+    given = {choice.lower(): choice for choice in choices}
+    if all(len(choice) == 1 for choice in choices):
+        pattern = _LETTER
+    else:
+        names = "|".join(re.sub(r"(?<=[a-z])(?=\d)", r"\\s?", re.escape(name)) for name in given)
+        pattern = re.compile(rf"(?<![a-z0-9])({names})(?![a-z0-9])", re.IGNORECASE)
+
+    def named(place: str, match: re.Match[str]) -> str | None:
+        name = re.sub(r"\s", "", next(group for group in match.groups() if group)).lower()
+        if _denied(place, match.start()):
+            name = _OPPOSITE.get(name, "") if len(choices) == 2 else ""
+        return given.get(name)
+
+    def reading(place: str, which: int) -> str | None:
+        matches = pattern.finditer(place)
+        ordered = reversed(list(matches)) if which else matches
+        return next((choice for match in ordered if (choice := named(place, match))), None)
+
+    return reading
+
+
+def strip_marks(text: str, choices: Sequence[str] = ()) -> str:
+    """A text in plain writing as math-verify is to read it: letters without brackets, no percent signs.
+
+    An answer of 50 % is written 50 in these tasks, and math-verify would read one half.
+    """
+    return _BRACKETED.sub(r" \1 ", text) if choices else text.replace("\\%", "").replace("%", "")

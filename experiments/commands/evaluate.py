@@ -1,11 +1,10 @@
-"""manifold-lora evaluate FOLDER [--flags]"""
+"""manifold-lora evaluate [FOLDER] [--flags]"""
 
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Fixed, Suppress
 
-from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.runs.folder import SETTINGS
 from manifold_lora.experiments.settings.parse import load_settings, parse_flags
 from manifold_lora.experiments.settings.run import (
@@ -42,25 +41,33 @@ class EvaluateCommand(RunSettings):
     plugins: Annotated[tuple[str, ...], Fixed, Suppress] = ()
 
 
+class EvaluateBaseCommand(EvaluateCommand):
+    """Answer the test sets with a base model as it is; with the output FOLDER of train first, its adapter."""
+
+    model: ModelSettings = ModelSettings()  # type: ignore[assignment]
+    output: Path | None = None
+    """Folder to write evaluation.json to; without one the scores are printed alone."""
+    cache: Path = Path(".cache/bases")
+    """Folder of the embedded bases."""
+
+
 def main(argv: list[str]) -> int:
-    """Answer the test sets with the adapter that ``train`` saved in FOLDER; flags change the settings."""
-    folder = _folder(argv)
-    saved = load_settings(EvaluateCommand, folder / SETTINGS) if folder else EvaluateCommand()
-    flags = argv[1:] if folder else argv
-    command = parse_flags(EvaluateCommand, saved, flags, "manifold-lora evaluate FOLDER")
-    run = RunSettings.model_validate(command.model_dump())
+    """Answer the test sets with the adapter that ``train`` saved in FOLDER, or by a base model alone."""
     # Imported late: a typo is told before rich and torch are loaded.
+    if argv and not argv[0].startswith("-"):
+        folder = Path(argv[0])
+        saved = load_settings(EvaluateCommand, folder / SETTINGS)
+        command = parse_flags(EvaluateCommand, saved, argv[1:], "manifold-lora evaluate FOLDER")
+        run = RunSettings.model_validate(command.model_dump())
+        from rich.console import Console
+
+        from manifold_lora.experiments.runs.single import evaluate
+
+        return evaluate(run, folder, Console())
+    base = parse_flags(EvaluateBaseCommand, EvaluateBaseCommand(), argv, "manifold-lora evaluate [FOLDER]")
+    run = RunSettings.model_validate(base.model_dump(exclude={"output", "cache"}))
     from rich.console import Console
 
-    from manifold_lora.experiments.runs.single import evaluate
+    from manifold_lora.experiments.runs.single import evaluate_base
 
-    return evaluate(run, folder or Path(), Console())
-
-
-def _folder(argv: list[str]) -> Path | None:
-    """The run's folder; None where help alone is asked for."""
-    if argv and argv[0] in ("-h", "--help"):
-        return None
-    if not argv or argv[0].startswith("-"):
-        raise ManifoldLoraError("arguments", " ".join(argv), "the output folder of manifold-lora train")
-    return Path(argv[0])
+    return evaluate_base(run, base.output, base.cache, Console())

@@ -93,13 +93,16 @@ def _batches(source: Source, options: ExportOptions) -> Batches:
 
 def _scores(source: Source, fits: Any) -> dict[str, tuple[int, float, float]]:
     """Set -> (items, accuracy of the adapter, accuracy of the LoRA); empty where no task is known."""
-    from manifold_lora.experiments.runs.cell import evaluate_sets
+    from manifold_lora.experiments.runs.ceiling import checked_ceiling
+    from manifold_lora.experiments.runs.evaluate import evaluate_sets
 
     if source.run is None or source.task is None:
         return {}
-    before, _ = evaluate_sets(source.model, source.tokenizer, source.task, source.run)
+    asked = source.tokenizer, source.task, source.run
+    limit = checked_ceiling(source.model, *asked).max_new_tokens
+    before, _ = evaluate_sets(source.model, *asked, limit)
     with linearised(source.model, fits):
-        after, _ = evaluate_sets(source.model, source.tokenizer, source.task, source.run)
+        after, _ = evaluate_sets(source.model, *asked, limit)
     return {
         name: (entry["items"], entry["accuracy"], after[name]["accuracy"]) for name, entry in before.items()
     }

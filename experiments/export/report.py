@@ -11,6 +11,7 @@ from typing import Any
 from peft import PeftModel
 from rich.table import Table
 
+from manifold_lora.experiments.results.accuracy import percent
 from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.models.linear_fit import LinearFit
 from manifold_lora.models.saved.card import model_card
@@ -58,8 +59,8 @@ class ExportReport:
         for name in ("set", "items", "adapter", "LoRA", "change"):
             scores.add_column(name, justify="right")
         for name, (items, before, after) in self.scores.items():
-            percent = (f"{100 * before:.1f}", f"{100 * after:.1f}", f"{100 * (after - before):+.1f}")
-            scores.add_row(name, str(items), *percent)
+            shares = (percent(before), percent(after), percent(after - before, "+"))
+            scores.add_row(name, str(items), *shares)
         return [table, scores] if self.scores else [table]
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -72,7 +73,7 @@ class ExportReport:
             ("worst", f"{errors[worst]:.2e} ({worst})"),
             *self._alternatives(),
             ("relative error of the logits (1: as no adapter)", f"{self.logits:.2e}"),
-            ("same likeliest next token", f"{100 * self.same:.1f} %"),
+            ("same likeliest next token", f"{percent(self.same)} %"),
         ]
 
     def _alternatives(self) -> list[tuple[str, str]]:

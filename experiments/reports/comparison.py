@@ -29,6 +29,7 @@ from manifold_lora.experiments.reports.statistics import (
     crossed_estimate,
     paired_difference,
 )
+from manifold_lora.experiments.results.accuracy import Right, right_by_set
 
 Items = Callable[[str], list[dict[str, Any]]]
 
@@ -61,19 +62,16 @@ class Answers:
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._read: dict[str, dict[str, dict[str, bool]]] = {}
+        self._read: dict[str, dict[str, Right]] = {}
 
     def matrix(self, records: Mapping[int, Record], test: str) -> Matrix:
         """The (seeds, items) 0/1 matrix of a test set, items in the order of their ids."""
         scored = [self._of(record["cell"])[test] for record in records.values()]
         return np.array([[float(right[key]) for key in sorted(right)] for right in scored])
 
-    def _of(self, cell: str) -> dict[str, dict[str, bool]]:
+    def _of(self, cell: str) -> dict[str, Right]:
         if cell not in self._read:
-            sets: dict[str, dict[str, bool]] = defaultdict(dict)
-            for item in self._items(cell):
-                sets[item["set"]][item["id"]] = item["correct"]
-            self._read[cell] = sets
+            self._read[cell] = right_by_set(self._items(cell))
         return self._read[cell]
 
 

@@ -8,12 +8,13 @@ from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
+from manifold_lora.experiments.results.accuracy import percent
 
 
-def percent(estimate: Estimate) -> str:
+def score_text(estimate: Estimate) -> str:
     """Mean ± standard deviation over seeds, in %."""
-    spread = f" ± {100 * estimate.sd:.1f}" if estimate.seeds > 1 else ""
-    return f"{100 * estimate.mean:.1f}{spread}"
+    spread = f" ± {percent(estimate.sd)}" if estimate.seeds > 1 else ""
+    return f"{percent(estimate.mean)}{spread}"
 
 
 def difference(item: Comparison | None) -> str:
@@ -21,7 +22,7 @@ def difference(item: Comparison | None) -> str:
     if item is None:
         return "baseline"
     gap, mark = item.difference, "*" if item.is_significant else ""
-    return f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{mark}"
+    return f"{percent(gap.mean, '+')} [{percent(gap.low, '+')}, {percent(gap.high, '+')}]{mark}"
 
 
 def rate(row: Row) -> str:
@@ -42,7 +43,7 @@ def score_table(rows: Sequence[Row], title: str) -> Table:
             table.add_section()
         cells = [row.label, rate(row)]
         for name, score in row.scores.items():
-            cells += [percent(score), difference(row.with_role(name, "baseline"))]
+            cells += [score_text(score), difference(row.with_role(name, "baseline"))]
         table.add_row(*cells)
     return table
 

@@ -6,6 +6,7 @@ from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
 from manifold_lora.experiments.reports.row import Comparison, Row
 from manifold_lora.experiments.reports.study import Study
+from manifold_lora.experiments.results.accuracy import percent
 
 # Nine columns of costs in a column of text.
 _TIGHT = r"\footnotesize\setlength{\tabcolsep}{3pt}"
@@ -48,15 +49,15 @@ def _scores(study: Study) -> str:
 def _score_cells(row: Row) -> list[str]:
     cells = [escape(row.label), _number(row.chosen.value)]
     for test, score in row.scores.items():
-        spread = rf" $\pm$ {100 * score.sd:.1f}" if score.seeds > 1 else ""
+        spread = rf" $\pm$ {percent(score.sd)}" if score.seeds > 1 else ""
         item = row.with_role(test, "baseline")
-        cells += [f"{100 * score.mean:.1f}{spread}", _gap(item) if item else "--"]
+        cells += [f"{percent(score.mean)}{spread}", _gap(item) if item else "--"]
     return cells
 
 
 def _gap(item: Comparison) -> str:
     gap, mark = item.difference, "^{*}" if item.is_significant else ""
-    return f"${100 * gap.mean:+.1f}{mark}$ [${100 * gap.low:+.1f}$, ${100 * gap.high:+.1f}$]"
+    return f"${percent(gap.mean, '+')}{mark}$ [${percent(gap.low, '+')}$, ${percent(gap.high, '+')}$]"
 
 
 def _number(value: float) -> str:

@@ -18,6 +18,7 @@ class Header:
         inputs: name -> hashes of what was read.
         notes: what the task left out or found (leaks among them) -> counts.
         disagreements: test set -> (answers read differently by the two extractors, answers).
+        truncated: test set -> (answers cut by the token limit, answers).
         interrupted: cells that went on from a checkpoint.
         set_aside: why checkpoints were not used.
     """
@@ -27,6 +28,7 @@ class Header:
     inputs: dict[str, list[str]]
     notes: dict[str, list[Any]]
     disagreements: dict[str, tuple[int, int]]
+    truncated: dict[str, tuple[int, int]]
     interrupted: int
     set_aside: list[str]
 
@@ -40,7 +42,8 @@ class Header:
             _gather(record.get("meta", {}).get("versions", {}) for record in done),
             _gather(record.get("meta", {}).get("inputs", {}) for record in done),
             _gather(record.get("meta", {}).get("notes", {}) for record in done),
-            _disagreements(done),
+            _counted(done, "disagreements"),
+            _counted(done, "truncated"),
             sum(bool(train.get("resumed_from")) for train in training),
             [reason for train in training for reason in train.get("set_aside", ())],
         )
@@ -78,10 +81,10 @@ def _gather(blocks: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
     return found
 
 
-def _disagreements(records: Sequence[Record]) -> dict[str, tuple[int, int]]:
+def _counted(records: Sequence[Record], key: str) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for record in records:
         for name, entry in record["evaluation"].items():
-            differ, answers = counts.get(name, (0, 0))
-            counts[name] = (differ + entry.get("disagreements", 0), answers + entry["items"])
+            found, answers = counts.get(name, (0, 0))
+            counts[name] = (found + entry.get(key, 0), answers + entry["items"])
     return counts

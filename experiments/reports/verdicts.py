@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from manifold_lora.experiments.reports.groups import ROLES, Role
 from manifold_lora.experiments.reports.row import Claim, Comparison, Row
+from manifold_lora.experiments.results.accuracy import percent
 
 # Accuracies closer than this are called the same where the data can show it.
 MARGIN = 0.01
@@ -161,7 +162,7 @@ def _undecided(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> Ve
         )
     claim = row.claim("norms", test)
     hurdle = next(iter(claim.failed), best) if claim is not None else best
-    smallest = f"smallest detectable difference {100 * hurdle.detectable:.1f}"
+    smallest = f"smallest detectable difference {percent(hurdle.detectable)}"
     return Verdict(UNKNOWN, (Remark(f"{_figure_text(hurdle)}, {smallest}", row.label, hurdle),))
 
 
@@ -190,13 +191,13 @@ def _figure(row: Row, item: Comparison) -> Remark:
 
 def _figure_text(item: Comparison) -> str:
     gap = item.difference
-    interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    interval = f"[{percent(gap.low, '+')}, {percent(gap.high, '+')}]"
     p = (
         f"adjusted p {p_text(item.p_adjusted)}"
         if item.p_adjusted == item.p_adjusted
         else f"p {p_text(gap.p)}"
     )
-    return f"{100 * gap.mean:+.1f} {interval} points to {item.other} ({p})"
+    return f"{percent(gap.mean, '+')} {interval} points to {item.other} ({p})"
 
 
 def p_text(p: float) -> str:

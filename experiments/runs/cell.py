@@ -1,10 +1,8 @@
 """One cell: put the adapter on the base, train it, answer every item, write the result."""
 
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manifold_lora.errors import ManifoldLoraError
@@ -141,8 +139,11 @@ def train_and_evaluate(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train, then answer validation and every test set; returns the result's record and per-item outputs.
 
-    ``tell`` gets a line about training rows that are left out as too long, which epochs do not count.
+    ``tell`` gets a line about training rows that are left out as too long, which epochs do not count. Raises
+    ManifoldLoraError where a perfect model would not be right everywhere, unless ``preflight`` is warn.
     """
+    from manifold_lora.experiments.runs.ceiling import checked_ceiling
+    from manifold_lora.experiments.runs.evaluate import evaluate_sets
     from manifold_lora.experiments.runs.preflight import dose_summary, preflight
     from manifold_lora.experiments.training.gain_probe import GainProbe
     from manifold_lora.experiments.training.options import FitOptions
@@ -154,6 +155,7 @@ def train_and_evaluate(
     if rows.left_out:
         tell(rows.left_out_line(run.train.max_length))
     run = in_steps(run, len(rows))
+    perfect = checked_ceiling(model, tokenizer, task, run, tell, rows.examples)
     probe = GainProbe(model, tokenizer, task.validation[:GAIN_EXAMPLES], run.train.steps)
 
     def on_step(step: int, _: float) -> None:
@@ -174,7 +176,7 @@ def train_and_evaluate(
     if before.modules:
         after = measure_geometry(model, [batch])
         doses = {"start": dose_summary(before.modules), "end": dose_summary(after)}
-    evaluation, items = evaluate_sets(model, tokenizer, task, run)
+    evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
         "train_seconds": report.seconds,
@@ -192,6 +194,7 @@ def train_and_evaluate(
             "set_aside": list(report.set_aside),
         },
         "seeds": seeds(run),
+        "ceiling": perfect.scores(),
         "evaluation": evaluation,
         "cost": cost,
         "geometry": {
@@ -219,31 +222,6 @@ def seeds(run: RunSettings) -> dict[str, Any]:
     seed = run.train.seed
     names = ("adapter_init", "calibration", "data_order", "dropout")
     return {"task": run.task.seed, **dict.fromkeys(names, seed), "generation": "nothing is drawn"}
-
-
-def evaluate_sets(
-    model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", task: "Task", run: RunSettings
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Accuracy by set and how many items its two extractors read differently; and every item's output."""
-    from manifold_lora.experiments.runs.evaluate import answer, judged
-
-    settings = run.evaluation
-    evaluation, items = {}, []
-    for name, examples in {"validation": task.validation, **task.tests}.items():
-        start = time.perf_counter()
-        outputs = answer(
-            model, tokenizer, examples, settings.batch_size, settings.max_new_tokens, settings.num_beams
-        )
-        seconds = time.perf_counter() - start
-        results = judged(task, examples, outputs)
-        evaluation[name] = {
-            "accuracy": fmean(result.correct for result in results),
-            "items": len(results),
-            "disagreements": sum(not result.agree for result in results),
-            "seconds": seconds,
-        }
-        items += [{"set": name, **vars(result)} for result in results]
-    return evaluation, items
 
 
 def adapter_size(model: "PeftModel") -> dict[str, int]:

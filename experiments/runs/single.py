@@ -10,6 +10,7 @@ from rich.table import Table
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
 from manifold_lora.experiments.executors.interrupt import told_when_interrupted
+from manifold_lora.experiments.results.accuracy import percent
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
@@ -110,7 +111,9 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
 
     Raises ManifoldLoraError for a run that has not ended well, or a base that is not the one it had.
     """
-    from manifold_lora.experiments.runs.cell import evaluate_sets, header
+    from manifold_lora.experiments.runs.ceiling import checked_ceiling
+    from manifold_lora.experiments.runs.cell import header
+    from manifold_lora.experiments.runs.evaluate import evaluate_sets
     from manifold_lora.experiments.runs.prepare import fingerprint
     from manifold_lora.models.load import load_adapter, load_base
 
@@ -124,13 +127,41 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
         raise ManifoldLoraError(
             "base model", found, ready["fingerprint"], "the adapter was trained on other weights"
         )
+    perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
     adapted = load_adapter(str(output / ADAPTER), model)
-    evaluation, items = evaluate_sets(adapted, tokenizer, task, run)
+    evaluation, items = evaluate_sets(adapted, tokenizer, task, run, perfect.max_new_tokens)
     adapter = fingerprint(str(output / ADAPTER), None)
     meta = header(task, {**task.data_hashes, "base": found, "adapter": adapter})
     record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
     folder.write(EVALUATION, record)
     console.print(_table(evaluation, f"{run.arm} on {task.name}"))
+    return 0
+
+
+def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: Console) -> int:
+    """Answer the task by the base model as it is, print the scores, and write them if there is an output.
+
+    ``output/evaluation.json`` is that of ``evaluate``, without an adapter. Raises ManifoldLoraError for bad
+    input, and where a perfect model would not be right everywhere, unless ``preflight`` is warn.
+    """
+    from manifold_lora.experiments.runs.ceiling import checked_ceiling
+    from manifold_lora.experiments.runs.cell import header
+    from manifold_lora.experiments.runs.evaluate import evaluate_sets
+    from manifold_lora.models.load import load_base
+
+    task = task_of(run.task, run.model.name)
+    with CellProgress(console) as progress:
+        progress.name({_BASE: "base model"})
+        ready = _prepared(run, cache, progress)
+    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
+    perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
+    evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens)
+    console.print(_table(evaluation, f"{run.model.name} on {task.name}"))
+    if output is not None:
+        meta = header(task, {**task.data_hashes, "base": ready["fingerprint"]})
+        record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
+        output.mkdir(parents=True, exist_ok=True)
+        RunFolder(output).write(EVALUATION, record)
     return 0
 
 
@@ -143,8 +174,11 @@ def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None
 
 def _table(evaluation: dict[str, Any], title: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for name in ("set", "items", "accuracy %", "seconds"):
+    for name in ("set", "items", "accuracy %", "cut", "nats a gold text", "seconds"):
         table.add_column(name, justify="right")
     for name, entry in evaluation.items():
-        table.add_row(name, str(entry["items"]), f"{100 * entry['accuracy']:.1f}", f"{entry['seconds']:.1f}")
+        nll = "" if entry.get("nll") is None else f"{entry['nll']:.3g}"
+        cut = str(entry.get("truncated", ""))
+        seconds = f"{entry['seconds']:.1f}"
+        table.add_row(name, str(entry["items"]), percent(entry["accuracy"]), cut, nll, seconds)
     return table

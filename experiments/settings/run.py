@@ -61,7 +61,8 @@ class TaskSettings(Strict):
     seed: int = 0
     """Seed of the generated problems and of the split."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Keep at most this many examples of train, validation and each test set."""
+    """Keep at most this many examples of train, validation and each test set; evaluation.limit cuts only what
+    is answered."""
     max_bad_records: Annotated[int, Field(ge=0)] = 0
     """Malformed rows to leave out and count before a file is refused."""
 
@@ -157,9 +158,15 @@ class EvaluationSettings(Strict):
     """How answers are generated and scored: without sampling."""
 
     batch_size: Annotated[int, Field(ge=1)] = 128
-    max_new_tokens: Annotated[int, Field(ge=1)] = 24
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens after which an answer is cut, and then counted as truncated; empty: the longest gold text and a
+    quarter. A limit that would cut gold texts is refused (preflight)."""
     num_beams: Annotated[int, Field(ge=1)] = 1
     """Continuations kept at each step (beam search); 1 is greedy."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Answer at most this many items of validation and each test set; training keeps all its rows."""
+    nll: bool = True
+    """Store the negative log-likelihood of each item's gold text beside right or wrong."""
 
 
 class RunSettings(Strict):
@@ -188,7 +195,12 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
     # Results from before there were these keep their names.
-    for block, key, before in (("evaluation", "num_beams", 1), ("adapter", "lora_bias", False)):
+    for block, key, before in (
+        ("evaluation", "num_beams", 1),
+        ("evaluation", "limit", None),
+        ("evaluation", "nll", True),
+        ("adapter", "lora_bias", False),
+    ):
         if data[block][key] == before:
             data[block].pop(key)
     if "base" in inputs:

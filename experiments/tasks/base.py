@@ -86,6 +86,17 @@ class Task(ABC):
     def score(self, example: Example, output: str) -> Scored:
         """Judge an output; any string is answered, none raises."""
 
+    def is_right(self, example: Example, output: str) -> bool:
+        """As ``score`` decides; a task with a second reader need not ask it for this."""
+        return self.score(example, output).correct
+
+    def gold(self, example: Example) -> str | None:
+        """What a perfect model writes behind the prompt, or None where only the answer is known.
+
+        The example's target by default; a task of texts states the answer where there is no target.
+        """
+        return example.target or None
+
     @property
     @abstractmethod
     def base_spec(self) -> BaseSpec:

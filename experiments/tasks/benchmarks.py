@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.answers.judge import judge
+from manifold_lora.experiments.answers.judge import is_right, judge, stated
 from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.data.files import DataError
 from manifold_lora.experiments.data.leaks import Policy, apply_policy, find_leaks, mask_numbers, normalise
@@ -126,8 +126,16 @@ class Benchmarks(Task):
         )
 
     def score(self, example: Example, output: str) -> Scored:
-        """The last number within 1e-3 of the answer, or the choice named; math-verify's reading beside it."""
+        """The number stated within 1e-3 of the answer, or the choice named; and math-verify's reading."""
         return judge(output, example.answer, example.choices)
+
+    def is_right(self, example: Example, output: str) -> bool:
+        """By the reader that decides alone."""
+        return is_right(output, example.answer, example.choices)
+
+    def gold(self, example: Example) -> str | None:
+        """The target, or a sentence that states the answer as targets of its kind end."""
+        return example.target or self._template.target(stated(example.answer, example.choices))
 
     @property
     def base_spec(self) -> BaseSpec:

@@ -23,6 +23,14 @@ class WholeText(Task):
         """As the task does."""
         return self._task.score(example, output)
 
+    def is_right(self, example: Example, output: str) -> bool:
+        """As the task does."""
+        return self._task.is_right(example, output)
+
+    def gold(self, example: Example) -> str | None:
+        """As the task does."""
+        return self._task.gold(example)
+
     @property
     def base_spec(self) -> BaseSpec:
         """The task's own."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from random import Random
 
 from manifold_lora.experiments.answers.equations import count_operations, evaluate_equation, parse_equation
-from manifold_lora.experiments.answers.judge import judge
+from manifold_lora.experiments.answers.judge import is_right, judge, stated
 from manifold_lora.experiments.answers.read import Scored, equal_numbers
 from manifold_lora.experiments.data.files import DataError, DataFile, read_rows
 from manifold_lora.experiments.data.leaks import normalise
 from manifold_lora.experiments.data.rows import EquationRow, ProblemRow, Row
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 from manifold_lora.experiments.tasks.problems import Words, generated_problems
-from manifold_lora.experiments.tasks.quantities import map_equation, map_quantities
+from manifold_lora.experiments.tasks.quantities import CONSTANTS, map_equation, map_quantities
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
 
 _TRAIN = ("train/mawps_train_equations.jsonl", "train/mawps_single_train_equations.jsonl")
@@ -142,6 +142,17 @@ class WordProblems(Task):
         value = evaluate_equation(output, example.numbers)
         return Scored("" if value is None else f"{value:.10g}", equal_numbers(value, example.answer))
 
+    def is_right(self, example: Example, output: str) -> bool:
+        """By the reader that decides alone."""
+        text = self._style == "text"
+        return is_right(output, example.answer) if text else self.score(example, output).correct
+
+    def gold(self, example: Example) -> str | None:
+        """The target; without one a sentence that states the answer, and in equation style nothing."""
+        if self._style == "text" and not example.target:
+            return self._template.target(stated(example.answer))
+        return example.target or None
+
     @property
     def base_spec(self) -> BaseSpec:
         """A Llama of three layers that has read equations before."""
@@ -168,6 +179,9 @@ class WordProblems(Task):
             if example.group == "1 steps":
                 yield from [_in_words(question, example.target)] * 3
             yield Document(question)
+        # The vocabulary is the words that are read min_count times: equations of the task hold these too.
+        constants = " ".join(f"{constant:g}" for constant in CONSTANTS)
+        yield from [Document(constants)] * self.base_spec.min_count
 
     @property
     def data_hashes(self) -> dict[str, str]:

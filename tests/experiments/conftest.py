@@ -100,7 +100,7 @@ def _detailed(arm, rate, seed, correct):
         "inputs": {"base": "f00d" * 16},
         "notes": {"training rows also in a test": 181},
     }
-    record["evaluation"]["test"]["disagreements"] = 7
+    record["evaluation"]["test"] |= {"disagreements": 7, "truncated": 5}
     record["train"] = {"resumed_from": 0, "set_aside": [], "left_out": 0}
     for item in items:
         item |= {

@@ -44,7 +44,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / "data" / name
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    tokenizer = word_tokenizer(["Question: Answer: 2 and ? so The answer is ."])
+    tokenizer = word_tokenizer(f"Question: Answer: {i} and ? so The answer is {i + 2}." for i in range(41))
     tokenizer.save_pretrained(folder / "model")
     tiny_model(len(tokenizer), hidden_size=16, layers=1, heads=2, intermediate_size=16).save_pretrained(
         folder / "model"
@@ -66,7 +66,7 @@ def place(name: str, tiny: Path, root: Path) -> list[str]:
         "model": {"name": str(home / f"model {name.strip()}")},
         "adapter": {"rank": 1},
         "train": {"steps": 1, "batch_size": 2, "checkpoint_every": 1},
-        "evaluation": {"max_new_tokens": 2},
+        "evaluation": {"max_new_tokens": 8},
     }
     config.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
     output, cache = home / f"out {name.strip()}", home / f"cache {name.strip()}"

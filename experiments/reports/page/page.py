@@ -184,6 +184,9 @@ def _facts(study: Study) -> Iterator[Html]:
         "read differently by the two extractors": ", ".join(
             f"{name}: {differ} of {answers}" for name, (differ, answers) in header.disagreements.items()
         ),
+        "cut by the token limit": ", ".join(
+            f"{name}: {cut} of {answers}" for name, (cut, answers) in header.truncated.items() if cut
+        ),
         "resumed from a checkpoint": f"{header.interrupted} cells",
         "checkpoints set aside": "; ".join(header.set_aside),
     }

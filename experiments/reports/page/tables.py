@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from manifold_lora.experiments.reports.console import DOSES, difference, dose_texts, percent, rate
+from manifold_lora.experiments.reports.console import DOSES, difference, dose_texts, rate, score_text
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
 from manifold_lora.experiments.reports.page.markup import Html, element, group, join, link, row, table
@@ -10,6 +10,7 @@ from manifold_lora.experiments.reports.row import Comparison, Record, Row, label
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import p_text
+from manifold_lora.experiments.results.accuracy import percent
 
 
 def scores_table(study: Study) -> Html:
@@ -23,7 +24,7 @@ def _scores(study: Study, test: str) -> Html:
 
     def line(item: Row) -> Html:
         score = item.scores[test]
-        chosen = rate(item), _source(item, f"{100 * item.chosen.validation:.1f}")
+        chosen = rate(item), _source(item, percent(item.chosen.validation))
         found = _score(study, item, test, score), _source(item, _interval(score))
         return row(item.label, *chosen, *found, *_gap(item, test))
 
@@ -34,23 +35,23 @@ def _score(study: Study, item: Row, test: str, score: Estimate) -> Html:
     seeds = [
         link(
             study.files(record)["result"],
-            f"{100 * record['evaluation'][test]['accuracy']:.1f}",
+            percent(record["evaluation"][test]["accuracy"]),
             title=f"seed {seed}",
         )
         for seed, record in item.chosen.records.items()
     ]
-    return join([_source(item, percent(score)), element("span", *seeds, cls="seeds")])
+    return join([_source(item, score_text(score)), element("span", *seeds, cls="seeds")])
 
 
 def _interval(score: Estimate) -> str:
-    return f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+    return f"{percent(score.low)} to {percent(score.high)}"
 
 
 def _gap(item: Row, test: str) -> list[object]:
     one = item.with_role(test, "baseline")
     if one is None:
         return ["–", "–", "–"]
-    texts = difference(one), p_text(one.p_adjusted), f"{100 * one.detectable:.1f}"
+    texts = difference(one), p_text(one.p_adjusted), percent(one.detectable)
     return [_source(item, text) for text in texts]
 
 
@@ -69,7 +70,7 @@ def _comparison(study: Study, item: Row, one: Comparison) -> Html:
         difference(one),
         p_text(gap.p),
         p_text(one.p_adjusted),
-        f"{100 * one.detectable:.1f}",
+        percent(one.detectable),
         f"{pooled.arm} / {pooled.other}",
         ", ".join(p_text(test.p) for test in one.mcnemar.by_seed.values()),
         p_text(pooled.p),
@@ -125,7 +126,7 @@ def _cell(study: Study, record: Record, chosen: bool) -> Html:
     train, files = record["run"]["train"], study.files(record)
     evaluation = record.get("evaluation", {})
     accuracies = [
-        f"{100 * evaluation[name]['accuracy']:.1f}" if name in evaluation else "–"
+        percent(evaluation[name]["accuracy"]) if name in evaluation else "–"
         for name in ("validation", *study.tests)
     ]
     links = join([element("span", link(path, kind), " ") for kind, path in files.items()])

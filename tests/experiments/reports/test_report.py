@@ -167,6 +167,8 @@ def test_the_page_says_what_was_left_out_and_on_what_it_ran(written):
     text = page_of(written[0]).text
     for part in ("1 diverged", "loss is nan <at> step 4", "9.9.9", "f00d" * 16, "181", "test: 336 of 14400"):
         assert part in text
+    assert "cut by the token limit" in text
+    assert "test: 240 of 14400" in text
 
 
 def test_outputs_are_text_whatever_they_hold(written):

@@ -102,7 +102,7 @@ def test_results_keep_the_order_and_carry_the_score(
     results = evaluate(model, tokenizer, task, examples[:20], batch_size=7, max_new_tokens=4)
     assert [result.id for result in results] == [example.id for example in examples[:20]]
     for result, example in zip(results, examples, strict=False):
-        scored = task.score(example, result.output)
+        scored = task.score(example, "" if result.truncated else result.output)
         assert (result.extracted, result.correct) == (scored.extracted, scored.correct)
         assert (result.prompt, result.answer, result.group) == (example.prompt, example.answer, example.group)
 

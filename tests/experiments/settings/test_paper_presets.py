@@ -70,14 +70,14 @@ def test_a_preset_trains_as_it_is(tmp_path: Path) -> None:
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    tokenizer = word_tokenizer(["ask so The answer is ? ."])
+    tokenizer = word_tokenizer(["ask so The answer is 7. (B). ?"])
     tokenizer.save_pretrained(tmp_path / "model")
     tiny_model(len(tokenizer), hidden_size=32, layers=1, intermediate_size=32).save_pretrained(
         tmp_path / "model"
     )
     (preset,) = (path for path in PRESETS if path.stem == "llama3_8b")
     flags = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--model.device", "cpu"]
-    flags += ["--output", str(tmp_path / "out"), "--evaluation.max-new-tokens", "4"]
+    flags += ["--output", str(tmp_path / "out"), "--evaluation.max-new-tokens", "8"]
     assert main(["train", str(preset), *flags]) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert len(result["train"]["losses"]) == 2  # three epochs of eleven rows in batches of sixteen

@@ -9,6 +9,7 @@ import pytest
 from manifold_lora.errors import UnknownNameError
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.sweeps.cells import expand
+from manifold_lora.experiments.tasks import build_task
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
 PLUGIN = """
@@ -25,7 +26,8 @@ ADAPTER = "{method: manifold_lora, manifold: {name: hyperbolic-of-mine, curvatur
 def ablate(tmp_path):
     """Run `manifold-lora ablate` on an untrained Llama in a folder that holds the plugin's module."""
     (tmp_path / "geometry_of_mine.py").write_text(PLUGIN)
-    tokenizer = word_tokenizer([f"lca w{place} => ." for place in range(60)])
+    examples = build_task("taxonomy").train
+    tokenizer = word_tokenizer(f"{example.prompt} {example.target}" for example in examples)
     tokenizer.save_pretrained(tmp_path / "base")
     tiny_model(len(tokenizer), hidden_size=16, layers=1, heads=2, intermediate_size=32).save_pretrained(
         tmp_path / "base"

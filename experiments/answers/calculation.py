@@ -1,0 +1,67 @@
+"""The result of a calculation written out in text: ``20 apples - 5 apples = 15 apples``."""
+
+import re
+from collections.abc import Iterable
+
+from manifold_lora.experiments.answers.equations import evaluate_equation
+
+_EQUAL = r"[=≈]|equals"
+# What may stand between two numerals of one calculation: a unit of up to two words, and an operator.
+_BETWEEN = re.compile(
+    r"[ \t%)\]}$*]*(?:(?!plus|minus|times|divided|equals|x\b(?!\s*=))[a-z]+[ \t)\]}%$*]*){0,2}"
+    rf"(?:[-+*/×÷·x]|plus|minus|times|divided by|{_EQUAL})[ \t*$€£¥₹(\[{{]*",
+    re.IGNORECASE,
+)
+_WRITTEN = {
+    "plus": "+",
+    "minus": "-",
+    "times": "*",
+    "×": "*",
+    "·": "*",
+    "x": "*",
+    "divided by": "/",
+    "÷": "/",
+}
+_WRITTEN |= {"[": "(", "{": "(", "]": ")", "}": ")"}
+_SIGN = re.compile(r"\b(?:plus|minus|times|divided by|x)\b|[×·÷\[\]{}]|[-+*/()]", re.IGNORECASE)
+
+
+def result(place: str, numerals: Iterable[tuple[re.Match[str], str]]) -> str | None:
+    """The first numeral of a place; of a calculation that it begins, the value of the last side.
+
+    Args:
+        place: the text.
+        numerals: its numerals in order, each with its plain digits.
+
+    Returns plain digits, or None where there is no numeral or a side that cannot be calculated.
+    """
+    side: list[str] = []
+    end = 0
+    for match, digits in numerals:
+        between = place[end : match.start()]
+        if not side:
+            side = [_brackets(between)]
+        else:
+            if not between.strip() and match["sign"]:
+                between, digits = match["sign"], digits.lstrip("-")
+            if not _BETWEEN.fullmatch(between):
+                break
+            equal = list(re.finditer(_EQUAL, between))
+            side = [_signs(between[equal[-1].end() :])] if equal else [*side, _signs(between)]
+        side.append(digits)
+        end = match.end()
+    if len(side) <= 2:
+        return side[-1] if side else None
+    value = evaluate_equation("".join(side) + _signs(re.match(r"[)\]} ]*", place[end:]).group()))  # type: ignore[union-attr]
+    return None if value is None else f"{value:.15g}"
+
+
+def _signs(text: str) -> str:
+    """The operators and brackets of a text, as an equation has them."""
+    return "".join(_WRITTEN.get(sign.lower(), sign) for sign in _SIGN.findall(text))
+
+
+def _brackets(text: str) -> str:
+    """The brackets that stand directly before a numeral."""
+    kept = text.rstrip(" $(")
+    return _signs(text[len(kept) :])
