@@ -1,4 +1,4 @@
-"""The geometry of manifolds/README.md as its reader would ship it: built, pip-installed, used by name everywhere."""
+"""The geometry of manifolds/README.md as its reader would ship it: built, pip-installed, used by name."""
 
 import json
 import os

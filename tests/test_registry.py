@@ -1,4 +1,4 @@
-"""Registries: what is declared, decorated or offered by an installed package, and which of them may share a name."""
+"""Registries: parts declared, decorated or offered by an installed package, and who may share a name."""
 
 import sys
 
