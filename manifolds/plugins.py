@@ -57,7 +57,5 @@ def check_installed(names: Iterable[str]) -> None:
     installed = tuple(_installed())
     for name in names:
         if name not in installed:
-            hint = "a module is named on the command line, not in a config file"
-            raise UnknownNameError(
-                "plugin of a config file", name, installed or "installed entry points", hint
-            )
+            hint = "a module is named on the command line: --plugin MODULE"
+            raise UnknownNameError("installed plugin", name, installed or "installed entry points", hint)
