@@ -84,8 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb, *flags = load_named_plugins(arguments) or [""]
         return _verb(verb)(flags)
     except ManifoldLoraError as error:
-        print(f"manifold-lora {arguments[0]}: {error}", file=sys.stderr)
-        return 2
+        return _refused(arguments[0], error)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in EXTRA:
+            raise
+        return _refused(arguments[0], _lacking(verb, [str(error.name)]))
     except KeyboardInterrupt as error:
         # What giving the command again would do, only the verb knows.
         print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
@@ -115,12 +118,20 @@ def load_named_plugins(arguments: list[str]) -> list[str]:
 def _verb(name: str) -> Callable[[list[str]], int]:
     if name not in VERBS:
         raise UnknownNameError("verb", name, tuple(VERBS))
-    lacking = [] if name in CORE else [module for module in EXTRA if not _is_there(module)]
-    if lacking:
-        hint = "pip install 'manifold-lora[experiments]'"
-        raise ManifoldLoraError(f"packages that {name} needs", f"no {', '.join(lacking)}", hint=hint)
+    if name not in CORE and (modules := [module for module in EXTRA if not _is_there(module)]):
+        raise _lacking(name, modules)
     verb: Callable[[list[str]], int] = import_module(VERBS[name][0]).main
     return verb
+
+
+def _lacking(verb: str, modules: list[str]) -> ManifoldLoraError:
+    hint = "pip install 'manifold-lora[experiments]'"
+    return ManifoldLoraError(f"packages that {verb} needs", f"no {', '.join(modules)}", hint=hint)
+
+
+def _refused(verb: str, error: ManifoldLoraError) -> int:
+    print(f"manifold-lora {verb}: {error}", file=sys.stderr)
+    return 2
 
 
 def _is_there(module: str) -> bool:

@@ -59,6 +59,9 @@ def _class_name(module: str) -> str:
 
 
 def _registry(kind: str) -> Registry[Any]:
+    if kind == "geometry":
+        return MANIFOLDS
+    # Tasks need the extra, geometries do not.
     from manifold_lora.experiments.tasks.registry import TASKS
 
-    return {"geometry": MANIFOLDS, "task": TASKS}[kind]
+    return TASKS

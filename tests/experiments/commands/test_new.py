@@ -66,7 +66,9 @@ def test_a_new_task_is_learned_by_the_command_it_prints(new, capsys):
     new("task", "my-words", "my_words")
     (command,) = re.findall(r"manifold-lora (train .*)", capsys.readouterr().out)
     done = subprocess.run(
-        [sys.executable, "-m", "manifold_lora.experiments.cli", *command.split()], capture_output=True, text=True
+        [sys.executable, "-m", "manifold_lora.experiments.cli", *command.split()],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     (accuracy,) = re.findall(r"my-words │ +60 │ +([\d.]+)", done.stdout)
