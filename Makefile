@@ -1,11 +1,17 @@
 # The two commands: `make ablation` runs the main job, `make test` the tests. Both install what they need.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+# Which torch: arguments of pip install, e.g. TORCH="torch --index-url URL" or TORCH=/path/to/torch.whl, or the word
+# installed, for the one that $(PYTHON) has. By default pip takes the pinned version from where it is configured to
+# look, a CPU build (2.13.0+cpu) before any other. On x86-64 Linux the Python registry itself has the CUDA build alone,
+# which cannot be imported without its CUDA libraries: 2.7 GB to download, 5.6 GB in .venv.
+TORCH ?= -c constraints.txt torch
 BIN := .venv/bin
 TASK ?= taxonomy
 CONFIG ?= experiments/configs/$(if $(DATA),word_problems,$(TASK)).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation study test test-slow test-extras test-faults check lint types arrows wheel clean
+.PHONY: ablation study test test-slow test-extras test-faults check resolvable lint types arrows wheel lock clean
 
 ablation: .venv/installed
 	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
@@ -33,6 +39,10 @@ test-faults: .venv/installed
 
 check: lint types arrows wheel
 
+# That the pinned set can be had on every Python, whatever lies on this machine.
+resolvable: .venv/installed
+	$(BIN)/python tests/resolvable.py
+
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -46,12 +56,27 @@ wheel: .venv/installed
 	rm -rf build dist && $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/python tests/wheel_contents.py dist/*.whl
 
-# torch first and by exact version: a plain `torch` would fetch gigabytes of CUDA packages.
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt $$(grep '^torch==' constraints.txt)
-	$(BIN)/pip install --quiet -c constraints.txt --editable ".[dev]"
+# The lock comes first, so that torch finds all but its own build there.
+.venv/installed: pyproject.toml requirements.lock
+	$(if $(PYTHON),,$(error no Python from 3.11 up: make PYTHON=/path/to/python))
+	$(PYTHON) -m venv $(if $(filter installed,$(TORCH)),--system-site-packages) .venv
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements.lock
+ifeq ($(TORCH),installed)
+	$(BIN)/python -c 'import torch'
+else
+	@echo 'torch: pip install $(TORCH) (a CUDA build is gigabytes; Makefile and README say how to choose another)'
+	$(BIN)/pip install --quiet $(TORCH)
+endif
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The hashes of every file of the pinned versions; torch, triton and torchao are the user's choice.
+lock:
+	$(PYTHON) -m venv .lock && .lock/bin/pip install --quiet uv
+	grep -vE '^(#|torch==|triton==|torchao==)' constraints.txt | .lock/bin/uv pip compile - --quiet --no-deps \
+		--universal --python-version 3.11 --no-python-downloads --generate-hashes --no-annotate --no-header \
+		--output-file requirements.lock
+	rm -rf .lock
 
 .extras/installed: constraints.txt .venv/installed
 	$(BIN)/pip install --quiet --no-deps --target .extras -c constraints.txt triton torchao

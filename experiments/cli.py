@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
+from manifold_lora import __version__
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.plugins import load_plugins
 
@@ -41,7 +43,17 @@ VERBS: dict[str, tuple[str, str]] = {
         "manifold_lora.experiments.commands.geometry",
         "token frequency, norms and delta-hyperbolicity of a model",
     ),
+    "new": (
+        "manifold_lora.experiments.commands.new",
+        "a geometry or a task of your own, with its tests, to start from",
+    ),
 }
+# Verbs that the core install serves; the modules of the extra `experiments`, which all others need.
+CORE = ("check", "new")
+EXTRA = (
+    *("filelock", "math_verify", "matplotlib", "mpmath", "powerlaw", "psutil"),
+    *("pydantic", "rich", "scipy", "tyro", "yaml"),
+)
 
 
 def usage() -> str:
@@ -49,11 +61,12 @@ def usage() -> str:
     lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
     return "\n".join(
         [
-            "usage: manifold-lora VERB [CONFIG.yaml] [--flags] [--plugin MODULE]",
+            "usage: manifold-lora VERB [CONFIG] [--flags] [--plugin MODULE]",
             "",
             *lines,
             "",
-            "manifold-lora VERB --help lists every switch",
+            "CONFIG is a YAML file or the name of a shipped one, e.g. taxonomy.",
+            "manifold-lora VERB --help lists every switch; manifold-lora --version.",
         ]
     )
 
@@ -64,12 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"manifold-lora {__version__}")
+        return 0
     try:
         verb, *flags = load_named_plugins(arguments) or [""]
         return _verb(verb)(flags)
     except ManifoldLoraError as error:
-        print(f"manifold-lora {arguments[0]}: {error}", file=sys.stderr)
-        return 2
+        return _refused(arguments[0], error)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in EXTRA:
+            raise
+        return _refused(arguments[0], _lacking(verb, [str(error.name)]))
     except KeyboardInterrupt as error:
         # What giving the command again would do, only the verb knows.
         print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
@@ -85,8 +104,9 @@ def load_named_plugins(arguments: list[str]) -> list[str]:
     rest, modules = [], []
     waiting = iter(arguments)
     for argument in waiting:
-        if argument == "--plugin":
-            modules.append(next(waiting, ""))
+        option, given, module = argument.partition("=")
+        if option == "--plugin":
+            modules.append(module if given else next(waiting, ""))
         else:
             rest.append(argument)
     if modules:
@@ -98,8 +118,27 @@ def load_named_plugins(arguments: list[str]) -> list[str]:
 def _verb(name: str) -> Callable[[list[str]], int]:
     if name not in VERBS:
         raise UnknownNameError("verb", name, tuple(VERBS))
+    if name not in CORE and (modules := [module for module in EXTRA if not _is_there(module)]):
+        raise _lacking(name, modules)
     verb: Callable[[list[str]], int] = import_module(VERBS[name][0]).main
     return verb
+
+
+def _lacking(verb: str, modules: list[str]) -> ManifoldLoraError:
+    hint = "pip install 'manifold-lora[experiments]'"
+    return ManifoldLoraError(f"packages that {verb} needs", f"no {', '.join(modules)}", hint=hint)
+
+
+def _refused(verb: str, error: ManifoldLoraError) -> int:
+    print(f"manifold-lora {verb}: {error}", file=sys.stderr)
+    return 2
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # Blocked by an import hook, or by None in sys.modules.
+        return False
 
 
 if __name__ == "__main__":

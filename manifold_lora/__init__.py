@@ -9,17 +9,28 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "adapt": ".models.tuner.apply",
         "AdapterSpec": ".adapters.spec",
         "BOOST": ".adapters.spec",
+        "build_manifold": ".manifolds.build",
         "calibrate": ".models.calibration",
         "CalibrationCallback": ".models.calibration_callback",
+        "create_optimizer": ".models.optim",
+        "export_lora": ".models.export",
+        "GeometryLog": ".models.geometry_log",
         "HYPLORA": ".adapters.spec",
+        "LivenessCallback": ".models.liveness",
+        "load_adapter": ".models.load",
+        "load_base": ".models.load",
+        "load_plugins": ".manifolds.plugins",
         "LORA": ".adapters.spec",
+        "Lorentz": ".manifolds.lorentz",
         "ManifoldLoRA": ".adapters.layer",
         "ManifoldLoraConfig": ".models.tuner.config",
         "ManifoldLoraError": ".errors",
         "ManifoldLoraModel": ".models.tuner.model",
         "MANIFOLDS": ".manifolds.registry",
+        "save_adapter": ".models.saved.save",
         "TANGENT": ".adapters.spec",
     },
 )
@@ -33,8 +44,19 @@ if TYPE_CHECKING:
     from manifold_lora.adapters.spec import TANGENT as TANGENT
     from manifold_lora.adapters.spec import AdapterSpec as AdapterSpec
     from manifold_lora.errors import ManifoldLoraError as ManifoldLoraError
+    from manifold_lora.manifolds.build import build_manifold as build_manifold
+    from manifold_lora.manifolds.lorentz import Lorentz as Lorentz
+    from manifold_lora.manifolds.plugins import load_plugins as load_plugins
     from manifold_lora.manifolds.registry import MANIFOLDS as MANIFOLDS
     from manifold_lora.models.calibration import calibrate as calibrate
     from manifold_lora.models.calibration_callback import CalibrationCallback as CalibrationCallback
+    from manifold_lora.models.export import export_lora as export_lora
+    from manifold_lora.models.geometry_log import GeometryLog as GeometryLog
+    from manifold_lora.models.liveness import LivenessCallback as LivenessCallback
+    from manifold_lora.models.load import load_adapter as load_adapter
+    from manifold_lora.models.load import load_base as load_base
+    from manifold_lora.models.optim import create_optimizer as create_optimizer
+    from manifold_lora.models.saved.save import save_adapter as save_adapter
+    from manifold_lora.models.tuner.apply import adapt as adapt
     from manifold_lora.models.tuner.config import ManifoldLoraConfig as ManifoldLoraConfig
     from manifold_lora.models.tuner.model import ManifoldLoraModel as ManifoldLoraModel

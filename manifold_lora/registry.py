@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
@@ -32,25 +33,38 @@ class Registry(Generic[Part]):
         self._declared[name], self._facts[name] = path, facts
 
     def register(self, name: str, **facts: Any) -> Callable[[Part], Part]:
-        """Decorate a class or function to add it under ``name``; raises if the name is taken by another."""
+        """Decorate a class or function to add it under ``name``, with its facts.
+
+        A package may both decorate a part and offer it by an entry point of the same name; defining a part
+        again (a notebook cell, a reload) replaces it.
+
+        Raises:
+            ManifoldLoraError: ``name`` is taken by another part.
+        """
 
         def add(part: Part) -> Part:
-            if name in self and not self._same(name, part):
+            if self._taken(name, part):
                 raise ManifoldLoraError(f"new {self.kind}", name, f"a name other than {', '.join(self)}")
-            self._parts[name] = part
-            self._facts.setdefault(name, facts)
+            self._parts[name], self._facts[name] = part, facts or self._facts.get(name, {})
             return part
 
         return add
 
-    def _same(self, name: str, part: Part) -> bool:
-        path = f"{getattr(part, '__module__', '')}:{getattr(part, '__qualname__', '')}"
-        held = self._parts.get(name)
-        held_path = f"{getattr(held, '__module__', '')}:{getattr(held, '__qualname__', '')}"
-        return path == self._declared.get(name, held_path)
+    def _taken(self, name: str, part: Part) -> bool:
+        module, path = getattr(part, "__module__", None) or "", _path(part)
+        if name in self._declared:
+            return path != self._declared[name]
+        if name in self._parts:
+            return path != _path(self._parts[name])
+        # The object of an entry point cannot be asked for here: it may be the very class that is being made.
+        points = self._installed().get(name, [])
+        return bool(points) and all(_top(point.module) != _top(module) for point in points)
 
-    def _installed(self) -> dict[str, Any]:
-        return {point.name: point for point in entry_points(group=self.group)}
+    def _installed(self) -> dict[str, list[EntryPoint]]:
+        points: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            points.setdefault(point.name, []).append(point)
+        return points
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._declared, *self._parts, *self._installed()}))
@@ -60,22 +74,56 @@ class Registry(Generic[Part]):
 
     def facts(self, name: str) -> dict[str, Any]:
         """The facts stated with a name; empty for parts that state none. Raises UnknownNameError."""
-        self.check(name)
+        self._known(name)
         return self._facts.get(name, {})
 
     def check(self, name: str) -> str:
-        """Return ``name`` if it is known, else raise UnknownNameError naming the nearest one."""
-        if name not in self:
-            raise UnknownNameError(self.kind, name, tuple(self))
+        """Return ``name`` if it is known; a part of another package is imported, so that its facts hold.
+
+        Raises:
+            UnknownNameError: nothing has that name; the nearest one is named.
+            ManifoldLoraError: the package that offers it cannot be imported.
+        """
+        self._known(name)
+        if name not in self._declared:
+            self[name]
         return name
 
+    def _known(self, name: str) -> None:
+        if name not in self:
+            raise UnknownNameError(self.kind, name, tuple(self))
+
     def __getitem__(self, name: str) -> Part:
-        """The part under ``name``, imported if need be. Raises UnknownNameError."""
-        self.check(name)
+        """The part under ``name``, imported if need be. Raises what ``check`` raises."""
+        self._known(name)
         if name not in self._parts:
             if name in self._declared:
                 module, _, attribute = self._declared[name].partition(":")
                 self._parts[name] = getattr(import_module(module), attribute)
             else:
-                self._parts[name] = self._installed()[name].load()
+                self._load(name)
         return self._parts[name]
+
+    def _load(self, name: str) -> None:
+        points = self._installed()[name]
+        asked = f"{self.kind} {name!r} of an installed package"
+        if len({point.value for point in points}) > 1:
+            raise ManifoldLoraError(asked, " and ".join(point.value for point in points), "one package of it")
+        try:
+            part = points[0].load()
+        except Exception as error:
+            hint = f"{type(error).__name__}: {error}"
+            raise ManifoldLoraError(asked, points[0].value, "an object that imports", hint) from error
+        if isinstance(part, ModuleType) and name not in self._parts:
+            hint = "write module:Class, or register the name in the module"
+            raise ManifoldLoraError(asked, points[0].value, "an object, not a module", hint)
+        # What the module's own decorator put there stands: it is the part, with its facts.
+        self._parts.setdefault(name, part)
+
+
+def _path(part: object) -> str:
+    return f"{getattr(part, '__module__', '')}:{getattr(part, '__qualname__', '')}"
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]

@@ -82,7 +82,9 @@ def norms_of(name: str, x: Tensor) -> Tensor:
     lengths = norm(x.detach().double()).flatten()
     if not bool(lengths.isfinite().all()):
         bad = float(lengths[~lengths.isfinite()][0])
-        raise ManifoldLoraError(f"input of {name}", bad, "finite numbers", "the base model, or its text, is bad")
+        raise ManifoldLoraError(
+            f"input of {name}", bad, "finite numbers", "the base model, or its text, is bad"
+        )
     return lengths
 
 

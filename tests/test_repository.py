@@ -1,6 +1,7 @@
 """The repository itself under test: the public API, lazy imports, the README's code, the packaging lists."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -79,6 +80,37 @@ def test_the_other_python_blocks_of_the_readme_run():
     assert len(blocks) >= 2
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+
+
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/**/*.md")})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_python_block_says_it_gives_is_an_assertion(path):
+    """Blocks are executed (here, test_tutorial, test_run); a result in a comment would not be."""
+    lines = [line for block in _blocks(path, "python") for line in block.splitlines()]
+    results = [line for line in lines if re.search(r"#\s*(->|=|[-(\[]?\d)", line) and "assert" not in line]
+    assert results == []
+
+
+def test_every_name_of_ours_in_the_readme_is_in_the_package():
+    offered = {}
+    for floor in FLOORS[:3]:
+        offered |= dict.fromkeys(importlib.import_module(f"manifold_lora.{floor}").__all__, floor)
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = {name for code in re.findall(r"`([^`]+)`", text) for name in re.findall(r"\w+", code)}
+    named |= {name for block in _blocks(ROOT / "README.md", "python") for name in re.findall(r"\w+", block)}
+    ours = named & offered.keys()
+    assert {"load_adapter", "save_adapter", "create_optimizer", "GeometryLog", "ManifoldLoRA"} <= ours
+    assert ours - set(importlib.import_module("manifold_lora").__all__) == set()
+
+
+def test_the_study_has_as_many_cells_as_is_said():
+    manifests = ROOT.glob("docs/study/*/manifest.json")
+    count = sum(len(json.loads(path.read_text(encoding="utf-8"))["cells"]) for path in manifests)
+    for name in ("README.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"(?:make study.*?)(\d+) cells", text) == [str(count)], name
 
 
 def test_files_stay_small():

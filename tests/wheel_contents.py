@@ -10,7 +10,13 @@ def main(path: str) -> int:
     tops = {name.split("/")[0] for name in names}
     foreign = {top for top in tops if top != "manifold_lora" and not top.endswith(".dist-info")}
     floors = ("manifolds/base.py", "adapters/layer.py", "models/tuner/config.py", "experiments/cli.py")
-    needed = ("py.typed", *floors, "experiments/configs/taxonomy.yaml")
+    data = (
+        "configs/taxonomy.yaml",
+        "configs/paper/llama_7b.yaml",
+        "examples/geometry.txt",
+        "examples/task.txt",
+    )
+    needed = ("py.typed", *floors, *(f"experiments/{name}" for name in data))
     missing = [name for name in needed if f"manifold_lora/{name}" not in names]
     if foreign or missing:
         print(f"{path}: foreign top-level names {sorted(foreign)}, missing {missing}")

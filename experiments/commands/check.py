@@ -7,10 +7,6 @@ from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
 
@@ -84,18 +80,17 @@ def check_class(
     from manifold_lora.manifolds.testing import check_manifold
 
     outcomes = check_manifold(manifold, on_fail="report", examples=examples, only=only)  # type: ignore[arg-type]
-    table = Table("property", "holds", "worst error", "of its allowance", "seconds", title=target)
+    width = max(len(outcome.name) for outcome in outcomes)
+    line = f"{{:<{width}}}  {{:<5}}  {{:>11}}  {{:>16}}  {{:>7}}"
+    print(line.format("property", "holds", "worst error", "of its allowance", "seconds"))
     for outcome in outcomes:
-        holds = "yes" if outcome.passed else "[red]no[/red]"
-        share = f"{outcome.share:.0%}" if outcome.passed else ""
-        error = f"{outcome.error:.1e}" if outcome.passed else ""
-        table.add_row(outcome.name, holds, error, share, f"{outcome.seconds:.1f}")
-    console = Console()
-    console.print(table)
+        holds, seconds = "yes" if outcome.passed else "no", f"{outcome.seconds:.1f}"
+        error, share = (f"{outcome.error:.1e}", f"{outcome.share:.0%}") if outcome.passed else ("", "")
+        print(line.format(outcome.name, holds, error, share, seconds))
     failed = [outcome for outcome in outcomes if not outcome.passed]
     for outcome in failed:
-        console.print(f"[red]{outcome.name}[/red]: {escape(outcome.says)}\n    {escape(outcome.example)}")
-    console.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} properties hold")
+        print(f"{outcome.name}: {outcome.says}\n    {outcome.example}")
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} properties hold")
     return int(bool(failed))
 
 

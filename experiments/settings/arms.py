@@ -29,6 +29,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "euclidean": {"method": "manifold_lora", "manifold": "euclidean", "transform": "direct"},
     "tangent": {"method": "manifold_lora", "manifold": "lorentz", "transform": "tangent"},
     "direct": {"method": "manifold_lora", "manifold": "lorentz", "transform": "direct"},
+    # The paper's name of the same arm.
+    "hyplora": {"method": "manifold_lora", "manifold": "lorentz", "transform": "direct"},
     "boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "boost"},
     "direct-poincare": {"method": "manifold_lora", "manifold": "poincare", "transform": "direct"},
     "direct-sphere": {"method": "manifold_lora", "manifold": "sphere", "transform": "direct"},

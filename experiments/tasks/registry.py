@@ -85,7 +85,7 @@ def check_task(
 
     Raises UnknownNameError or ManifoldLoraError.
     """
-    reads = TASKS.facts(name).get("reads", "")
+    reads = TASKS.facts(TASKS.check(name)).get("reads", "")
     if leaks not in ("refuse", "drop", "allow"):
         raise ManifoldLoraError("task.leaks", leaks, ("refuse", "drop", "allow"))
     for key, given, known in (("train", train, TRAIN_SETS), ("tests", tests, TEST_SETS)):

@@ -192,7 +192,10 @@ def test_what_is_measured_from_lengths_alone_is_what_the_tokens_themselves_give(
         for name, one in calibrate(model, [batch]).items():
             lengths = lengths_by_hand(model, rows(), torch.ones_like(rows()))[name]
             update = active_update(model.get_base_model().get_submodule(name))[1]
-            x = torch.nn.functional.normalize(torch.randn(len(lengths), 8, dtype=torch.float64)) * lengths[:, None]
+            x = (
+                torch.nn.functional.normalize(torch.randn(len(lengths), 8, dtype=torch.float64))
+                * lengths[:, None]
+            )
             if options.get("transform") != "boost":
                 gains = update.gain(x, torch.ones(4, 8), torch.zeros(8, 4)).flatten()
                 assert one.gain.median == pytest.approx(float(gains.quantile(0.5)), rel=1e-6), name
@@ -219,7 +222,9 @@ def test_the_callback_calibrates_before_the_first_step_and_leaves_the_order_of_t
     trainer(model, tmp_path, callback).train()
     fresh = adapted_sink()
     expected = calibrate(fresh, [{"input_ids": rows(16)[[0, 4, 8, 12]]}])
-    assert {n: one.norm for n, one in callback.modules.items()} == {n: one.norm for n, one in expected.items()}
+    assert {n: one.norm for n, one in callback.modules.items()} == {
+        n: one.norm for n, one in expected.items()
+    }
     # Calibrated by hand and trained without it: the same losses, so the same batches in the same order.
     plain = trainer(fresh, tmp_path, None)
     plain.train()

@@ -92,10 +92,13 @@ def test_a_dose_out_of_reach_names_the_module_and_the_largest_there_is():
         kappa_of_dose("here", update_of(), norms, 0.4)
     nearest = kappa_of_dose("here", update_of(), norms, 0.4, "nearest")
     reached = [
-        float(dose(gain_at_start(update_of(curvature=-float(k)), norms))) for k in np.geomspace(1e-3, 1e2, 300)
+        float(dose(gain_at_start(update_of(curvature=-float(k)), norms)))
+        for k in np.geomspace(1e-3, 1e2, 300)
     ]
     assert nearest.dose == pytest.approx(max(reached), rel=0.02)
-    assert float(dose(gain_at_start(update_of(curvature=nearest.kappa), norms))) == pytest.approx(nearest.dose)
+    assert float(dose(gain_at_start(update_of(curvature=nearest.kappa), norms))) == pytest.approx(
+        nearest.dose
+    )
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, math.nan, True, "much"])
@@ -158,8 +161,6 @@ def test_saturation_eats_the_dose_of_a_grown_b():
     update, norms = update_of(curvature=-1.0), lengths()
     x = norms[:, None] * torch.nn.functional.normalize(torch.ones(1, 16, dtype=torch.float64))
     A, B = torch.ones(4, 16).double() / 8, torch.ones(16, 4).double()
-    start, small, grown = (
-        float(dose(update.gain(x, A, size * B).flatten())) for size in (0.0, 1e-6, 3.0)
-    )
+    start, small, grown = (float(dose(update.gain(x, A, size * B).flatten())) for size in (0.0, 1e-6, 3.0))
     assert small == pytest.approx(start, rel=1e-3)
     assert grown < 0.6 * start

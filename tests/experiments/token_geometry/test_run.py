@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -13,6 +14,8 @@ from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.token_geometry.run import run_geometry
 from manifold_lora.experiments.token_geometry.settings import GeometrySettings
 from manifold_lora.experiments.token_geometry.stage_cache import StageCache, plain
+
+GUIDE = Path(__file__).parents[3] / "docs" / "geometry.md"
 
 
 @pytest.fixture
@@ -52,6 +55,13 @@ def adapters(tiny, tmp_path):
         folders[arm] = str(tmp_path / arm)
         save_adapter(adapt(AutoModelForCausalLM.from_pretrained(tiny), config), folders[arm])
     return folders
+
+
+def test_the_block_of_the_documentation_runs(tiny, texts, tmp_path, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    exec(compile(block.replace("FOLDER", str(tiny)), str(GUIDE), "exec"), {})
 
 
 def test_a_report_has_json_tables_figures_and_a_self_contained_section(ask, tmp_path):
