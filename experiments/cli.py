@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "arms x learning rates x seeds on one task, to a table",
     ),
     "train": ("manifold_lora.experiments.commands.train", "train one adapter and save it"),
+    "fetch": ("manifold_lora.experiments.commands.fetch", "get a pre-trained model by name, for --model"),
     "evaluate": (
         "manifold_lora.experiments.commands.evaluate",
         "answer a task's test sets with a saved adapter",
