@@ -5,7 +5,7 @@ from pathlib import Path
 
 from manifold_lora.models.shipped import file_sha256
 
-# Weights, configs, vocabularies of every kind of tokenizer, and chat templates; no pickles, no code, no prose.
+# Weights, configs, vocabularies of all kinds of tokenizers, chat templates; no pickles, no code, no prose.
 _READ = {".safetensors", ".gguf", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"}
 
 

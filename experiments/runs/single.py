@@ -46,11 +46,8 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     with CellProgress(console, output / LOGS) as progress:
         progress.name({_BASE: "base model", _TRAINING: run.arm})
         ready = _prepared(run, cache, progress)
-        inputs = {
-            **task.data_hashes,
-            "base": ready["fingerprint"],
-            **plugin_inputs(run.model_dump(mode="json")),
-        }
+        plugins = plugin_inputs(run.model_dump(mode="json"))
+        inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
         if folder.finished(run, inputs):
             tell(f"{output} holds this run already, finished; remove it to train again")
             console.print(_table(folder.result()["evaluation"], f"{run.arm} on {task.name}"))

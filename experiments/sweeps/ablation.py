@@ -49,11 +49,8 @@ def ablate(settings: AblationSettings, console: Console) -> int:
     )
     with CellProgress(console, settings.output / "logs") as progress:
         ready = _prepare(settings, drafts, progress)
-        inputs = {
-            **task.data_hashes,
-            "base": ready["fingerprint"],
-            **plugin_inputs(settings.model_dump(mode="json")),
-        }
+        plugins = plugin_inputs(settings.model_dump(mode="json"))
+        inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
         cells = expand(settings, inputs)
         jobs = [_job(cell, settings, ready["base"], inputs) for cell in cells]
         with Presence(settings.output, work_of(jobs), settings.execution.stale) as driver:
