@@ -1,5 +1,6 @@
 """A model or a tokenizer as transformers reads it from a folder or the hub: whole and finite, or refused."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -32,26 +34,34 @@ _THIRD_PARTY = (
     AssertionError,
     ImportError,
     MemoryError,
+    struct.error,
     UserWarning,
     SafetensorError,
+    StrictDataclassError,
 )
 
 
-def read_model(name: str, options: dict[str, Any]) -> PreTrainedModel:
+def read_model(name: str, options: dict[str, Any], shown: str = "") -> PreTrainedModel:
     """A causal language model with every weight from the checkpoint, and all of them finite.
+
+    Args:
+        name: a folder or hub name.
+        options: of ``from_pretrained``.
+        shown: what errors call the checkpoint; by default its name.
 
     Raises ManifoldLoraError for what transformers cannot read, and for weights that are missing, of another
     shape, NaN or infinite.
     """
-    with one_line("model", name, "a causal language model in safetensors"):
+    shown = shown or name
+    with one_line("model", shown, "whole weights of a causal language model that transformers knows"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     model, found = loaded
     for problem in ("missing_keys", "mismatched_keys"):
         if found.get(problem):
             some = ", ".join(sorted(str(key) for key in found[problem])[:3])
             hint = f"{problem.replace('_', ' ')}: {some}; the model would start from random weights there"
-            raise ManifoldLoraError("weights of model", name, "weights for every parameter", hint)
-    _check_finite(model, name)
+            raise ManifoldLoraError("weights of model", shown, "weights for every parameter", hint)
+    _check_finite(model, shown)
     return model
 
 
@@ -64,10 +74,10 @@ def _check_finite(model: nn.Module, name: str) -> None:
             raise ManifoldLoraError("weights of model", f"NaN or infinity in {key}", "finite numbers", name)
 
 
-def read_tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
-    """A tokenizer that can pad. Raises ManifoldLoraError for what transformers cannot read."""
+def read_tokenizer(name: str, options: dict[str, Any], shown: str = "") -> PreTrainedTokenizerBase:
+    """A tokenizer that can pad, read as `read_model` reads; raises ManifoldLoraError."""
     reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(name)) else AutoTokenizer
-    with one_line("tokenizer", name, "a folder with tokenizer.json"):
+    with one_line("tokenizer", shown or name, "a folder with tokenizer.json, or a whole GGUF file"):
         tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(name, **options)
     if tokenizer.pad_token_id is None:
         # Padding is masked wherever we use it, so any token will do.

@@ -131,7 +131,5 @@ def _writable(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        hint = "MANIFOLD_LORA_CACHE names another"
-        raise ManifoldLoraError(
-            "cache folder", str(error), f"one that can be written: {folder}", hint
-        ) from error
+        allowed = f"{folder} can be written, or MANIFOLD_LORA_CACHE names another folder"
+        raise ManifoldLoraError("cache folder", str(error), allowed) from error

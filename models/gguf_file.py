@@ -11,11 +11,9 @@ from transformers import __version__ as transformers_version
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.checkpoint import one_line, read_model, read_tokenizer
-from manifold_lora.models.saved.folders import nearby_folders
+from manifold_lora.models.saved.folders import CONVERTED, nearby_folders
 from manifold_lora.models.saved.whole_folder import sweep, whole_folder
 from manifold_lora.models.shipped import SHIPPED, cache_folder, fetched, file_sha256
-
-SOURCE = "gguf.json"
 
 
 def base_folder(name: str) -> str:
@@ -62,7 +60,8 @@ def converted(file: Path, sha256: str | None = None) -> Path:
         file: the GGUF file.
         sha256: what its content has to be.
     """
-    found = file_sha256(file)
+    with one_line("GGUF file", str(file), "a file that can be read"):
+        found = file_sha256(file)
     if sha256 is not None and found != sha256:
         hint = "remove it and fetch it again"
         raise ManifoldLoraError("GGUF file", f"{file} with sha256 {found}", f"sha256 {sha256}", hint)
@@ -90,15 +89,12 @@ def _convert(file: Path, sha256: str, folder: Path) -> None:
         # Alone in its folder, so that nothing but the file itself decides what is read.
         (Path(alone) / file.name).symlink_to(file.absolute())
         options = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-        with one_line(
-            "GGUF file", str(file), "a whole file of a causal language model that transformers reads"
-        ):
-            tokenizer = read_tokenizer(alone, options)
-            model = read_model(alone, {**options, "dtype": torch.float32})
+        tokenizer = read_tokenizer(alone, options, str(file))
+        model = read_model(alone, {**options, "dtype": torch.float32}, str(file))
     # The weights are plain numbers by now, which these marks deny: save_pretrained would refuse.
     model.hf_quantizer, model.is_quantized = None, False  # type: ignore[assignment]
     del model.config.quantization_config
     with whole_folder(folder) as work:
         model.save_pretrained(work)
         tokenizer.save_pretrained(work)
-        (work / SOURCE).write_text(json.dumps({"sha256": sha256}) + "\n", encoding="utf-8")
+        (work / CONVERTED).write_text(json.dumps({"sha256": sha256}) + "\n", encoding="utf-8")

@@ -9,12 +9,14 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.base_config import check_base_config
 from manifold_lora.models.checkpoint import one_line, read_model, read_tokenizer
-from manifold_lora.models.gguf_file import base_folder, gguf_file
+from manifold_lora.models.gguf_file import base_folder
 from manifold_lora.models.saved.folders import (
     adapter_folder,
     check_model_folder,
     existing_folder,
+    is_converted,
     is_folder_name,
 )
 from manifold_lora.models.saved.verify import AdapterFiles
@@ -46,11 +48,12 @@ def load_base(
     name, common = _found(str(name_or_path), revision)
     if common["local_files_only"]:
         check_model_folder(Path(name))
+        check_base_config(Path(name))
     tokenizer = read_tokenizer(name, common)
     model = read_model(name, {**common, "dtype": dtype, "use_safetensors": True, **options})
-    if gguf_file(str(name_or_path)) is not None:
-        # Adapters are to name the file or the model, which another machine can have, not this one's cache.
-        model.name_or_path = model.config._name_or_path = str(name_or_path)
+    if is_converted(name):
+        # What save_adapter writes: another machine can have the file, but not this one's cache.
+        model.config._name_or_path = str(name_or_path)
     if device is not None:
         nn.Module.to(model, device)
     return model, tokenizer
@@ -109,6 +112,9 @@ def load_adapter(
             raise ManifoldLoraError("base model of adapter", None, "a name in its config", "pass model=")
         options = {"revision": config.revision, **options}
         model, _ = load_base(config.base_model_name_or_path, **options)
+    if is_converted(model.name_or_path):
+        # peft looks there when it saves, and would ask the hub for a name that it does not know.
+        config.base_model_name_or_path = model.name_or_path
     if check_base:
         files.check_base(model)
     with one_line("adapter", str(folder), "weights that fit the model"), strict_peft():
