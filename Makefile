@@ -8,12 +8,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 TORCH ?= -c constraints.txt torch
 BIN := .venv/bin
 TASK ?= taxonomy
-CONFIG ?= experiments/configs/$(if $(DATA),word_problems,$(TASK)).yaml
+# Models that manifold-lora fetch gets have settings of their own, unless a task is named.
+FETCHED := $(filter smollm2 gemma3,$(MODEL))
+REAL := $(if $(FETCHED),$(if $(filter file,$(origin TASK)),real))
+CONFIG ?= experiments/configs/$(if $(REAL),real$(if $(DATA),_data),$(if $(DATA),word_problems,$(TASK))).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 .PHONY: ablation study test test-slow test-extras test-faults check resolvable lint types arrows wheel lock clean
 
+# gemma3 has terms: make ablation MODEL=gemma3 FETCH=--accept-terms
 ablation: .venv/installed
+	$(if $(FETCHED),$(BIN)/manifold-lora fetch $(FETCHED) $(FETCH))
 	$(BIN)/manifold-lora ablate "$(CONFIG)" $(FLAGS)
 
 # The five parts of docs/study; stopped and given again, it goes on from where it was.

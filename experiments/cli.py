@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "manifold_lora.experiments.commands.preflight",
         "what training rows meet in each adapted layer, and what cannot work",
     ),
+    "fetch": ("manifold_lora.experiments.commands.fetch", "get a pre-trained model by name, for --model"),
     "evaluate": (
         "manifold_lora.experiments.commands.evaluate",
         "answer a task's test sets with a saved adapter, or with a base model alone",

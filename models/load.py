@@ -1,27 +1,22 @@
 """Loading a base model of any causal architecture, or an adapter on its base, by name or folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.base_config import check_base_config
+from manifold_lora.models.checkpoint import one_line, read_model, read_tokenizer
+from manifold_lora.models.gguf_file import base_folder
 from manifold_lora.models.saved.folders import (
     adapter_folder,
     check_model_folder,
     existing_folder,
-    has_whole_tokenizer,
+    is_converted,
     is_folder_name,
 )
 from manifold_lora.models.saved.verify import AdapterFiles
@@ -40,7 +35,8 @@ def load_base(
     """A causal language model and its tokenizer, from safetensors and without running code of the checkpoint.
 
     Args:
-        name_or_path: a folder, or ``owner/model`` on the Hugging Face hub (read from its cache when offline).
+        name_or_path: a folder, a GGUF file, ``owner/model`` on the Hugging Face hub (read from its cache when
+            offline), or the name of a model that ``manifold-lora fetch`` has fetched (``"smollm2"``).
         dtype: the dtype of the weights; ``"auto"`` keeps the one they were saved in.
         device: where to put the model; by default the CPU, or what ``device_map`` among the options says.
         revision: the hub revision.
@@ -49,52 +45,36 @@ def load_base(
     Raises ManifoldLoraError for a missing or incomplete folder (with the nearest name), pickled weights, an
     architecture that is not a causal language model, weights that do not fit it, or a missing tokenizer.
     """
-    name = str(name_or_path)
-    local = is_folder_name(name)
-    if local:
-        folder = existing_folder("model folder", name)
-        check_model_folder(folder)
-        name = str(folder)
-    common = {"revision": revision, "trust_remote_code": False, "local_files_only": local}
-    common = {key: value for key, value in common.items() if value is not None}
-    tokenizer = _tokenizer(name, common)
-    model = _model(name, {**common, "dtype": dtype, "use_safetensors": True, **options})
+    name, common = _found(str(name_or_path), revision)
+    if common["local_files_only"]:
+        check_model_folder(Path(name))
+        check_base_config(Path(name))
+    tokenizer = read_tokenizer(name, common)
+    model = read_model(name, {**common, "dtype": dtype, "use_safetensors": True, **options})
+    if is_converted(name):
+        # What save_adapter writes: another machine can have the file, but not this one's cache.
+        model.config._name_or_path = str(name_or_path)
     if device is not None:
         nn.Module.to(model, device)
     return model, tokenizer
 
 
-def _model(name: str, options: dict[str, Any]) -> PreTrainedModel:
-    with _told("model", name, "a causal language model in safetensors"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
-    model, found = loaded
-    for problem in ("missing_keys", "mismatched_keys"):
-        if found.get(problem):
-            some = ", ".join(sorted(str(key) for key in found[problem])[:3])
-            hint = f"{problem.replace('_', ' ')}: {some}; the model would start from random weights there"
-            raise ManifoldLoraError("weights of model", name, "weights for every parameter", hint)
-    return model
-
-
 def load_tokenizer(name_or_path: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model alone: a folder, or ``owner/model`` on the hub.
+    """The tokenizer of a base model alone, by the names that ``load_base`` takes.
 
     Raises ManifoldLoraError for a missing folder or tokenizer.
     """
-    local = is_folder_name(str(name_or_path))
-    name = str(existing_folder("model folder", str(name_or_path))) if local else str(name_or_path)
+    return read_tokenizer(*_found(str(name_or_path), revision))
+
+
+def _found(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    """What to read a base model from, and how."""
+    name = base_folder(name)
+    local = is_folder_name(name)
+    if local:
+        name = str(existing_folder("model folder", name))
     options = {"revision": revision} if revision else {}
-    return _tokenizer(name, {**options, "trust_remote_code": False, "local_files_only": local})
-
-
-def _tokenizer(name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
-    reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(name)) else AutoTokenizer
-    with _told("tokenizer", name, "a folder with tokenizer.json"):
-        tokenizer = reader.from_pretrained(name, **options)
-    if tokenizer.pad_token_id is None:
-        # Padding is masked wherever we use it, so any token will do.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return tokenizer
+    return name, {**options, "trust_remote_code": False, "local_files_only": local}
 
 
 def load_adapter(
@@ -125,7 +105,7 @@ def load_adapter(
     """
     folder = adapter_folder(str(path), revision)
     files = AdapterFiles(folder, require_manifest)
-    with _told("adapter config", str(folder), "a config that save_pretrained wrote"), strict_peft():
+    with one_line("adapter config", str(folder), "a config that save_pretrained wrote"), strict_peft():
         config = PeftConfig.from_pretrained(str(folder))
     if model is None:
         if not config.base_model_name_or_path:
@@ -133,22 +113,12 @@ def load_adapter(
         options = {"revision": config.revision, **options}
         model, _ = load_base(config.base_model_name_or_path, **options)
         files.add_tokens(model)
+    if is_converted(model.name_or_path):
+        # peft looks there when it saves, and would ask the hub for a name that it does not know.
+        config.base_model_name_or_path = model.name_or_path
     if check_base:
-        with _told("adapter manifest", str(folder), "what save_adapter wrote"):
+        with one_line("adapter manifest", str(folder), "what save_adapter wrote"):
             files.check_base(model)
-    with _told("adapter", str(folder), "weights that fit the model"), strict_peft():
+    with one_line("adapter", str(folder), "weights that fit the model"), strict_peft():
         files.check_fit(model, config)
         return PeftModel.from_pretrained(model, str(folder), is_trainable=is_trainable, config=config)
-
-
-@contextmanager
-def _told(asked: str, got: str, allowed: str) -> Iterator[None]:
-    """Tell what transformers, peft or safetensors raise as one line of ours."""
-    try:
-        yield
-    except ManifoldLoraError:
-        raise
-    except Exception as error:  # whatever a library raises about a file is the file's refusal
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        first = f"{type(error).__name__}: {lines[0] if lines else ''}"
-        raise ManifoldLoraError(asked, got, allowed, first[:300]) from error

@@ -27,6 +27,17 @@ def tiny_with_sink() -> Callable[..., Any]:
     return tiny_with_sink
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The name of a real model, SmolLM2-135M-Instruct; skips where nobody has fetched it."""
+    from manifold_lora.models.shipped import SHIPPED
+
+    if not SHIPPED["smollm2"].path.is_file():
+        pytest.skip("SmolLM2 is not fetched: manifold-lora fetch smollm2 (93 MB)")
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    return "smollm2"
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     rows = sorted(

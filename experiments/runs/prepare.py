@@ -1,15 +1,14 @@
 """Before the first cell: the base model is there, its content is known, and every arm finds its modules."""
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from manifold_lora.experiments.runs.fingerprint import fingerprint
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import TaskSettings
 from manifold_lora.experiments.tasks.base import Task
-from manifold_lora.experiments.tasks.registry import build_task
+from manifold_lora.experiments.tasks.registry import build_task, is_benchmark
 from manifold_lora.experiments.tasks.templates import PLAIN, template_of
 from manifold_lora.experiments.tasks.whole_text import WholeText
 
@@ -17,10 +16,11 @@ EMBEDDED = "embedded"
 
 
 def task_of(settings: TaskSettings, model: str) -> Task:
-    """Build the task; style auto is equations for the embedded base and text prompts for any other model."""
+    """Build the task; style auto is text for benchmarks and under a template, else equations."""
     style = settings.style
     if style == "auto":
-        style = "equation" if model == EMBEDDED else "text"
+        wants_text = is_benchmark(settings.name) or settings.template != "plain"
+        style = "text" if wants_text and model != EMBEDDED else "equation"
     template = template_of(settings.template, model) if style == "text" else PLAIN
     task = build_task(
         settings.name,
@@ -65,17 +65,3 @@ def prepare(data: dict[str, Any], targets: list[Any], progress: Callable[[int, i
     for target in targets:
         check_targets(model, LoraConfig(target_modules=target))
     return {"base": base, "fingerprint": fingerprint(base, getattr(model.config, "_commit_hash", None))}
-
-
-def fingerprint(base: str, commit: str | None) -> str:
-    """Hash of a folder's weights, config and tokenizer; for a hub name, the commit it resolved to."""
-    folder = Path(base)
-    if not folder.is_dir():
-        return f"{base}@{commit}"
-    digest = hashlib.sha256()
-    for path in sorted(
-        [*folder.glob("*.safetensors"), *folder.glob("*config.json"), *folder.glob("tokenizer*")]
-    ):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()

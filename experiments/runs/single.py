@@ -11,6 +11,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
 from manifold_lora.experiments.executors.interrupt import told_when_interrupted
 from manifold_lora.experiments.results.accuracy import percent
+from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
@@ -19,6 +20,7 @@ from manifold_lora.experiments.settings.parse import brief
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
 from manifold_lora.experiments.training.device import device_of, is_first
 from manifold_lora.experiments.training.logs import RunLogs
+from manifold_lora.models.content import content_sha256
 
 _BASE, _TRAINING = "base", "train"
 
@@ -45,7 +47,8 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     with CellProgress(console, output / LOGS) as progress:
         progress.name({_BASE: "base model", _TRAINING: run.arm})
         ready = _prepared(run, cache, progress)
-        inputs = {**task.data_hashes, "base": ready["fingerprint"]}
+        plugins = plugin_inputs(run.model_dump(mode="json"))
+        inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
         if folder.finished(run, inputs):
             tell(f"{output} holds this run already, finished; remove it to train again")
             console.print(_table(folder.result()["evaluation"], f"{run.arm} on {task.name}"))
@@ -114,7 +117,6 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.cell import header
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
-    from manifold_lora.experiments.runs.prepare import fingerprint
     from manifold_lora.models.load import load_adapter, load_base
 
     folder = RunFolder(output)
@@ -130,7 +132,7 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
     adapted = load_adapter(str(output / ADAPTER), model)
     evaluation, items = evaluate_sets(adapted, tokenizer, task, run, perfect.max_new_tokens)
-    adapter = fingerprint(str(output / ADAPTER), None)
+    adapter = content_sha256(output / ADAPTER)
     meta = header(task, {**task.data_hashes, "base": found, "adapter": adapter})
     record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
     folder.write(EVALUATION, record)

@@ -57,7 +57,8 @@ class TaskSettings(Strict):
     completion_only: bool = True
     """Whether the loss counts the answer alone, or the prompt as well."""
     style: Literal["auto", "equation", "text"] = "auto"
-    """equation: numbers mapped to N0, N1...; text: plain prompts; auto: equation on the embedded base."""
+    """equation: numbers mapped to N0, N1...; text: prompts by template; auto: text for benchmarks and where
+    template is set, else equation."""
     seed: int = 0
     """Seed of the generated problems and of the split."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -71,7 +72,8 @@ class ModelSettings(Strict):
     """Which base model is adapted."""
 
     name: Annotated[str, arg(aliases=("--model",))] = "embedded"
-    """embedded (a tiny Llama pre-trained here), a folder, or a hub name."""
+    """embedded (a tiny Llama pre-trained here), a folder, a hub name, FILE.gguf, or what manifold-lora fetch
+    has fetched: smollm2, gemma3."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Weights of the base; adapter geometry is float32 whatever this says."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -204,6 +206,10 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
         if data[block][key] == before:
             data[block].pop(key)
     if "base" in inputs:
+        # Of a pre-trained model, auto once meant text for these.
+        once_text = (run.task.name, run.task.style, run.task.template) == ("word_problems", "auto", "plain")
+        if once_text and run.model.name != "embedded":
+            data["task"]["style"] = "equation"
         data["model"].pop("name")
     text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.results.manifest import Manifest
 from manifold_lora.experiments.runs.cell import run_cell
+from manifold_lora.experiments.runs.fingerprint import plugin_inputs
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
@@ -48,7 +49,8 @@ def ablate(settings: AblationSettings, console: Console) -> int:
     )
     with CellProgress(console, settings.output / "logs") as progress:
         ready = _prepare(settings, drafts, progress)
-        inputs = {**task.data_hashes, "base": ready["fingerprint"]}
+        plugins = plugin_inputs(settings.model_dump(mode="json"))
+        inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
         cells = expand(settings, inputs)
         jobs = [_job(cell, settings, ready["base"], inputs) for cell in cells]
         with Presence(settings.output, work_of(jobs), settings.execution.stale) as driver:

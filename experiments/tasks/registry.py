@@ -40,7 +40,7 @@ def build_task(
         data: the data folder; required by word_problems, refused by tasks that generate their items; without
             one, the benchmarks are read from the hub.
         seed: of the generated items and splits, not of training.
-        style: ``"equation"`` for the embedded base, ``"text"`` for plain prompts to a pre-trained model.
+        style: ``"equation"``, or ``"text"`` for plain prompts to a pre-trained model.
         limit: keep at most so many examples of train, validation and each test set.
         max_bad_records: malformed rows to leave out and count before a file is refused.
         template: how a text prompt is written.
@@ -85,15 +85,20 @@ def check_task(
 
     Raises UnknownNameError or ManifoldLoraError.
     """
-    reads = TASKS.facts(TASKS.check(name)).get("reads", "")
+    TASKS.check(name)
     if leaks not in ("refuse", "drop", "allow"):
         raise ManifoldLoraError("task.leaks", leaks, ("refuse", "drop", "allow"))
     for key, given, known in (("train", train, TRAIN_SETS), ("tests", tests, TEST_SETS)):
-        if names(given) and reads != "folder or hub":
+        if names(given) and not is_benchmark(name):
             raise ManifoldLoraError(f"task.{key}", given, f"nothing: task {name!r} has its own")
         for each in names(given):
             if each not in known:
                 raise UnknownNameError(f"task.{key}", each, tuple(known))
+
+
+def is_benchmark(name: str) -> bool:
+    """Whether a task's items are questions in plain text, from a data folder or the hub."""
+    return TASKS.facts(name).get("reads", "") == "folder or hub"
 
 
 def _check_data(name: str, data: str | Path | None) -> None:

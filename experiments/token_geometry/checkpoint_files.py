@@ -8,6 +8,7 @@ from typing import Any
 from transformers.utils.hub import cached_file
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.models.gguf_file import base_folder
 from manifold_lora.models.saved.folders import existing_folder, is_folder_name
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -15,7 +16,7 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A model by folder or name; files are fetched only when asked for.
+    """A model by any name that ``load_base`` takes; files are fetched only when asked for.
 
     Raises UnknownNameError for a folder that does not exist.
     """
@@ -25,6 +26,7 @@ class CheckpointFiles:
     def __post_init__(self) -> None:
         if not self.name:
             raise ManifoldLoraError("model", self.name, "a folder or a Hugging Face name", "pass --model")
+        object.__setattr__(self, "name", base_folder(self.name))
         if is_folder_name(self.name):
             object.__setattr__(self, "name", str(existing_folder("model folder", self.name)))
 

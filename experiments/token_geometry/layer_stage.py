@@ -17,8 +17,10 @@ from manifold_lora.experiments.token_geometry.activations import (
 from manifold_lora.experiments.token_geometry.checkpoint_files import CheckpointFiles
 from manifold_lora.experiments.token_geometry.corpus_context import Corpus
 from manifold_lora.experiments.token_geometry.layer_curvature import delta_by_name, input_scale
-from manifold_lora.experiments.token_geometry.stage_cache import hash_file, plain
+from manifold_lora.experiments.token_geometry.stage_cache import plain
 from manifold_lora.experiments.token_geometry.suggestion import suggest_kappa
+from manifold_lora.models.content import content_sha256
+from manifold_lora.models.shipped import file_sha256
 
 Record = dict[str, Any]
 Tick = Callable[[], None]
@@ -30,16 +32,11 @@ def wants_layers(corpus: Corpus) -> bool:
 
 
 def layer_inputs(corpus: Corpus) -> Record:
-    """What the layer stage depends on beside the corpus: all weights, base and adapters, by hash."""
+    """What the layer stage depends on beside the corpus: weights and configs, base and adapters, by hash."""
     files = CheckpointFiles(corpus.settings.model)
-    weights = [files.find(name) for name in sorted(set(files.shard_of().values()))]
-    adapters = {
-        arm: sorted(Path(folder).glob("*.safetensors")) for arm, folder in corpus.settings.adapters.items()
-    }
-    return {
-        "weights": [hash_file(path) for path in weights if path],
-        "adapters": {arm: [hash_file(path) for path in paths] for arm, paths in adapters.items()},
-    }
+    base = [files.find(name) for name in ("config.json", *sorted(set(files.shard_of().values())))]
+    adapters = {arm: content_sha256(Path(folder)) for arm, folder in corpus.settings.adapters.items()}
+    return {"base": [file_sha256(path) for path in base if path], "adapters": adapters}
 
 
 def layers(corpus: Corpus, tick: Tick) -> Record:

@@ -58,9 +58,3 @@ def _one(value: Any) -> Any:
 def hash_texts(texts: dict[str, list[str]]) -> str:
     """Hash of a corpus."""
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,14 @@ from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "manifold_lora.json")
 
+# What lies in a folder that a GGUF file was converted to: the file's hash.
+CONVERTED = "gguf.json"
+
+
+def is_converted(name: str | None) -> bool:
+    """Whether a model's name is the folder that a GGUF file was converted to."""
+    return (Path(name or "") / CONVERTED).is_file()
+
 
 def is_folder_name(name: str) -> bool:
     """Whether ``name`` means a folder rather than ``owner/model`` on the Hugging Face hub."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.saved.card import model_card, write_model_card
+from manifold_lora.models.saved.folders import is_converted
 from manifold_lora.models.saved.manifest import CONFIG, write_manifest
 from manifold_lora.models.saved.weights_file import check_finite
 from manifold_lora.models.saved.whole_folder import sweep, whole_folder
@@ -58,6 +60,7 @@ def save_adapter(
             model.save_pretrained(str(work), safe_serialization=True, save_embedding_layers=grown)
             _order(work)
             for config in work.rglob(CONFIG):
+                _name_base(config, base)
                 write_manifest(config.parent, base)
                 name = "default" if config.parent == work else config.parent.name
                 known = gains if name == "default" else None
@@ -81,6 +84,14 @@ def _order(folder: Path) -> None:
             if isinstance(data[field], list):
                 data[field] = sorted(data[field])
         path.write_text(json.dumps(data, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _name_base(path: Path, base: Any) -> None:
+    """Have the config name a GGUF file, or what was fetched, and not the folder that it was converted to."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if is_converted(config.get("base_model_name_or_path")):
+        config["base_model_name_or_path"] = base.config._name_or_path
+        path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _check_layers(model: PeftModel, name: str) -> None:

@@ -1,5 +1,6 @@
 """Tiny random models of the supported families, saved to disk once per session with a real tokenizer."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from transformers import (
 )
 
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not make packages.py importable
 
 VOCABULARY = 64
 _SHAPE = {
