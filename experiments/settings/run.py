@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from manifold_lora.experiments.settings.yaml_file import parse_yaml
+
+# The task of a person's own file, and the files it reads.
+OWN, OWN_SUFFIXES = "own", (".jsonl", ".json", ".csv")
 
 
 def _flag_text(value: Any) -> list[str]:
@@ -43,13 +46,26 @@ class TaskSettings(Strict):
     name: Annotated[str, arg(aliases=("--task",))] = "taxonomy"
     """taxonomy, arithmetic (both generated), word_problems (needs data), or a benchmark: gsm8k, aqua, mawps,
     svamp, addsub, multiarith, singleeq, math10k, boolq, piqa, social_i_qa, hellaswag, winogrande, arc_easy,
-    arc_challenge, openbookqa, commonsense."""
+    arc_challenge, openbookqa, commonsense; or own: examples of your file, which --data FILE alone means."""
     data: Annotated[Path | None, arg(aliases=("--data",))] = None
-    """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub."""
+    """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub.
+    Or your own .jsonl, .json or .csv file (docs/own-data.md)."""
+    prompt_field: str | None = None
+    """Field of an own file with the question; empty: messages, prompt, question or instruction."""
+    target_field: str | None = None
+    """Field of an own file with the text to learn; empty: completion, output or response, else the answer."""
+    answer_field: str | None = None
+    """Field of an own file with the answer that outputs are judged by; empty: answer, else the target."""
+    choices_field: str | None = None
+    """Field of an own file with the list that an answer is chosen from; empty: choices, if a row has it."""
+    judge: Literal["auto", "number", "choice", "exact"] = "auto"
+    """What makes an answer to an own file right: the same number, choice or text; auto: as it allows."""
+    held_out: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of an own file's questions for validation, and the same for tests unless `tests` is a file."""
     train: YamlValue = None
     """Training set or sets of a benchmark in place of its own: math10k, gsm8k, aqua, mawps, boolq, ..."""
     tests: YamlValue = None
-    """Test set or sets of a benchmark in place of its own."""
+    """Test set or sets of a benchmark in place of its own; the test file or files of an own file."""
     leaks: Literal["refuse", "drop", "allow"] = "refuse"
     """Training rows of a benchmark that are in one of its tests: refuse to run, drop or allow (and count)."""
     template: Literal["plain", "alpaca", "chat"] = "plain"
@@ -64,6 +80,23 @@ class TaskSettings(Strict):
     """Keep at most this many examples of train, validation and each test set."""
     max_bad_records: Annotated[int, Field(ge=0)] = 0
     """Malformed rows to leave out and count before a file is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, data: Any) -> Any:
+        if (
+            isinstance(data, dict)
+            and data.get("name", "taxonomy") == "taxonomy"
+            and _is_file(data.get("data"))
+        ):
+            return {**data, "name": OWN}
+        return data
+
+
+def _is_file(data: Any) -> bool:
+    if not isinstance(data, str | Path):
+        return False
+    return Path(data).suffix in OWN_SUFFIXES and not Path(data).is_dir()
 
 
 class ModelSettings(Strict):
@@ -178,6 +211,14 @@ class RunSettings(Strict):
     """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
 
+# Keys that came later: results from before there were these keep their names.
+_ADDED = {
+    "task": ("prompt_field", "target_field", "answer_field", "choices_field", "judge", "held_out"),
+    "adapter": ("lora_bias",),
+    "evaluation": ("num_beams",),
+}
+
+
 def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     """Hash of the canonical settings and of the content they read; neither places on disk nor what is
     written along the way count."""
@@ -185,12 +226,15 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     data["task"].pop("data")
     for key in ("plugins", "preflight"):
         data.pop(key)
+    if run.task.name == OWN:
+        data["task"].pop("tests")  # files, whose content is among the inputs
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
-    # Results from before there were these keep their names.
-    for block, key, before in (("evaluation", "num_beams", 1), ("adapter", "lora_bias", False)):
-        if data[block][key] == before:
-            data[block].pop(key)
+    for block, keys in _ADDED.items():
+        fields = type(getattr(run, block)).model_fields
+        for key in keys:
+            if getattr(getattr(run, block), key) == fields[key].default:
+                data[block].pop(key)
     if "base" in inputs:
         data["model"].pop("name")
     text = json.dumps({"run": data, "inputs": dict(inputs)}, sort_keys=True, separators=(",", ":"))

@@ -9,7 +9,7 @@ from manifold_lora.experiments.methods.config import check_adapter
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import field_names, field_paths, validate
 from manifold_lora.experiments.settings.run import AdapterSettings, RunSettings
-from manifold_lora.experiments.tasks.registry import check_task
+from manifold_lora.experiments.tasks.registry import check_task, fields_of
 from manifold_lora.experiments.training.logs import check_reporters
 
 Point = dict[str, Any]
@@ -151,7 +151,8 @@ def resolve(settings: AblationSettings, point: Point) -> RunSettings:
     run = validate(RunSettings, data, f"arm {data['arm']}")
     check_adapter(run.adapter)
     check_reporters(run.train.report_to)
-    check_task(run.task.name, train=run.task.train, tests=run.task.tests, leaks=run.task.leaks)
+    task = run.task
+    check_task(task.name, train=task.train, tests=task.tests, leaks=task.leaks, fields=fields_of(task))
     return run
 
 
