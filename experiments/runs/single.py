@@ -16,7 +16,7 @@ from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import brief
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
-from manifold_lora.experiments.training.device import device_of, is_first
+from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.logs import RunLogs
 
 _BASE, _TRAINING = "base", "train"
@@ -112,13 +112,14 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
     """
     from manifold_lora.experiments.runs.cell import evaluate_sets, header
     from manifold_lora.experiments.runs.prepare import fingerprint
-    from manifold_lora.models.load import load_adapter, load_base
+    from manifold_lora.experiments.training.base_model import load_model
+    from manifold_lora.models.load import load_adapter
 
     folder = RunFolder(output)
     folder.check_finished()
     ready = folder.base()
     task = task_of(run.task, run.model.name)
-    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
+    model, tokenizer = load_model(run.model, ready["base"])
     found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
     if found != ready["fingerprint"]:
         raise ManifoldLoraError(

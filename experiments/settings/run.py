@@ -106,6 +106,8 @@ class ModelSettings(Strict):
     """embedded (a tiny Llama pre-trained here), a folder, or a hub name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Weights of the base; adapter geometry is float32 whatever this says."""
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    """Weights of the base's linear layers in 4 (nf4) or 8 bits, by bitsandbytes (extra)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU if there is one (under torchrun, that of the process), else the CPU."""
 
@@ -167,6 +169,9 @@ class TrainSettings(Strict):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the training rows that are not too long, in place of steps."""
     batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows of one pass through the model."""
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Passes whose gradients make one step, of so many times batch_size rows: large steps in less memory."""
     grouping: Literal["length", "none"] = "length"
     """Who shares a batch: examples of like length, which pads little, or chance alone."""
     seed: int = 0
@@ -182,6 +187,13 @@ class TrainSettings(Strict):
     """Longest gradient; longer ones are scaled down to it."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Write a resumable checkpoint every so many steps, and at the last one; 0 writes none."""
+    early_stopping: Annotated[int, Field(ge=0)] = 0
+    """Looks at validation data in a row without a better one after which training stops; the weights of the
+    best look are kept. 0 never looks and keeps the last weights."""
+    validate_by: Literal["loss", "accuracy"] = "loss"
+    """What early stopping goes by: the loss of validation targets, or the accuracy of generated answers."""
+    validate_every: Annotated[int, Field(ge=1)] = 50
+    """Steps from look to look; the last step is looked at too."""
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
     """Where transformers sends every step's figures (extras); a JSON line a step is written anyway."""
 
@@ -214,7 +226,9 @@ class RunSettings(Strict):
 # Keys that came later: results from before there were these keep their names.
 _ADDED = {
     "task": ("prompt_field", "target_field", "answer_field", "choices_field", "judge", "held_out"),
+    "model": ("quantization",),
     "adapter": ("lora_bias",),
+    "train": ("gradient_accumulation", "early_stopping", "validate_by", "validate_every"),
     "evaluation": ("num_beams",),
 }
 
