@@ -41,7 +41,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     folder, tell = RunFolder(output), _teller(console)
     task = task_of(run.task, run.model.name)
     tell(f"settings beside the defaults: {brief(run)}")
-    with CellProgress(console, output / LOGS) as progress:
+    with CellProgress(console if is_first() else Console(quiet=True), output / LOGS) as progress:
         progress.name({_BASE: "base model", _TRAINING: run.arm})
         ready = _prepared(run, cache, progress)
         inputs = {**task.data_hashes, "base": ready["fingerprint"]}

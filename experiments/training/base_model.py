@@ -21,7 +21,8 @@ def load_model(settings: ModelSettings, base: str) -> "tuple[PreTrainedModel, Pr
         return load_base(base, dtype=settings.dtype, device=device)
     place: dict[str, Any] = {"device_map": {"": device}} if device else {}
     model, tokenizer = load_base(base, settings.dtype, quantization_config=_quantised(settings), **place)
-    for module in model.modules():
+    layers: list[Any] = list(model.modules())
+    for module in layers:
         # On the CPU a layer of 4 bits is packed anew at the first look in eval mode, for good; what is packed
         # has no gradient any more.
         if hasattr(module, "support_avx512bf16_for_cpu"):
