@@ -4,8 +4,10 @@ from pathlib import Path
 
 from manifold_lora.experiments.commands.arguments import parse
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.preflight import preflight
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.sweeps.cells import expand
+from manifold_lora.experiments.tasks.registry import check_inputs
 
 
 class TrainCommand(RunSettings):
@@ -22,6 +24,8 @@ def main(argv: list[str]) -> int:
     command = parse(TrainCommand, argv, "train")
     fields = {name: getattr(command, name) for name in RunSettings.model_fields}
     (cell,) = expand(AblationSettings(**fields), {})
+    check_inputs(cell.run.task, cell.run.model.name)
+    preflight(cell.run, command.output, command.cache)
     # Imported late: a typo is told before rich and torch are loaded.
     from rich.console import Console
 

@@ -7,13 +7,11 @@ from typing import Any
 
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
-from manifold_lora.experiments.settings.run import TaskSettings
+from manifold_lora.experiments.settings.run import EMBEDDED, TaskSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.tasks.registry import build_task, fields_of
 from manifold_lora.experiments.tasks.templates import PLAIN, template_of
 from manifold_lora.experiments.tasks.whole_text import WholeText
-
-EMBEDDED = "embedded"
 
 
 def task_of(settings: TaskSettings, model: str) -> Task:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from manifold_lora.experiments.settings.yaml_file import parse_yaml
 
 # The task of a person's own file, and the files it reads.
+EMBEDDED = "embedded"
 OWN, OWN_SUFFIXES = "own", (".jsonl", ".json", ".csv")
 
 
@@ -34,10 +35,45 @@ YamlValue = Annotated[
 ]
 
 
+# Sizes beyond these are typing errors; what is smaller may still be too much for a machine.
+Count = Annotated[int, Field(ge=1, le=10**7)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**7)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# Larger ones overflow float32 in the optimiser.
+Positive = Annotated[float, Field(gt=0, le=3e38)]
+
+
 class Strict(BaseModel):
-    """A frozen block of settings that knows all its keys and refuses NaN and infinity."""
+    """A frozen block of settings that knows all its keys.
+
+    Refuses NaN and infinity, truth values for numbers and numbers for truth values, empty text and control
+    characters.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind not in (bool, Any):
+            raise ValueError("no truth value")
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError("true or false")
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            check_text(value)
+        return value
+
+
+def check_text(value: Any) -> None:
+    """Raise ValueError for text, at any depth of plain data, that is empty or holds a control character."""
+    if isinstance(value, str) and (not value or not value.isprintable()):
+        raise ValueError("printable text" if value else "some text")
+    if isinstance(value, dict):
+        check_text([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_text(inner)
 
 
 class TaskSettings(Strict):
@@ -74,11 +110,11 @@ class TaskSettings(Strict):
     """Whether the loss counts the answer alone, or the prompt as well."""
     style: Literal["auto", "equation", "text"] = "auto"
     """equation: numbers mapped to N0, N1...; text: plain prompts; auto: equation on the embedded base."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the generated problems and of the split."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Count | None = None
     """Keep at most this many examples of train, validation and each test set."""
-    max_bad_records: Annotated[int, Field(ge=0)] = 0
+    max_bad_records: CountOrNone = 0
     """Malformed rows to leave out and count before a file is refused."""
 
     @model_validator(mode="before")
@@ -122,20 +158,20 @@ class AdapterSettings(Strict):
     of `gain_from`; a bottleneck of `rank` hidden units after (series) or beside (parallel) each target."""
     gain_from: str | None = None
     """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
-    rank: Annotated[int, Field(ge=1)] = 4
+    rank: Annotated[int, Field(ge=1, le=2**16)] = 4
     """Rank r of A (r x n) and B (m x r); AdaLoRA's mean rank; the hidden units of a bottleneck."""
-    alpha: Annotated[float, Field(gt=0)] = 8.0
+    alpha: Positive = 8.0
     """Scaling is alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input."""
-    lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    lora_plus_ratio: Positive = 1.0
     """Learning rate of B over that of A (LoRA+ proposes 16)."""
     lora_bias: bool = False
     """Whether B of method lora gets a bias: the control of boost, whose time column adds nearly the same
     vector to every token."""
     non_linearity: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """What a bottleneck has between its two layers."""
-    virtual_tokens: Annotated[int, Field(ge=1)] = 8
+    virtual_tokens: Annotated[int, Field(ge=1, le=2**16)] = 8
     """Length of the prefix of prefix tuning."""
     target_modules: YamlValue = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Module names to adapt, or all-linear."""
@@ -164,35 +200,35 @@ class AdapterSettings(Strict):
 class TrainSettings(Strict):
     """How the adapter is trained."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
-    steps: Annotated[int, Field(ge=1)] = 200
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Positive = 1e-2
+    steps: Count = 200
+    epochs: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """Passes over the training rows that are not too long, in place of steps."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Count = 32
     """Rows of one pass through the model."""
-    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    gradient_accumulation: Count = 1
     """Passes whose gradients make one step, of so many times batch_size rows: large steps in less memory."""
     grouping: Literal["length", "none"] = "length"
     """Who shares a batch: examples of like length, which pads little, or chance alone."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initialisation, data order and dropout; generation is greedy and draws nothing."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 0.0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    max_length: Annotated[int, Field(ge=8)] = 512
+    max_length: Annotated[int, Field(ge=8, le=10**7)] = 512
     """Tokens of the longest training row, answer included. Longer rows are left out, not cut, and told; where
     that is more than half of them, the run is refused."""
-    geometry_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    geometry_lr_factor: Positive = 1.0
     """Learning-rate factor of curvature and norm-scale parameters, which never decay."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Positive = 1.0
     """Longest gradient; longer ones are scaled down to it."""
-    checkpoint_every: Annotated[int, Field(ge=0)] = 0
+    checkpoint_every: CountOrNone = 0
     """Write a resumable checkpoint every so many steps, and at the last one; 0 writes none."""
-    early_stopping: Annotated[int, Field(ge=0)] = 0
+    early_stopping: CountOrNone = 0
     """Looks at validation data in a row without a better one after which training stops; the weights of the
     best look are kept. 0 never looks and keeps the last weights."""
     validate_by: Literal["loss", "accuracy"] = "loss"
     """What early stopping goes by: the loss of validation targets, or the accuracy of generated answers."""
-    validate_every: Annotated[int, Field(ge=1)] = 50
+    validate_every: Count = 50
     """Steps from look to look; the last step is looked at too."""
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
     """Where transformers sends every step's figures (extras); a JSON line a step is written anyway."""
@@ -201,9 +237,9 @@ class TrainSettings(Strict):
 class EvaluationSettings(Strict):
     """How answers are generated and scored: without sampling."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    max_new_tokens: Annotated[int, Field(ge=1)] = 24
-    num_beams: Annotated[int, Field(ge=1)] = 1
+    batch_size: Count = 128
+    max_new_tokens: Count = 24
+    num_beams: Annotated[int, Field(ge=1, le=1024)] = 1
     """Continuations kept at each step (beam search); 1 is greedy."""
 
 

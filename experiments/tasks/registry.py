@@ -7,7 +7,7 @@ from typing import Any
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.experiments.data.own import Fields
 from manifold_lora.experiments.data.sets import GROUPS, TEST_SETS, TRAIN_SETS
-from manifold_lora.experiments.settings.run import OWN_SUFFIXES, TaskSettings
+from manifold_lora.experiments.settings.run import EMBEDDED, OWN_SUFFIXES, TaskSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
 from manifold_lora.registry import Registry
@@ -114,6 +114,23 @@ def check_task(
         for each in names(given):
             if each not in known:
                 raise UnknownNameError(f"task.{key}", each, tuple(known))
+
+
+def check_inputs(task: TaskSettings, model: str) -> None:
+    """Refuse data that are not there or not wanted, and a model that cannot read the task's text.
+
+    Raises ManifoldLoraError.
+    """
+    check_data(task.name, task.data)
+    own = TASKS.facts(task.name).get("reads") == "file"
+    files = [("task.data", task.data), *(("task.tests", path) for path in names(task.tests) if own)]
+    for key, path in files:
+        if path is not None and not Path(path).exists():
+            hint = "no such file or folder"
+            raise ManifoldLoraError(key, str(path), "a folder, or your own file", hint)
+    if model == EMBEDDED and TASKS.facts(task.name).get("reads") in ("file", "folder or hub"):
+        hint = "the embedded base reads generated problems alone"
+        raise ManifoldLoraError("model.name", model, f"a pre-trained model for task {task.name!r}", hint)
 
 
 def check_data(name: str, data: str | Path | None) -> None:
