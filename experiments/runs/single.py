@@ -10,6 +10,7 @@ from rich.table import Table
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
 from manifold_lora.experiments.executors.interrupt import told_when_interrupted
+from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
@@ -76,7 +77,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     checkpoints.clear()
     _tell_resumed(record["train"], tell)
     console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
-    console.print(f"adapter in {output / ADAPTER}")
+    console.print(literal(f"adapter in {output / ADAPTER}"))
     return 0
 
 
@@ -143,9 +144,11 @@ def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None
 
 
 def _table(evaluation: dict[str, Any], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=literal(title), title_justify="left")
     for name in ("set", "items", "accuracy %", "seconds"):
         table.add_column(name, justify="right")
     for name, entry in evaluation.items():
-        table.add_row(name, str(entry["items"]), f"{100 * entry['accuracy']:.1f}", f"{entry['seconds']:.1f}")
+        table.add_row(
+            literal(name), str(entry["items"]), f"{100 * entry['accuracy']:.1f}", f"{entry['seconds']:.1f}"
+        )
     return table

@@ -10,6 +10,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.build import build_executor
 from manifold_lora.experiments.executors.local import LocalExecutor
+from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.results.manifest import Manifest
@@ -39,12 +40,13 @@ def ablate(grid: Grid, console: Console) -> int:
     executor = build_executor(settings)
     _tell(grid, console)
     task = task_of(settings.task, settings.model.name)
-    console.print(
+    told = (
         f"{task.name}: {len(task.train)} training, {len(task.validation)} validation, "
         + ", ".join(f"{len(items)} {name}" for name, items in task.tests.items())
         + " items"
         + "".join(f"; {name}: {count}" for name, count in task.notes.items())
     )
+    console.print(literal(told))
     with CellProgress(console, settings.output / "logs") as progress:
         ready = _prepare(grid, progress)
         inputs = {**task.data_hashes, "base": ready["fingerprint"]}
