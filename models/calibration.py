@@ -66,7 +66,7 @@ def calibrate(
 def _check_untrained(model: nn.Module, layers: Mapping[str, Layer]) -> None:
     for name, layer in layers.items():
         adapter, _, _, B = active_update(layer)
-        random = model.peft_config[adapter].init_lora_weights is False  # type: ignore[union-attr,index]
+        random = model.peft_config[adapter].init_lora_weights is False  # type: ignore[index]
         if bool(B.any()) and not random:
             hint = f"B of {name} is not 0, and another s would change what it has learned"
             raise ManifoldLoraError("adapter to calibrate", adapter, "one that is not trained yet", hint)
@@ -132,7 +132,7 @@ def _set_dose(
     solved: dict[tuple[int, object], float] = {}
     for name, layer in layers.items():
         adapter, update, _, _ = active_update(layer)
-        config: Any = model.peft_config[adapter]  # type: ignore[union-attr,index]
+        config: Any = model.peft_config[adapter]  # type: ignore[index]
         spec = config.layer_spec(name)
         if spec.curvature_scope == "model":
             hint = "a shared curvature is one number for all layers, a dose asks for one in each"
@@ -143,4 +143,4 @@ def _set_dose(
         kappas[name] = solved[key]
     for name, layer in layers.items():
         _, update, _, _ = active_update(layer)
-        update.manifold.curvature.assign(kappas[name])  # type: ignore[union-attr,operator]
+        update.manifold.curvature.assign(kappas[name])

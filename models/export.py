@@ -1,7 +1,7 @@
 """A manifold adapter as an ordinary LoRA: the nearest linear stand-in of each layer, fitted and written."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -28,13 +28,16 @@ Batches = Iterable[Mapping[str, Tensor]]
 FULL_BYTES = 2**30
 
 
-def fit_layers(model: PeftModel, seen: Batches, held_out: Batches) -> dict[str, LinearFit]:
+def fit_layers(
+    model: PeftModel, seen: Batches, held_out: Batches, on_layer: Callable[[int, int], None] | None = None
+) -> dict[str, LinearFit]:
     """Module name -> the best linear stand-in of its update, on the inputs that it gets in the adapted model.
 
     Args:
         model: a base model with one active manifold adapter.
         seen: batches to fit to, keyword arguments of the model's forward; padding does not count.
         held_out: other batches, by which the kind of map is chosen and its error is stated.
+        on_layer: called with (layers fitted, layers).
 
     Raises ManifoldLoraError if no manifold adapter is active or there are no tokens.
     """
@@ -42,7 +45,7 @@ def fit_layers(model: PeftModel, seen: Batches, held_out: Batches) -> dict[str, 
     whole = sum(2 * 8 * layer.in_features**2 for layer in layers.values()) <= FULL_BYTES
     known, others = _moments(model, seen, whole), _moments(model, held_out, whole)
     fits = {}
-    for name, layer in layers.items():
+    for count, (name, layer) in enumerate(layers.items(), start=1):
         adapter, update, lora_A, lora_B = active_update(layer)
         up = lora_B.detach().double() * layer.scaling[adapter]
         if update.is_linear:
@@ -50,6 +53,8 @@ def fit_layers(model: PeftModel, seen: Batches, held_out: Batches) -> dict[str, 
             fits[name] = LinearFit("exact", gain * up, lora_A.detach().double(), gain)
         else:
             fits[name] = fit_linear(known[name], others[name], lora_A.detach(), up)
+        if on_layer:
+            on_layer(count, len(layers))
     return fits
 
 

@@ -1,9 +1,13 @@
 """Reading the data folder: every row is checked, and a bad one is named by file and line."""
 
+import csv
 import hashlib
+import io
 import json
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -30,7 +34,7 @@ class DataFile(Generic[AnyRow]):
 
 
 def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) -> DataFile[AnyRow]:
-    """Read a JSON list of objects (``.json``) or one object a line (``.jsonl``).
+    """Read a JSON list of objects (``.json``), one object a line (``.jsonl``) or ``.csv`` with a header.
 
     Args:
         path: the file.
@@ -42,7 +46,7 @@ def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) 
     """
     path = Path(path)
     content = _read_bytes(path)
-    records = _json_lines if path.suffix == ".jsonl" else _json_list
+    records = {".jsonl": _json_lines, ".csv": _csv_rows}.get(path.suffix, _json_list)
     rows, skipped = collect_rows(path, records(path, _decode(path, content)), schema, max_bad_records)
     return DataFile(path, rows, skipped, hashlib.sha256(content).hexdigest())
 
@@ -78,6 +82,9 @@ def collect_rows(
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        # A pipe would be waited for without end.
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise DataError(f"{path}: file", "a pipe or a device", "a regular file")
         return path.read_bytes()
     except OSError as error:
         names = sorted(other.name for other in path.parent.glob("*.json*"))
@@ -121,6 +128,30 @@ def _json_list(path: Path, text: str) -> Iterator[Record]:
         raise DataError(
             f"{path}:{_line(text, position)}: JSON", text[position:][:20], "nothing after the list"
         )
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[Record]:
+    """The rows under a header; a field that is left empty is absent."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = next(reader, [])
+    if not all(name.strip() for name in header) or len(set(header)) < len(header):
+        raise DataError(f"{path}:1: header", ",".join(header), "each field once, by name")
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}:{line}: CSV", str(error), "quotes that close") from error
+        if row:
+            yield line, partial(_named, header, row)
+
+
+def _named(header: list[str], row: list[str]) -> dict[str, str]:
+    if len(row) != len(header):
+        raise ValueError(f"{len(row)} values under a header of {len(header)}")
+    return {name: value for name, value in zip(header, row, strict=True) if value}
 
 
 def _expect(path: Path, text: str, position: int, mark: str) -> int:
@@ -172,7 +203,8 @@ def _checked(path: Path | str, line: int, parse: Callable[[], Any], schema: type
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise DataError(f"{path}:{line}: {field}", _short(first["input"]), first["msg"]) from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{path}:{line}: {field}", _short(first["input"]), reason) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{line}: JSON", str(error), "one object") from error
 

@@ -1,6 +1,6 @@
 """Test questions among the training rows: found by their letters and digits, whatever their punctuation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,26 +58,29 @@ class Leaks:
         return ", ".join(counts) or "none"
 
 
-def find_leaks(train: Iterable[str], tests: Mapping[str, Sequence[str]]) -> Leaks:
+def find_leaks(
+    train: Iterable[str], tests: Mapping[str, Sequence[str]], key: Callable[[str], str] = normalise
+) -> Leaks:
     """Compare the questions of training rows with those of every test set.
 
     Args:
         train: the question of every training row, choices included or not.
         tests: name of a test set -> its questions.
+        key: what of a question counts.
     """
     learned: dict[str, list[int]] = {}
     for place, question in enumerate(train):
-        learned.setdefault(normalise(question), []).append(place)
-    tested = {name: tuple(_hits(questions, learned)) for name, questions in tests.items()}
-    keys = {name: {normalise(tests[name][place]) for place in places} for name, places in tested.items()}
+        learned.setdefault(key(question), []).append(place)
+    tested = {
+        name: tuple(place for place, question in enumerate(questions) if key(question) in learned)
+        for name, questions in tests.items()
+    }
+    keys = {name: {key(tests[name][place]) for place in places} for name, places in tested.items()}
     trained = {
-        name: tuple(sorted(place for key in among for place in learned[key])) for name, among in keys.items()
+        name: tuple(sorted(place for each in among for place in learned[each]))
+        for name, among in keys.items()
     }
     return Leaks(tested, trained)
-
-
-def _hits(questions: Sequence[str], learned: Mapping[str, object]) -> Iterable[int]:
-    return (place for place, question in enumerate(questions) if normalise(question) in learned)
 
 
 def apply_policy(leaks: Leaks, policy: Policy, rows: str) -> frozenset[int]:

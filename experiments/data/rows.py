@@ -15,19 +15,29 @@ _OFFER = "Answer Choices:"
 _FORMAT = re.compile(r"Answer format:\s*([A-Za-z0-9]+(?:/[A-Za-z0-9]+)+)\s*$")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
+# Tokenising a text of 30 MB takes longer than an evaluation; no model reads one.
+_LONGEST = 1_000_000
 
 
 def _printable(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
+    if len(text) > _LONGEST:
+        raise ValueError(f"is longer than {_LONGEST} characters")
     if found := _CONTROL.search(text):
         raise ValueError(f"holds the control character {found.group()!r}")
     return text
 
 
+def is_number(text: str) -> bool:
+    """Whether a gold answer is a finite number up to 1e15, written in digits."""
+    # Python takes 4_9 for 49; a person who writes it means something else.
+    value = None if "_" in text else number_value(text)
+    return value is not None and math.isfinite(value) and abs(value) <= _LARGEST_ANSWER
+
+
 def _numeric(text: str) -> str:
-    value = number_value(text)
-    if value is None or not math.isfinite(value) or abs(value) > _LARGEST_ANSWER:
+    if not is_number(text):
         raise ValueError("is not a finite number up to 1e15")
     return text
 

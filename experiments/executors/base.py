@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-# Called with (id of the job, step, steps).
-OnProgress = Callable[[str, int, int], None]
+# Called with (id of the job, step, steps), and with what is done where that is not training.
+OnProgress = Callable[..., None]
 PAUSE = 0.5
 
 

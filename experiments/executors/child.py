@@ -39,7 +39,7 @@ class Surroundings:
 
 
 def child(job: Job, pipe: Connection, surroundings: Surroundings) -> None:
-    """Run a job and send its steps, as (step, steps), and its `Ending` through the pipe."""
+    """Run a job and send its steps, (step, steps[, what]), and its `Ending` through the pipe."""
     # Ctrl-C reaches the whole foreground group; only the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, args=(pipe,), daemon=True).start()
@@ -53,8 +53,8 @@ def child(job: Job, pipe: Connection, surroundings: Surroundings) -> None:
 
 
 def _work(job: Job, pipe: Connection) -> Ending:
-    def progress(step: int, steps: int) -> None:
-        pipe.send((step, steps))
+    def progress(*at: Any) -> None:
+        pipe.send(at)
 
     try:
         return Ending("ok", value=job.work(*job.arguments, progress))

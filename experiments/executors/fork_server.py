@@ -24,6 +24,7 @@ PRELOAD = (
     "manifold_lora.models.load",
     "transformers.models.llama.modeling_llama",
 )
+_FIRST = "manifold_lora.experiments.executors.with_parent"
 
 
 def fork_server(preload: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ def fork_server(preload: Sequence[str]) -> None:
 
     It never hears Ctrl-C, which a terminal sends to all processes, and ends with this one at the latest.
     """
-    get_context("forkserver").set_forkserver_preload([*preload, *loaded_modules()])
+    get_context("forkserver").set_forkserver_preload([_FIRST, *preload, *loaded_modules()])
     resource_tracker.ensure_running()  # first: it lets SIGINT through again when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,12 +1,20 @@
 """Signals that end a driver: all of them as Ctrl-C does, so that it leaves its folder in order."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Signalled(KeyboardInterrupt):
+    """A SIGTERM or SIGHUP, raised as Ctrl-C is; ``number`` says which."""
+
+    number: int = signal.SIGTERM
 
 
 @contextmanager
@@ -21,12 +29,29 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
+def ended_by_its_signal() -> Iterator[None]:
+    """As `ended_as_by_ctrl_c`, but in the end the process dies of the signal: whoever sent it sees that.
+
+    What the interruption has to say goes to stderr before.
+    """
+    try:
+        with ended_as_by_ctrl_c():
+            yield
+    except Signalled as error:
+        print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        signal.signal(error.number, signal.SIG_DFL)
+        os.kill(os.getpid(), error.number)
+
+
+@contextmanager
 def told_when_interrupted(what: Callable[[], str]) -> Iterator[None]:
     """A KeyboardInterrupt of the block says what the same command is going to do when it is given again."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(what()) from None
+    except KeyboardInterrupt as error:
+        error.args = (what(),)
+        raise
 
 
 @contextmanager
@@ -42,4 +67,6 @@ def kept_handlers() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    ended = Signalled()
+    ended.number = number
+    raise ended

@@ -1,6 +1,8 @@
 """A trained manifold adapter as an ordinary LoRA: fitted, measured on the task, written with its figures."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.executors.progress import Shown, shown_on
 from manifold_lora.experiments.export.report import ExportReport
 from manifold_lora.experiments.export.text import Batches, from_file, from_task
 from manifold_lora.experiments.runs.folder import ADAPTER, SETTINGS
@@ -17,6 +20,8 @@ from manifold_lora.experiments.settings.parse import load_settings
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.models.export import export_lora, exportable, fit_layers, linearised, logits_error
+
+Inputs = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,15 @@ def export(folder: Path, options: ExportOptions, console: Console) -> int:
     source = open_source(folder)
     exportable(source.model)
     batches = _batches(source, options)
-    fits = fit_layers(source.model, batches.seen, batches.held_out)
-    error, same = logits_error(source.model, fits, batches.held_out)
-    scores = _scores(source, fits)
+    with shown_on(console) as shown:
+        seen, held_out = (
+            _counted(part, shown, f"running the adapter on text {what}")
+            for part, what in ((batches.seen, "to fit to"), (batches.held_out, "to measure by"))
+        )
+        fits = fit_layers(source.model, seen, held_out, partial(shown.move, "fit", "fitting layers"))
+        compared = _counted(batches.held_out, shown, "comparing logits")
+        error, same = logits_error(source.model, fits, compared)
+        scores = _scores(source, fits)
     report = ExportReport(fits, error, same, scores, batches.origin)
     export_lora(source.model, fits, options.output, report.card(source.model), source.tokenizer)
     report.write(options.output)
@@ -64,6 +75,13 @@ def export(folder: Path, options: ExportOptions, console: Console) -> int:
         console.print(table)
     console.print(f"LoRA in {options.output}")
     return 0
+
+
+def _counted(batches: Sequence[Inputs], shown: Shown, label: str) -> Iterator[Inputs]:
+    """The batches, each shown when it has been used."""
+    for place, batch in enumerate(batches):
+        yield batch
+        shown.move(label, label, place + 1, len(batches))
 
 
 def open_source(folder: Path) -> Source:

@@ -9,6 +9,7 @@ from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.experiments.methods.dose_curvature import MODE as DOSE
 from manifold_lora.experiments.methods.dose_curvature import DoseCurvature
+from manifold_lora.experiments.settings.preflight import check_kappas, check_pattern, check_targets
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
 from manifold_lora.manifolds.registry import MANIFOLDS
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
 
 
 def check_adapter(settings: AdapterSettings) -> None:
-    """Refuse unknown geometries, transforms, scalings and curvatures of the wrong sign, without torch."""
+    """Refuse targets, geometries, transforms, scalings and curvatures that cannot be, without torch."""
+    check_targets(settings.target_modules)
+    check_kappas("adapter.curvature", settings.curvature)
     if settings.method != "manifold_lora":
         return
+    patterns = settings.manifold_pattern
+    check_kappas("adapter", {"manifold": settings.manifold, "manifold_pattern": patterns})
+    for pattern in patterns if isinstance(patterns, dict) else ():
+        check_pattern("adapter.manifold_pattern", pattern)
     layer_map(adapter_spec(settings), settings.manifold_pattern)
     if settings.manifold_pattern and (data_curvature(settings) or wanted_dose(settings)):
         hint = "the pattern's geometries state their own curvature"

@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from manifold_lora.experiments.reports.costs import TABLE, ratio
-from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of
+from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of, printable
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
 from manifold_lora.experiments.results.accuracy import percent
+
+
+def literal(text: str) -> Text:
+    """Text for the console as it is: brackets are no markup, control characters do not reach a terminal."""
+    return Text(printable(text))
 
 
 def score_text(estimate: Estimate) -> str:
@@ -32,19 +38,19 @@ def rate(row: Row) -> str:
 
 def score_table(rows: Sequence[Row], title: str) -> Table:
     """Arms by test sets: accuracy in % (mean ± spread over seeds) and paired difference."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=literal(title), title_justify="left", header_style="bold")
     table.add_column("arm", no_wrap=True)
     table.add_column("lr", justify="right", no_wrap=True)
     for name in rows[0].scores:
-        table.add_column(f"{name} %", justify="right", no_wrap=True)
-        table.add_column(f"Δ {rows[0].label} [95 %]", justify="right", no_wrap=True)
+        table.add_column(literal(f"{name} %"), justify="right", no_wrap=True)
+        table.add_column(literal(f"Δ {rows[0].label} [95 %]"), justify="right", no_wrap=True)
     for place, row in enumerate(rows):
         if place and row.group != rows[place - 1].group:
             table.add_section()
         cells = [row.label, rate(row)]
         for name, score in row.scores.items():
             cells += [score_text(score), difference(row.with_role(name, "baseline"))]
-        table.add_row(*cells)
+        table.add_row(*map(literal, cells))
     return table
 
 
@@ -66,7 +72,7 @@ def cost_table(rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row.label,
+            literal(row.label),
             "" if row.gain is None else f"{row.gain:.3g}",
             *dose_texts(row),
             first.text(row),
@@ -109,10 +115,10 @@ def failed_table(records: Iterable[Record]) -> Table | None:
         train = record["run"]["train"]
         table.add_row(
             record["cell"],
-            label_of(record),
+            literal(label_of(record)),
             f"{train['learning_rate']:g}",
             str(train["seed"]),
             record["status"],
-            record["reason"],
+            literal(record["reason"]),
         )
     return table

@@ -27,8 +27,14 @@ def _text(lines: Iterable[dict[str, object]]) -> str:
     keys = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(out, list(keys), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text as a spreadsheet shows it: behind an apostrophe where it would be taken for a formula."""
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if formula else value
 
 
 def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[str, object]:

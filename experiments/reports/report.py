@@ -8,6 +8,7 @@ from manifold_lora.experiments.reports.console import (
     LEGEND,
     cost_table,
     failed_table,
+    literal,
     score_table,
     verdict_lines,
 )
@@ -19,7 +20,7 @@ FIGURES = "figures"
 
 
 def write_report(folder: Path, console: Console) -> int:
-    """Print the tables and write the files; returns 1 if a cell has no result, else 0.
+    """Write the files and print the tables; returns 1 if a cell has no result, else 0.
 
     ``table.csv``, ``comparisons.csv``, ``table.tex``, ``table.png``, ``figures/*.svg`` and ``report.html``.
     Every figure is computed from the verified result files. Temp files that dead writers left are removed.
@@ -27,17 +28,18 @@ def write_report(folder: Path, console: Console) -> int:
     """
     study = Study.read(folder)
     sweep_temporaries(folder, folder / "results", folder / FIGURES)
+    # Files first: a console that cannot print must not cost the report.
+    _write(study)
     if study.rows:
         console.print(score_table(study.rows, study.title), cost_table(study.rows), sep="\n")
         console.print(LEGEND, style="dim")
         for line in verdict_lines(study.rows):
-            console.print(line, markup=False, highlight=False)
-    _write(study)
+            console.print(literal(line))
     failed = failed_table(study.records)
     if failed is not None:
         console.print(failed)
     others = ", table.csv, comparisons.csv, table.tex, table.png, figures" if study.rows else ""
-    console.print(f"{folder / 'report.html'}{others}")
+    console.print(literal(f"{folder / 'report.html'}{others}"))
     return 1 if study.unfinished or not study.records else 0
 
 

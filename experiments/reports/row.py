@@ -227,6 +227,11 @@ def _value_text(value: Any) -> str:
 
 
 def label_of(record: Record) -> str:
-    """The arm's name, with the other grid values that set it apart."""
+    """The arm's name, with the other grid values that set it apart; printable in every report."""
     extras = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in extras_of(record)]
-    return " ".join([record["point"]["arm"], *extras])
+    return printable(" ".join([record["point"]["arm"], *extras]))
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which a terminal would obey and a font has no sign for."""
+    return "".join(mark if mark.isprintable() else " " if mark.isspace() else "�" for mark in text)

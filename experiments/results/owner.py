@@ -5,13 +5,14 @@ import platform
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 
 import psutil
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process of some machine: host (machine and process namespace), number, start time in seconds."""
+    """A process of some machine: host (machine and process namespace), number, start (see `_start`)."""
 
     host: str
     pid: int
@@ -36,20 +37,34 @@ class Owner:
 
     def alive(self) -> bool | None:
         """Whether the process still runs; None if it is another machine's, of which this one cannot tell."""
-        if self.host != _host():
-            return None
-        try:
-            process = psutil.Process(self.pid)
-            # The clock that start times are derived from may be set by a second while a process runs.
-            same = abs(process.create_time() - self.started) <= 2
-            return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        except psutil.NoSuchProcess:
-            return False
+        return _start(self.pid) == self.started if self.host == _host() else None
 
 
 @cache
 def _owner(pid: int) -> Owner:
-    return Owner(_host(), pid, int(psutil.Process(pid).create_time()))
+    return Owner(_host(), pid, _start(pid) or 0)
+
+
+def _start(pid: int) -> int | None:
+    """When a process began; None where none of that number runs.
+
+    On Linux in clock ticks since the machine started, which no step of the clock moves; elsewhere in seconds.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _start_elsewhere(pid)
+    # Behind the name, which may hold brackets and blanks: the state, and the start as the 22nd of all fields.
+    state, *numbers = text.rpartition(")")[2].split()
+    return None if state in "ZX" else int(numbers[18])
+
+
+def _start_elsewhere(pid: int) -> int | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
 
 
 @cache

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.methods.calibration import calibrate
 from manifold_lora.experiments.methods.config import peft_config, wanted_dose
+from manifold_lora.experiments.results.accuracy import accuracy
 from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.runs.prepare import task_of
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
-from manifold_lora.experiments.training.device import device_of, processes
+from manifold_lora.experiments.training.base_model import load_model
+from manifold_lora.experiments.training.device import processes
 from manifold_lora.experiments.training.logs import RunLogs
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from manifold_lora.experiments.tasks.base import Example, Task
     from manifold_lora.experiments.training.checkpoints import Checkpoints
+    from manifold_lora.experiments.training.early_stopping import EarlyStopping
     from manifold_lora.experiments.training.encoding import TrainingRows
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
@@ -96,10 +99,9 @@ def load_adapted(run: RunSettings, base: str, examples: "list[Example]", gains: 
     from transformers import set_seed
 
     from manifold_lora.experiments.training.encoding import training_rows
-    from manifold_lora.models.load import load_base
     from manifold_lora.models.tuner.apply import adapt
 
-    model, tokenizer = load_base(base, dtype=run.model.dtype, device=device_of(run.model.device))
+    model, tokenizer = load_model(run.model, base)
     rows = training_rows(tokenizer, examples, run.train.max_length)
     run = in_steps(run, len(rows))
     kappas = calibrate(run.adapter, model, tokenizer, rows.examples, run.train.seed)
@@ -116,8 +118,11 @@ def _start_scales(adapted: Adapted, run: RunSettings) -> None:
     if run.adapter.method != "manifold_lora" or not run.adapter.calibration_rows:
         return
     dose = wanted_dose(run.adapter)
-    beside = {"dose": dose.share, "out_of_reach": dose.out_of_reach} if dose else {}
-    start(adapted.model, [calibration_rows(adapted, run)], **beside)
+    batches = [calibration_rows(adapted, run)]
+    if dose is None:
+        start(adapted.model, batches)
+    else:
+        start(adapted.model, batches, dose=dose.share, out_of_reach=dose.out_of_reach)
 
 
 def calibration_rows(adapted: Adapted, run: RunSettings) -> dict[str, Any]:
@@ -170,7 +175,8 @@ def train_and_evaluate(
     for fault in before.faults:
         tell(f"preflight: {fault}")
     probe(0)
-    options = FitOptions(on_step, checkpoints, probe, run.adapter.lora_plus_ratio, logs)
+    stopping = _early_stopping(model, tokenizer, task, run, perfect.max_new_tokens)
+    options = FitOptions(on_step, checkpoints, probe, run.adapter.lora_plus_ratio, logs, stopping)
     report = fit(model, tokenizer, rows.encoded, run.train, options)
     doses = {}
     if before.modules:
@@ -192,6 +198,7 @@ def train_and_evaluate(
             "left_out": rows.left_out,
             "resumed_from": report.resumed_from,
             "set_aside": list(report.set_aside),
+            **({"early_stopping": stopping.record()} if stopping else {}),
         },
         "seeds": seeds(run),
         "ceiling": perfect.scores(),
@@ -209,12 +216,41 @@ def train_and_evaluate(
     return record, items
 
 
+def _early_stopping(
+    model: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: "Task",
+    run: RunSettings,
+    max_new_tokens: int,
+) -> "EarlyStopping | None":
+    from manifold_lora.experiments.runs.evaluate import evaluate
+    from manifold_lora.experiments.training.early_stopping import EarlyStopping
+    from manifold_lora.experiments.training.validation import ValidationLoss
+
+    settings, answers = run.train, run.evaluation
+    if not settings.early_stopping:
+        return None
+
+    def wrong() -> float:
+        size, beams = answers.batch_size, answers.num_beams
+        results = evaluate(model, tokenizer, task, task.validation, size, max_new_tokens, beams)
+        return 1.0 - accuracy({result.id: result.correct for result in results})
+
+    by_loss = settings.validate_by == "loss"
+    score = ValidationLoss.of(model, tokenizer, task.validation, settings.batch_size) if by_loss else wrong
+    return EarlyStopping(score, settings.validate_every, settings.early_stopping)
+
+
 def in_steps(run: RunSettings, examples: int) -> RunSettings:
     """The run with its length in steps, where it is given in epochs of so many examples."""
     if run.train.epochs is None:
         return run
-    steps = max(1, round(run.train.epochs * examples / (run.train.batch_size * processes())))
+    steps = max(1, round(run.train.epochs * examples / (_rows_a_step(run) * processes())))
     return run.model_copy(update={"train": run.train.model_copy(update={"steps": steps})})
+
+
+def _rows_a_step(run: RunSettings) -> int:
+    return run.train.batch_size * run.train.gradient_accumulation
 
 
 def seeds(run: RunSettings) -> dict[str, Any]:

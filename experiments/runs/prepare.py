@@ -6,13 +6,11 @@ from typing import Any
 from manifold_lora.experiments.runs.fingerprint import fingerprint
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
-from manifold_lora.experiments.settings.run import TaskSettings
+from manifold_lora.experiments.settings.run import EMBEDDED, TaskSettings
 from manifold_lora.experiments.tasks.base import Task
-from manifold_lora.experiments.tasks.registry import build_task, is_benchmark
+from manifold_lora.experiments.tasks.registry import build_task, fields_of, is_benchmark
 from manifold_lora.experiments.tasks.templates import PLAIN, template_of
 from manifold_lora.experiments.tasks.whole_text import WholeText
-
-EMBEDDED = "embedded"
 
 
 def task_of(settings: TaskSettings, model: str) -> Task:
@@ -33,6 +31,9 @@ def task_of(settings: TaskSettings, model: str) -> Task:
         train=settings.train,
         tests=settings.tests,
         leaks=settings.leaks,
+        fields=fields_of(settings),
+        held_out=settings.held_out,
+        chat=lambda: template_of("chat", model),
     )
     return task if settings.completion_only else WholeText(task)
 

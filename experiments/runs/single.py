@@ -10,6 +10,7 @@ from rich.table import Table
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
 from manifold_lora.experiments.executors.interrupt import told_when_interrupted
+from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.results.accuracy import percent
 from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
@@ -18,7 +19,7 @@ from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import brief
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
-from manifold_lora.experiments.training.device import device_of, is_first
+from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.logs import RunLogs
 from manifold_lora.models.content import content_sha256
 
@@ -44,7 +45,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     folder, tell = RunFolder(output), _teller(console)
     task = task_of(run.task, run.model.name)
     tell(f"settings beside the defaults: {brief(run)}")
-    with CellProgress(console, output / LOGS) as progress:
+    with CellProgress(console if is_first() else Console(quiet=True), output / LOGS) as progress:
         progress.name({_BASE: "base model", _TRAINING: run.arm})
         ready = _prepared(run, cache, progress)
         plugins = plugin_inputs(run.model_dump(mode="json"))
@@ -80,7 +81,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     checkpoints.clear()
     _tell_resumed(record["train"], tell)
     console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
-    console.print(f"adapter in {output / ADAPTER}")
+    console.print(literal(f"adapter in {output / ADAPTER}"))
     return 0
 
 
@@ -117,13 +118,14 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.cell import header
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
-    from manifold_lora.models.load import load_adapter, load_base
+    from manifold_lora.experiments.training.base_model import load_model
+    from manifold_lora.models.load import load_adapter
 
     folder = RunFolder(output)
     folder.check_finished()
     ready = folder.base()
     task = task_of(run.task, run.model.name)
-    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
+    model, tokenizer = load_model(run.model, ready["base"])
     found = fingerprint(ready["base"], getattr(model.config, "_commit_hash", None))
     if found != ready["fingerprint"]:
         raise ManifoldLoraError(
@@ -149,13 +151,13 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.cell import header
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
-    from manifold_lora.models.load import load_base
+    from manifold_lora.experiments.training.base_model import load_model
 
     task = task_of(run.task, run.model.name)
     with CellProgress(console) as progress:
         progress.name({_BASE: "base model"})
         ready = _prepared(run, cache, progress)
-    model, tokenizer = load_base(ready["base"], dtype=run.model.dtype, device=device_of(run.model.device))
+    model, tokenizer = load_model(run.model, ready["base"])
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
     evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens)
     console.print(_table(evaluation, f"{run.model.name} on {task.name}"))
@@ -175,12 +177,12 @@ def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None
 
 
 def _table(evaluation: dict[str, Any], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=literal(title), title_justify="left")
     for name in ("set", "items", "accuracy %", "cut", "nats a gold text", "seconds"):
         table.add_column(name, justify="right")
     for name, entry in evaluation.items():
         nll = "" if entry.get("nll") is None else f"{entry['nll']:.3g}"
         cut = str(entry.get("truncated", ""))
         seconds = f"{entry['seconds']:.1f}"
-        table.add_row(name, str(entry["items"]), percent(entry["accuracy"]), cut, nll, seconds)
+        table.add_row(literal(name), str(entry["items"]), percent(entry["accuracy"]), cut, nll, seconds)
     return table

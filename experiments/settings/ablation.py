@@ -15,15 +15,15 @@ class ExecutionSettings(Strict):
 
     executor: Annotated[Literal["local", "ray", "slurm"], arg(aliases=("--executor",))] = "local"
     """local: child processes of this machine; ray, slurm: a cluster (extras), by a shared output folder."""
-    memory_mb: Annotated[int, Field(ge=1)] | None = None
+    memory_mb: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Resident memory above which a cell is ended and counted as oom."""
-    retries: Annotated[int, Field(ge=0)] = 2
+    retries: Annotated[int, Field(ge=0, le=1000)] = 2
     """How often a cell whose process or machine died is started again; one that raised an error is not."""
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Threads of each cell; empty: an equal share of the cores (one on a cluster)."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    gpus: Annotated[float, Field(ge=0, le=4096)] = 0.0
     """GPUs of each cell; a fraction shares one (local: 0 or whole numbers)."""
-    stale: Annotated[float, Field(ge=1)] = 120.0
+    stale: Annotated[float, Field(ge=1, le=1e9)] = 120.0
     """Seconds of silence after which another machine's driver counts as dead and its cells are taken over."""
     address: str | None = None
     """Ray cluster to join: auto or host:port; empty: a local one on 127.0.0.1."""
@@ -52,9 +52,9 @@ class AblationSettings(RunSettings):
     """Folder of results, logs, tables, figures and report.html."""
     cache: Path = Path(".cache/bases")
     """Folder of the embedded bases, pre-trained once per recipe."""
-    jobs: Annotated[int, Field(ge=1)] = 2
+    jobs: Annotated[int, Field(ge=1, le=4096)] = 2
     """Cells at a time, one process and one thread each."""
-    timeout: Annotated[float, Field(gt=0)] = 3600.0
+    timeout: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
     """Seconds after which a cell is ended and counted as timeout."""
     execution: ExecutionSettings = ExecutionSettings()
 

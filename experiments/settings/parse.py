@@ -7,11 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tyro
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.experiments.settings.flags import merged, read_flags
 from manifold_lora.experiments.settings.yaml_file import read_yaml
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -31,11 +31,12 @@ def load_settings(model: type[Settings], path: Path | None) -> Settings:
 
 
 def parse_flags(model: type[Settings], base: Settings, flags: Sequence[str], prog: str) -> Settings:
-    """Apply command-line flags over ``base``; tyro prints usage and exits 2 on an unknown flag."""
-    try:
-        return tyro.cli(model, default=base, args=list(flags), prog=prog)
-    except ValidationError as error:
-        raise explain(error, model, "command line") from None
+    """Apply command-line flags over ``base``; ``--help`` prints every flag and ends with exit code 0."""
+    if {"-h", "--help"} & set(flags):
+        import tyro
+
+        tyro.cli(model, default=base, args=["--help"], prog=prog)
+    return validate(model, merged(dict(base), read_flags(model, flags)), "command line")
 
 
 def dump_yaml(settings: BaseModel) -> str:

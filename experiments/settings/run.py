@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from manifold_lora.experiments.settings.yaml_file import parse_yaml
+
+# The task of a person's own file, and the files it reads.
+EMBEDDED = "embedded"
+OWN, OWN_SUFFIXES = "own", (".jsonl", ".json", ".csv")
 
 
 def _flag_text(value: Any) -> list[str]:
@@ -31,10 +35,45 @@ YamlValue = Annotated[
 ]
 
 
+# Sizes beyond these are typing errors; what is smaller may still be too much for a machine.
+Count = Annotated[int, Field(ge=1, le=10**7)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**7)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# Larger ones overflow float32 in the optimiser.
+Positive = Annotated[float, Field(gt=0, le=3e38)]
+
+
 class Strict(BaseModel):
-    """A frozen block of settings that knows all its keys and refuses NaN and infinity."""
+    """A frozen block of settings that knows all its keys.
+
+    Refuses NaN and infinity, truth values for numbers and numbers for truth values, empty text and control
+    characters.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind not in (bool, Any):
+            raise ValueError("no truth value")
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError("true or false")
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            check_text(value)
+        return value
+
+
+def check_text(value: Any) -> None:
+    """Raise ValueError for text, at any depth of plain data, that is empty or holds a control character."""
+    if isinstance(value, str) and (not value or not value.isprintable()):
+        raise ValueError("printable text" if value else "some text")
+    if isinstance(value, dict):
+        check_text([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_text(inner)
 
 
 class TaskSettings(Strict):
@@ -43,13 +82,26 @@ class TaskSettings(Strict):
     name: Annotated[str, arg(aliases=("--task",))] = "taxonomy"
     """taxonomy, arithmetic (both generated), word_problems (needs data), or a benchmark: gsm8k, aqua, mawps,
     svamp, addsub, multiarith, singleeq, math10k, boolq, piqa, social_i_qa, hellaswag, winogrande, arc_easy,
-    arc_challenge, openbookqa, commonsense."""
+    arc_challenge, openbookqa, commonsense; or own: examples of your file, which --data FILE alone means."""
     data: Annotated[Path | None, arg(aliases=("--data",))] = None
-    """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub."""
+    """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub.
+    Or your own .jsonl, .json or .csv file (docs/own-data.md)."""
+    prompt_field: str | None = None
+    """Field of an own file with the question; empty: messages, prompt, question or instruction."""
+    target_field: str | None = None
+    """Field of an own file with the text to learn; empty: completion, output or response, else the answer."""
+    answer_field: str | None = None
+    """Field of an own file with the answer that outputs are judged by; empty: answer, else the target."""
+    choices_field: str | None = None
+    """Field of an own file with the list that an answer is chosen from; empty: choices, if a row has it."""
+    judge: Literal["auto", "number", "choice", "exact"] = "auto"
+    """What makes an answer to an own file right: the same number, choice or text; auto: as it allows."""
+    held_out: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of an own file's questions for validation, and the same for tests unless `tests` is a file."""
     train: YamlValue = None
     """Training set or sets of a benchmark in place of its own: math10k, gsm8k, aqua, mawps, boolq, ..."""
     tests: YamlValue = None
-    """Test set or sets of a benchmark in place of its own."""
+    """Test set or sets of a benchmark in place of its own; the test file or files of an own file."""
     leaks: Literal["refuse", "drop", "allow"] = "refuse"
     """Training rows of a benchmark that are in one of its tests: refuse to run, drop or allow (and count)."""
     template: Literal["plain", "alpaca", "chat"] = "plain"
@@ -59,13 +111,30 @@ class TaskSettings(Strict):
     style: Literal["auto", "equation", "text"] = "auto"
     """equation: numbers mapped to N0, N1...; text: prompts by template; auto: text for benchmarks and where
     template is set, else equation."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the generated problems and of the split."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Count | None = None
     """Keep at most this many examples of train, validation and each test set; evaluation.limit cuts only what
     is answered."""
-    max_bad_records: Annotated[int, Field(ge=0)] = 0
+    max_bad_records: CountOrNone = 0
     """Malformed rows to leave out and count before a file is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, data: Any) -> Any:
+        if (
+            isinstance(data, dict)
+            and data.get("name", "taxonomy") == "taxonomy"
+            and _is_file(data.get("data"))
+        ):
+            return {**data, "name": OWN}
+        return data
+
+
+def _is_file(data: Any) -> bool:
+    if not isinstance(data, str | Path):
+        return False
+    return Path(data).suffix in OWN_SUFFIXES and not Path(data).is_dir()
 
 
 class ModelSettings(Strict):
@@ -76,6 +145,8 @@ class ModelSettings(Strict):
     has fetched: smollm2, gemma3."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Weights of the base; adapter geometry is float32 whatever this says."""
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    """Weights of the base's linear layers in 4 (nf4) or 8 bits, by bitsandbytes (extra)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU if there is one (under torchrun, that of the process), else the CPU."""
 
@@ -90,20 +161,20 @@ class AdapterSettings(Strict):
     of `gain_from`; a bottleneck of `rank` hidden units after (series) or beside (parallel) each target."""
     gain_from: str | None = None
     """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
-    rank: Annotated[int, Field(ge=1)] = 4
+    rank: Annotated[int, Field(ge=1, le=2**16)] = 4
     """Rank r of A (r x n) and B (m x r); AdaLoRA's mean rank; the hidden units of a bottleneck."""
-    alpha: Annotated[float, Field(gt=0)] = 8.0
+    alpha: Positive = 8.0
     """Scaling is alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input."""
-    lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    lora_plus_ratio: Positive = 1.0
     """Learning rate of B over that of A (LoRA+ proposes 16)."""
     lora_bias: bool = False
     """Whether B of method lora gets a bias: the control of boost, whose time column adds nearly the same
     vector to every token."""
     non_linearity: Literal["tanh", "relu", "gelu", "silu"] = "tanh"
     """What a bottleneck has between its two layers."""
-    virtual_tokens: Annotated[int, Field(ge=1)] = 8
+    virtual_tokens: Annotated[int, Field(ge=1, le=2**16)] = 8
     """Length of the prefix of prefix tuning."""
     target_modules: YamlValue = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Module names to adapt, or all-linear."""
@@ -132,26 +203,36 @@ class AdapterSettings(Strict):
 class TrainSettings(Strict):
     """How the adapter is trained."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
-    steps: Annotated[int, Field(ge=1)] = 200
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Positive = 1e-2
+    steps: Count = 200
+    epochs: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """Passes over the training rows that are not too long, in place of steps."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Count = 32
+    """Rows of one pass through the model."""
+    gradient_accumulation: Count = 1
+    """Passes whose gradients make one step, of so many times batch_size rows: large steps in less memory."""
     grouping: Literal["length", "none"] = "length"
     """Who shares a batch: examples of like length, which pads little, or chance alone."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initialisation, data order and dropout; generation is greedy and draws nothing."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 0.0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    max_length: Annotated[int, Field(ge=8)] = 512
+    max_length: Annotated[int, Field(ge=8, le=10**7)] = 512
     """Tokens of the longest training row, answer included. Longer rows are left out, not cut, and told; where
     that is more than half of them, the run is refused."""
-    geometry_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    geometry_lr_factor: Positive = 1.0
     """Learning-rate factor of curvature and norm-scale parameters, which never decay."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Positive = 1.0
     """Longest gradient; longer ones are scaled down to it."""
-    checkpoint_every: Annotated[int, Field(ge=0)] = 0
+    checkpoint_every: CountOrNone = 0
     """Write a resumable checkpoint every so many steps, and at the last one; 0 writes none."""
+    early_stopping: CountOrNone = 0
+    """Looks at validation data in a row without a better one after which training stops; the weights of the
+    best look are kept. 0 never looks and keeps the last weights."""
+    validate_by: Literal["loss", "accuracy"] = "loss"
+    """What early stopping goes by: the loss of validation targets, or the accuracy of generated answers."""
+    validate_every: Count = 50
+    """Steps from look to look; the last step is looked at too."""
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
     """Where transformers sends every step's figures (extras); a JSON line a step is written anyway."""
 
@@ -159,13 +240,13 @@ class TrainSettings(Strict):
 class EvaluationSettings(Strict):
     """How answers are generated and scored: without sampling."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Count = 128
+    max_new_tokens: Count | None = None
     """Tokens after which an answer is cut, and then counted as truncated; empty: the longest gold text and a
     quarter. A limit that would cut gold texts is refused (preflight)."""
-    num_beams: Annotated[int, Field(ge=1)] = 1
+    num_beams: Annotated[int, Field(ge=1, le=1024)] = 1
     """Continuations kept at each step (beam search); 1 is greedy."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Count | None = None
     """Answer at most this many items of validation and each test set; training keeps all its rows."""
     nll: bool = True
     """Store the negative log-likelihood of each item's gold text beside right or wrong."""
@@ -187,6 +268,16 @@ class RunSettings(Strict):
     """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
 
+# Keys that came later: results from before there were these keep their names.
+_ADDED = {
+    "task": ("prompt_field", "target_field", "answer_field", "choices_field", "judge", "held_out"),
+    "model": ("quantization",),
+    "adapter": ("lora_bias",),
+    "train": ("gradient_accumulation", "early_stopping", "validate_by", "validate_every"),
+    "evaluation": ("num_beams", "limit", "nll"),
+}
+
+
 def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     """Hash of the canonical settings and of the content they read; neither places on disk nor what is
     written along the way count."""
@@ -194,17 +285,15 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     data["task"].pop("data")
     for key in ("plugins", "preflight"):
         data.pop(key)
+    if run.task.name == OWN:
+        data["task"].pop("tests")  # files, whose content is among the inputs
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
-    # Results from before there were these keep their names.
-    for block, key, before in (
-        ("evaluation", "num_beams", 1),
-        ("evaluation", "limit", None),
-        ("evaluation", "nll", True),
-        ("adapter", "lora_bias", False),
-    ):
-        if data[block][key] == before:
-            data[block].pop(key)
+    for block, keys in _ADDED.items():
+        fields = type(getattr(run, block)).model_fields
+        for key in keys:
+            if getattr(getattr(run, block), key) == fields[key].default:
+                data[block].pop(key)
     if "base" in inputs:
         # Of a pre-trained model, auto once meant text for these.
         once_text = (run.task.name, run.task.style, run.task.template) == ("word_problems", "auto", "plain")

@@ -1,7 +1,6 @@
 """The driver of an ablation: check everything, prepare the base, run the cells that are not done, report."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +10,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.build import build_executor
 from manifold_lora.experiments.executors.local import LocalExecutor
+from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.results.manifest import Manifest
@@ -20,7 +20,7 @@ from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import brief, dump_yaml
-from manifold_lora.experiments.sweeps.cells import Cell, expand
+from manifold_lora.experiments.sweeps.cells import Cell, cells_of
 from manifold_lora.experiments.sweeps.grid import Grid, baseline_of
 from manifold_lora.experiments.sweeps.presence import Presence
 from manifold_lora.experiments.sweeps.sweep import Sweep, work_of
@@ -28,7 +28,7 @@ from manifold_lora.experiments.sweeps.sweep import Sweep, work_of
 PREPARE = "base"
 
 
-def ablate(settings: AblationSettings, console: Console) -> int:
+def ablate(grid: Grid, console: Console) -> int:
     """Run an ablation to its table; returns the exit code: 0, or 1 if a cell has no result.
 
     Everything that can be refused is refused before anything is written: settings, arms, geometries, data
@@ -37,21 +37,22 @@ def ablate(settings: AblationSettings, console: Console) -> int:
 
     Raises ManifoldLoraError for bad input.
     """
-    drafts = expand(settings, {})
+    settings = grid.settings
     executor = build_executor(settings)
-    _tell(settings, console)
+    _tell(grid, console)
     task = task_of(settings.task, settings.model.name)
-    console.print(
+    told = (
         f"{task.name}: {len(task.train)} training, {len(task.validation)} validation, "
         + ", ".join(f"{len(items)} {name}" for name, items in task.tests.items())
         + " items"
         + "".join(f"; {name}: {count}" for name, count in task.notes.items())
     )
+    console.print(literal(told))
     with CellProgress(console, settings.output / "logs") as progress:
-        ready = _prepare(settings, drafts, progress)
+        ready = _prepare(grid, progress)
         plugins = plugin_inputs(settings.model_dump(mode="json"))
         inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
-        cells = expand(settings, inputs)
+        cells = cells_of(grid, inputs)
         jobs = [_job(cell, settings, ready["base"], inputs) for cell in cells]
         with Presence(settings.output, work_of(jobs), settings.execution.stale) as driver:
             manifest = Manifest(task.name, baseline_of(settings), tuple(cell.id for cell in cells))
@@ -61,16 +62,17 @@ def ablate(settings: AblationSettings, console: Console) -> int:
     return write_report(settings.output, console)
 
 
-def _tell(settings: AblationSettings, console: Console) -> None:
-    lines = (f"settings beside the defaults: {brief(settings)}", Grid(settings).told())
+def _tell(grid: Grid, console: Console) -> None:
+    lines = (f"settings beside the defaults: {brief(grid.settings)}", grid.told())
     for line in filter(None, lines):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _prepare(settings: AblationSettings, drafts: Sequence[Cell], progress: CellProgress) -> dict[str, str]:
+def _prepare(grid: Grid, progress: CellProgress) -> dict[str, str]:
+    settings = grid.settings
     # The base belongs to the cache: a refused model must leave nothing in the output folder.
     executor = LocalExecutor(1, Limits(settings.timeout), settings.cache / "logs")
-    targets = {json.dumps(draft.run.adapter.target_modules) for draft in drafts}
+    targets = {json.dumps(run.adapter.target_modules) for _, run in grid.runs}
     data = settings.model_dump(mode="json")
     job = Job(PREPARE, prepare, (data, [json.loads(target) for target in sorted(targets)]))
     progress.name({PREPARE: "base model"})

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.methods.config import check_adapter
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
 from manifold_lora.experiments.sweeps.grid import Grid, source
-from manifold_lora.manifolds.plugins import check_installed
 
 
 @dataclass(frozen=True)
@@ -23,21 +21,23 @@ class Cell:
 
 
 def expand(settings: AblationSettings, inputs: Mapping[str, str]) -> list[Cell]:
-    """All cells of an ablation, each cell after the one it needs.
+    """`cells_of` the settings' grid. Raises ManifoldLoraError as `Grid` does."""
+    return cells_of(Grid(settings), inputs)
+
+
+def cells_of(grid: Grid, inputs: Mapping[str, str]) -> list[Cell]:
+    """All cells of a grid, each cell after the one it needs.
 
     Args:
-        settings: the ablation; grid keys are dotted fields of a run.
+        grid: the runs that can exist.
         inputs: content hashes of what the runs read (data files, base model); part of every id, so that
             changed data is never answered from an old result.
 
-    Combinations of the grid that cannot exist have no cell (`Grid`). Raises ManifoldLoraError for grid keys,
-    arms or values that no cell could have, before anything runs.
+    Raises ManifoldLoraError for an arm that needs another which the grid lacks.
     """
-    check_installed(settings.plugins)
-    check_adapter(settings.adapter)
     cells: dict[str, Cell] = {}
-    for point, run in sorted(Grid(settings).runs, key=lambda pair: pair[1].adapter.gain_from is not None):
-        cell = _cell(settings, run, point, inputs)
+    for point, run in sorted(grid.runs, key=lambda pair: pair[1].adapter.gain_from is not None):
+        cell = _cell(grid.settings, run, point, inputs)
         if cell.needs is not None and cell.needs not in cells:
             raise ManifoldLoraError(
                 f"arm {run.arm} needs the gain of",

@@ -130,12 +130,12 @@ class Claimed:
         *given, progress = arguments
         looked = 0.0
 
-        def look_and_tell(step: int, steps: int) -> None:
+        def look_and_tell(*at: Any) -> None:
             nonlocal looked
             if time.monotonic() - looked > LOOK:
                 self._look()
                 looked = time.monotonic()
-            progress(step, steps)
+            progress(*at)
 
         self._look()
         return self.work(*given, look_and_tell)

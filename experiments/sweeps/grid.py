@@ -1,6 +1,7 @@
 """A grid over the fields of a run: what may be an axis, and which combinations make a run. Torch-free."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ from manifold_lora.experiments.methods.config import check_adapter
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import field_names, field_paths, validate
 from manifold_lora.experiments.settings.run import AdapterSettings, RunSettings
-from manifold_lora.experiments.tasks.registry import check_task
+from manifold_lora.experiments.tasks.registry import check_task, fields_of
 from manifold_lora.experiments.training.logs import check_reporters
+from manifold_lora.manifolds.plugins import check_installed
 
 Point = dict[str, Any]
 
@@ -32,6 +34,7 @@ _OF_A_CELL = ("model.dtype", "model.device", "task.template", "task.completion_o
 # Change no result, so that cells which differ in them alone have one name.
 _WITHOUT_EFFECT = ("plugins", "preflight", "train.checkpoint_every", "train.report_to")
 _FIRST_FEW = 3
+_MOST_POINTS = 20_000
 
 
 class Refused(NamedTuple):
@@ -52,10 +55,16 @@ class Grid:
     which reads it: boost is a transform and the sphere a geometry, so that a grid of both need not have boost
     on Euclidean space. A value that makes a run in none is a fault.
 
-    Raises ManifoldLoraError for unknown axes, arms or values, and for a baseline that is no arm of the grid.
+    Args:
+        settings: the ablation; grid keys are dotted fields of a run.
+
+    Raises ManifoldLoraError for unknown axes, arms, values or plugins, for more points than anybody runs, and
+    for a baseline that is no arm of the grid.
     """
 
     def __init__(self, settings: AblationSettings) -> None:
+        check_installed(settings.plugins)
+        check_adapter(settings.adapter)
         self.settings = settings
         self.runs: list[tuple[Point, RunSettings]] = []
         self.left_out: list[Refused] = []
@@ -121,6 +130,9 @@ def _points(grid: Mapping[str, list[Any]]) -> list[Point]:
             raise ManifoldLoraError("grid key", key, allowed, hint)
         same_leaf = [f"did you mean {path!r}?" for path in allowed if path.split(".")[-1] == key]
         raise UnknownNameError("grid key", key, allowed, "".join(same_leaf[:1]))
+    count = math.prod(len(values) for values in grid.values())
+    if count > _MOST_POINTS:
+        raise ManifoldLoraError("grid", f"{count} combinations", f"at most {_MOST_POINTS}")
     axes = [[(key, value) for value in values] for key, values in grid.items()]
     return [dict(point) for point in itertools.product(*axes)]
 
@@ -151,7 +163,8 @@ def resolve(settings: AblationSettings, point: Point) -> RunSettings:
     run = validate(RunSettings, data, f"arm {data['arm']}")
     check_adapter(run.adapter)
     check_reporters(run.train.report_to)
-    check_task(run.task.name, train=run.task.train, tests=run.task.tests, leaks=run.task.leaks)
+    task = run.task
+    check_task(task.name, train=task.train, tests=task.tests, leaks=task.leaks, fields=fields_of(task))
     return run
 
 

@@ -17,14 +17,16 @@ from manifold_lora.experiments.results.owner import Owner
 class Presence:
     """This driver among the drivers of a folder; use as a context manager.
 
-    A driver lives while its file is there and was touched within ``stale`` seconds, by the clock of the file
-    system, and, where that can be asked, its process runs. Leaving the block removes the file: whatever the
+    A driver of this machine lives while its file is there and its process runs, whatever the clock says; one
+    of another machine while its file was touched within ``stale`` seconds, by the clock of the file system.
+    Leaving the block removes the file: whatever the
     driver held is free at once. Entering raises ManifoldLoraError where a living driver does other work.
 
     Args:
         folder: the folder the drivers share.
         work: what this driver does, e.g. a hash of its cells.
-        stale: seconds of silence after which a driver counts as dead; it is touched six times as often.
+        stale: seconds of silence after which a driver of another machine counts as dead; the file is touched
+            six times as often.
     """
 
     def __init__(self, folder: Path, work: str, stale: float) -> None:
@@ -80,7 +82,8 @@ class Presence:
             return False
         except OSError:  # away for a moment: nobody's death
             return True
-        return owner.alive() is not False and self._now() - touched <= self.stale
+        alive = owner.alive()
+        return self._now() - touched <= self.stale if alive is None else alive
 
     def others(self) -> dict[str, str]:
         """The other drivers at work: their tokens and what each does. Files of dead ones are removed."""

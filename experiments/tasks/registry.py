@@ -1,21 +1,24 @@
 """Names to tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.experiments.data.own import Fields
 from manifold_lora.experiments.data.sets import GROUPS, TEST_SETS, TRAIN_SETS
+from manifold_lora.experiments.settings.run import EMBEDDED, OWN_SUFFIXES, TaskSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
 from manifold_lora.registry import Registry
 
 TASKS: Registry[Any] = Registry("task", "manifold_lora.tasks")
 _HOME = "manifold_lora.experiments.tasks"
-# reads: nothing (the items are generated), a data folder, or a data folder or the hub.
+# reads: nothing (the items are generated), a data folder, a file, or a data folder or the hub.
 TASKS.declare("taxonomy", f"{_HOME}.taxonomy:Taxonomy", reads="")
 TASKS.declare("arithmetic", f"{_HOME}.arithmetic:Arithmetic", reads="")
 TASKS.declare("word_problems", f"{_HOME}.word_problems:WordProblems", reads="folder")
+TASKS.declare("own", f"{_HOME}.own:Own", reads="file")
 for _name in (*TEST_SETS, *GROUPS):
     TASKS.declare(_name, f"{_HOME}.benchmarks:Benchmarks", reads="folder or hub")
 
@@ -32,6 +35,9 @@ def build_task(
     train: str | Sequence[str] | None = None,
     tests: str | Sequence[str] | None = None,
     leaks: str = "refuse",
+    fields: Fields = Fields(),  # noqa: B008 (frozen)
+    held_out: float = 0.1,
+    chat: Callable[[], Template] | None = None,
 ) -> Task:
     """The task under ``name``.
 
@@ -45,8 +51,11 @@ def build_task(
         max_bad_records: malformed rows to leave out and count before a file is refused.
         template: how a text prompt is written.
         train: training sets of a benchmark, in place of its own.
-        tests: test sets of a benchmark, in place of its own.
-        leaks: what a benchmark does with training rows that are in a test set: refuse, drop or allow.
+        tests: test sets of a benchmark, in place of its own; the test files of an own file.
+        leaks: what is done with training rows that are in a test set: refuse, drop or allow.
+        fields: the field names of an own file, and how its answers are judged.
+        held_out: share of an own file's questions for validation, and for tests where there is no file.
+        chat: builds the template of an own file's conversations.
 
     Raises:
         UnknownNameError: no task or set has that name.
@@ -54,8 +63,8 @@ def build_task(
         DataError: a file is missing or malformed.
         LeakError: a training row is in a test set.
     """
-    check_task(name, train=train, tests=tests, leaks=leaks)
-    _check_data(name, data)
+    check_task(name, train=train, tests=tests, leaks=leaks, fields=fields)
+    check_data(name, data)
     if style not in ("equation", "text"):
         raise ManifoldLoraError("prompt style", style, ("equation", "text"))
     if limit is not None and limit < 1:
@@ -70,6 +79,9 @@ def build_task(
     if style == "equation":
         hint = "the embedded base reads equations only: set model.name (--model NAME)"
         raise ManifoldLoraError(f"style of task {name!r}", style, "text", hint)
+    if reads == "file":
+        more = {"fields": fields, "held_out": held_out, "chat": chat}
+        return TASKS[name](Path(data or ""), tests=names(tests), leaks=leaks, **more, **shared)
     folder = Path(data) if data is not None else None
     return TASKS[name](name, folder, train=names(train), tests=names(tests), leaks=leaks, **shared)
 
@@ -80,16 +92,24 @@ def check_task(
     train: str | Sequence[str] | None = None,
     tests: str | Sequence[str] | None = None,
     leaks: str = "refuse",
+    fields: Fields = Fields(),  # noqa: B008 (frozen)
 ) -> None:
     """Refuse unknown names of tasks and sets before a file is read.
 
     Raises UnknownNameError or ManifoldLoraError.
     """
-    TASKS.check(name)
+    reads = TASKS.facts(name).get("reads", "")
+    if fields != Fields() and reads != "file":
+        hint = "pass your own file as task.data (--data FILE)"
+        raise ManifoldLoraError(
+            "field names of an own file", fields, f"none: task {name!r} has its own", hint
+        )
     if leaks not in ("refuse", "drop", "allow"):
         raise ManifoldLoraError("task.leaks", leaks, ("refuse", "drop", "allow"))
     for key, given, known in (("train", train, TRAIN_SETS), ("tests", tests, TEST_SETS)):
-        if names(given) and not is_benchmark(name):
+        if reads == "file" and key == "tests":
+            continue
+        if names(given) and reads != "folder or hub":
             raise ManifoldLoraError(f"task.{key}", given, f"nothing: task {name!r} has its own")
         for each in names(given):
             if each not in known:
@@ -101,13 +121,50 @@ def is_benchmark(name: str) -> bool:
     return TASKS.facts(name).get("reads", "") == "folder or hub"
 
 
-def _check_data(name: str, data: str | Path | None) -> None:
-    reads = TASKS.facts(name).get("reads", "")
-    if reads == "folder" and data is None:
-        raise ManifoldLoraError(f"data folder of task {name!r}", None, "a folder", "pass DATA=../shared/data")
-    if not reads and data is not None:
+def check_inputs(task: TaskSettings, model: str) -> None:
+    """Refuse data that are not there or not wanted, and a model that cannot read the task's text.
+
+    Raises ManifoldLoraError.
+    """
+    check_data(task.name, task.data)
+    own = TASKS.facts(task.name).get("reads") == "file"
+    files = [("task.data", task.data), *(("task.tests", path) for path in names(task.tests) if own)]
+    for key, path in files:
+        if path is not None and not Path(path).exists():
+            hint = "no such file or folder"
+            raise ManifoldLoraError(key, str(path), "a folder, or your own file", hint)
+    if model == EMBEDDED and TASKS.facts(task.name).get("reads") in ("file", "folder or hub"):
+        hint = "the embedded base reads generated problems alone"
+        raise ManifoldLoraError("model.name", model, f"a pre-trained model for task {task.name!r}", hint)
+
+
+def check_data(name: str, data: str | Path | None) -> None:
+    """Refuse a data folder or file that is missing, or that a task does not read.
+
+    Raises ManifoldLoraError.
+    """
+    reads, asked = TASKS.facts(name).get("reads", ""), f"data of task {name!r}"
+    if data is None:
+        if reads == "folder":
+            raise ManifoldLoraError(
+                f"data folder of task {name!r}", None, "a folder", "pass DATA=../shared/data"
+            )
+        if reads == "file":
+            raise ManifoldLoraError(asked, None, "a .jsonl, .json or .csv file", "pass --data FILE")
+    elif not reads:
         allowed = "none: this task generates its items"
         raise ManifoldLoraError(f"data folder of task {name!r}", str(data), allowed)
+    elif reads == "file" and Path(data).suffix not in OWN_SUFFIXES:
+        raise ManifoldLoraError(asked, str(data), "a .jsonl, .json or .csv file")
+    elif reads != "file" and Path(data).is_file():
+        raise ManifoldLoraError(asked, str(data), "a folder", "--task own reads a file of yours")
+
+
+def fields_of(settings: TaskSettings) -> Fields:
+    """The field names of an own file as the settings give them."""
+    judge = None if settings.judge == "auto" else settings.judge
+    named = (settings.prompt_field, settings.target_field, settings.answer_field, settings.choices_field)
+    return Fields(*named, judge)
 
 
 def names(given: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -1,18 +1,26 @@
 """How an instruction becomes a prompt: plain, Alpaca's frame, or the model's own chat template."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from manifold_lora.errors import ManifoldLoraError
 
 
+def _no_turns(messages: Sequence[Mapping[str, str]]) -> str:
+    raise ManifoldLoraError("messages", f"{len(messages)} turns", "one question", "use task.template: chat")
+
+
 @dataclass(frozen=True)
 class Template:
-    """``render(instruction)`` is the prompt; a target follows it behind ``lead``."""
+    """``render(instruction)`` is the prompt; a target follows it behind ``lead``.
+
+    ``conversation(messages)`` is the prompt of several turns, of templates that have turns.
+    """
 
     name: str
     render: Callable[[str], str]
     lead: str = ""
+    conversation: Callable[[Sequence[Mapping[str, str]]], str] = field(default=_no_turns, repr=False)
 
     def target(self, output: str) -> str:
         """What is learned to follow the prompt."""
@@ -60,9 +68,12 @@ def _chat(model: str) -> Template:
     start = tokenizer.bos_token or ""
     doubled = bool(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
 
-    def render(instruction: str) -> str:
-        messages = [{"role": "user", "content": instruction}]
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    def conversation(messages: Sequence[Mapping[str, str]]) -> str:
+        turns = [dict(message) for message in messages]
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
         return text.removeprefix(start) if doubled else text
 
-    return Template("chat", render)
+    def render(instruction: str) -> str:
+        return conversation([{"role": "user", "content": instruction}])
+
+    return Template("chat", render, conversation=conversation)

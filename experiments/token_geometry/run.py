@@ -1,12 +1,14 @@
 """Measure the token geometry of a model, and write JSON, CSV, figures and a section of the report."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console
 
+from manifold_lora.experiments.executors.progress import EVERY, Shown, shown_on
 from manifold_lora.experiments.token_geometry.settings import GeometrySettings
 
 Record = dict[str, Any]
@@ -47,10 +49,9 @@ def measure(corpus: Any) -> Record:
     cache = StageCache(settings.cache)
     inputs = corpus.inputs | {"settings": chosen}
     record: Record = {"version": __version__, "settings": settings.model_dump(mode="json")}
-    with _progress() as bar:
-        tick = _line(
-            bar, "delta per prompt", sum(min(len(x), settings.prompts) for x in corpus.texts.values())
-        )
+    with shown_on(Console(stderr=True)) as shown:
+        total = sum(min(len(x), settings.prompts) for x in corpus.texts.values())
+        tick = _ticks(shown, "delta per prompt", total)
         plan: list[tuple[str, Record, Callable[[], Any]]] = [
             ("frequency", inputs, lambda: stages.frequency(corpus)),
             ("norms", inputs, lambda: stages.norms(corpus)),
@@ -62,29 +63,19 @@ def measure(corpus: Any) -> Record:
             more = inputs | layer_stage.layer_inputs(corpus)
             runs = 1 + 2 * len(settings.adapters)
             total = runs * sum(min(len(x), settings.layer_prompts) for x in corpus.texts.values())
-            layer_tick = _line(bar, "hidden states", total)
+            layer_tick = _ticks(shown, "hidden states", total)
             plan.append(("layers", more, lambda: layer_stage.layers(corpus, layer_tick)))
-        stage_line = bar.add_task("stages", total=len(plan))
-        for name, what, compute in plan:
+        for place, (name, what, compute) in enumerate(plan, start=1):
             record[name] = cache.get(name, what, compute)
-            bar.advance(stage_line)
+            shown.move("stages", "stages", place, len(plan), name, EVERY)
     return record | {"cached": cache.hits}
 
 
-def _progress() -> Progress:
-    from rich.console import Console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
-
-
-def _line(bar: Progress, name: str, total: int) -> Callable[[], None]:
-    """A tick that opens its line at the first call, so that what comes from the cache shows none."""
-    tasks: list[TaskID] = []
+def _ticks(shown: Shown, name: str, total: int) -> Callable[[], None]:
+    """A tick that counts; what comes from the cache makes none and is not shown."""
+    count = itertools.count(1)
 
     def tick() -> None:
-        if not tasks:
-            tasks.append(bar.add_task(name, total=total))
-        bar.advance(tasks[0])
+        shown.move(name, name, next(count), total)
 
     return tick

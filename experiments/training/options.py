@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from manifold_lora.experiments.training.checkpoints import Checkpoints
+from manifold_lora.experiments.training.early_stopping import EarlyStopping
 from manifold_lora.experiments.training.logs import RunLogs
 
 OnStep = Callable[[int, float], None]
@@ -35,6 +36,7 @@ class FitOptions:
         probe: measures along the way; its state is part of every checkpoint.
         lora_plus_ratio: the learning rate of LoRA's B over that of A.
         logs: where a line is written for every step; by the first of several processes alone.
+        stopping: ends training early, and gives the model the best weights it saw.
     """
 
     on_step: OnStep = _ignore
@@ -42,3 +44,4 @@ class FitOptions:
     probe: Resumable | None = None
     lora_plus_ratio: float = 1.0
     logs: RunLogs | None = None
+    stopping: EarlyStopping | None = None

@@ -13,19 +13,25 @@ from torch import Tensor, nn
 from manifold_lora.errors import ManifoldLoraError
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
-_MODEL, _OPTIMIZER, _RNG = "model/", "optimizer/", "rng/"
+_MODEL, _OPTIMIZER, _RNG, _BEST = "model/", "optimizer/", "rng/", "best/"
 
 
 def capture(
-    model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any, carried: Mapping[str, Any]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    carried: Mapping[str, Any],
+    best: Mapping[str, Tensor],
 ) -> dict[str, bytes]:
     """Trainable parameters, optimiser, scheduler and random states, by file name.
 
     Args:
         carried: what else the run needs to go on, as JSON data.
+        best: the weights that early stopping holds on to.
     """
     state = optimizer.state_dict()
     tensors = {f"{_MODEL}{name}": parameter.data for name, parameter in _trainable(model).items()}
+    tensors |= {f"{_BEST}{name}": weight for name, weight in best.items()}
     plain: dict[str, dict[str, Any]] = {}
     for index, entries in state["state"].items():
         for key, value in entries.items():
@@ -51,6 +57,7 @@ class Snapshot:
         self._tensors: dict[str, Tensor] = load(files[TENSORS])
         self._data: dict[str, Any] = json.loads(files[STATE])
         self.carried: dict[str, Any] = self._data["carried"]
+        self.best = self._part(_BEST)
 
     def restore_weights(self, model: nn.Module) -> None:
         """Copy the trainable parameters back; raises ManifoldLoraError if they are not the model's."""

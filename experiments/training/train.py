@@ -70,6 +70,7 @@ def fit(
     options = options or FitOptions()
     options = options if is_first() else replace(options, logs=None)
     reporters = options.logs.reporters(settings.report_to) if options.logs else []
+    stopping = [options.stopping] if options.stopping else []
     set_seed(settings.seed)
     with TemporaryDirectory() as unused:  # Trainer wants a folder even where it saves nothing
         trainer = GuardedTrainer(
@@ -83,6 +84,7 @@ def fit(
                 LivenessCallback(),
                 *callbacks(model, resumable=bool(settings.checkpoint_every)),
                 *reporters,
+                *stopping,
             ],
         )
         checkpoints = options.checkpoints
@@ -107,6 +109,7 @@ def _arguments(
         output_dir=unused,
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(settings.warmup_ratio * settings.steps),
@@ -117,7 +120,7 @@ def _arguments(
         save_strategy="steps" if settings.checkpoint_every else "no",
         save_steps=settings.checkpoint_every or settings.steps,
         train_sampling_strategy=GROUPED if settings.grouping == "length" else "random",
-        dataloader_drop_last=examples >= settings.batch_size,
+        dataloader_drop_last=examples >= settings.batch_size * settings.gradient_accumulation,
         dataloader_pin_memory=model.device.type != "cpu",
         remove_unused_columns=False,
         logging_nan_inf_filter=False,

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -46,7 +45,7 @@ class GuardedTrainer(Trainer):
         self._trained = [
             parameter for parameter in arguments["model"].parameters() if parameter.requires_grad
         ]
-        self._norm = torch.zeros(())
+        self._norm, self._loss = torch.zeros(()), 0.0
         self._resumed: Snapshot | None = None
         self._started = time.perf_counter()
         # It prints the totals of a run, which the report holds.
@@ -58,7 +57,7 @@ class GuardedTrainer(Trainer):
         self._started = time.perf_counter()
         if resume is not None:
             self._resumed = Snapshot(resume.files)
-            self._restore_measured(self._resumed.carried)
+            self._restore_measured(self._resumed)
         if self._options.logs:
             self._options.logs.begin(len(self.losses))
         if resume is None or resume.step < self.args.max_steps:
@@ -66,19 +65,31 @@ class GuardedTrainer(Trainer):
             self.train(resume_from_checkpoint=str(resume.folder) if resume else None)
         elif self._resumed is not None:
             self._resumed.restore_weights(model)
+        if self._options.stopping:
+            self._options.stopping.keep_best(model)
         self.seconds = self._elapsed()
         check_finite(model, len(self.losses))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """As Trainer, then looks at loss, gradients and weights before anything is updated, and clips."""
+        """As Trainer, then looks at loss, gradients and weights before anything is updated, and clips.
+
+        Where gradients are accumulated, a step is several calls: their losses add up to the step's, and all
+        but the last one look at the loss alone.
+        """
         self.tokens += int(inputs["attention_mask"].sum())
         loss = super().training_step(model, inputs, *args, **kwargs)
+        self._loss += loss.item()
+        if not self.accelerator.sync_gradients:
+            if not torch.isfinite(loss):
+                raise diverged(model, self.state.global_step + 1, self._prepare_inputs(inputs), loss)
+            return loss
         gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
         self._norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(loss + self._norm + torch.nn.utils.get_total_norm(self._trained)):
             raise diverged(model, self.state.global_step + 1, self._prepare_inputs(inputs), loss)
         torch.nn.utils.clip_grads_with_norm_(self._trained, self.args.max_grad_norm, self._norm)
-        self.losses.append(loss.item())
+        self.losses.append(self._loss)
+        self._loss = 0.0
         self._tell(self.state.global_step + 1, self.losses[-1])
         return loss
 
@@ -93,18 +104,23 @@ class GuardedTrainer(Trainer):
 
     def _measured(self) -> dict[str, Any]:
         carried = self._options.probe.state() if self._options.probe else {}
+        stopping = self._options.stopping.state() if self._options.stopping else {}
         return {
             "losses": self.losses,
             "tokens": self.tokens,
             "seconds": self._elapsed(),
             "carried": carried,
+            "stopping": stopping,
         }
 
-    def _restore_measured(self, measured: Mapping[str, Any]) -> None:
+    def _restore_measured(self, snapshot: Snapshot) -> None:
+        measured = snapshot.carried
         self.losses, self.tokens = list(measured["losses"]), measured["tokens"]
         self.seconds = measured["seconds"]
         if self._options.probe:
             self._options.probe.restore(measured["carried"])
+        if self._options.stopping:
+            self._options.stopping.restore(measured.get("stopping", {}), snapshot.best)
 
     # The places of Trainer that read and write checkpoints; its own are pickles, written in place.
 
@@ -113,7 +129,8 @@ class GuardedTrainer(Trainer):
             return
         check_finite(model, self.state.global_step)
         optimizer: Any = self.optimizer
-        files = capture(model, optimizer, self.lr_scheduler, self._measured())
+        best = self._options.stopping.best if self._options.stopping else {}
+        files = capture(model, optimizer, self.lr_scheduler, self._measured(), best)
         files[TRAINER_STATE_NAME] = json.dumps(asdict(self.state)).encode()
         self._options.checkpoints.save(self.state.global_step, files)
 
@@ -137,7 +154,11 @@ class GuardedTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         lengths = [len(item["input_ids"]) for item in train_dataset or self._examples]
         grouped = self.args.train_sampling_strategy == GROUPED
-        return LengthPools(lengths, self.args.train_batch_size, self.args.seed, grouped=grouped)
+        # A step's rows are those of one large batch, whatever number of passes it is cut into.
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthPools(
+            lengths, size, self.args.seed, grouped=grouped, whole=self.args.dataloader_drop_last
+        )
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         # Done in training_step; the inherited one walks over all modules twice more.

@@ -62,6 +62,21 @@ def ablation(tmp_path):
 
 
 @pytest.fixture
+def arms_named(tmp_path):
+    """A function: arms' names -> the folder of an ablation of them and LoRA, with a cell that failed."""
+
+    def build(names):
+        results = [result(arm, 1e-3, seed, [1, 0, seed], 0.5) for arm in ["lora", *names] for seed in (0, 1)]
+        for record, _ in results:
+            record["run"] |= {"arm": record["point"]["arm"], "adapter": {"method": "lora"}}
+        failed = {**results[-1][0], "status": "failed", "reason": "[/] \x1b[31m"}
+        fill(tmp_path, [*results, (failed, [])])
+        return tmp_path
+
+    return build
+
+
+@pytest.fixture
 def two_ranks(tmp_path):
     """LoRA and direct at ranks 2 and 8: direct is better by one item of four, and by two."""
     results = []

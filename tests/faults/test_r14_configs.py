@@ -2,16 +2,14 @@
 
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fault_settings import Case, fault, faults_of
 
-SLOW = re.compile(r"[\d.]+ s:")
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
     for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -124,50 +122,6 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Case:
-    arguments: list[str]
-    told: tuple[str, ...]
-
-
-# Imports are paid for once and added to every case: a process is the first command plus its own work.
-DRIVER = """
-import io, json, os, resource, sys, time, contextlib
-
-def cpu(who):
-    used = resource.getrusage(who)
-    return used.ru_utime + used.ru_stime
-
-def run(arguments):
-    from manifold_lora.experiments.cli import main
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
-        try:
-            code = main(arguments)
-        except SystemExit as end:
-            code = end.code
-    return code, told.getvalue()
-
-run(["ablate", "no-such-file.yaml"])
-run(["ablate", "--arm", "dircet"])
-start = cpu(resource.RUSAGE_SELF)
-for arguments in json.loads(sys.argv[1]):
-    read, write = os.pipe()
-    if not (child := os.fork()):
-        before = cpu(resource.RUSAGE_SELF)
-        code, told = run(arguments)
-        seconds = start + cpu(resource.RUSAGE_SELF) - before
-        heavy = [name for name in ("torch", "transformers", "peft", "datasets") if name in sys.modules]
-        with os.fdopen(write, "w") as file:
-            json.dump([code, told, seconds, heavy], file)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as file:
-        print(file.read() or "null", flush=True)
-    os.waitpid(child, 0)
-"""
-
-
 @pytest.fixture
 def cases(tmp_path: Path) -> dict[str, Case]:
     found = {name: Case(*command) for name, command in COMMANDS.items()}
@@ -179,40 +133,13 @@ def cases(tmp_path: Path) -> dict[str, Case]:
     return found
 
 
-def fault(case: Case, result: list | None) -> str:
-    """What is wrong with how a case was refused; "" where nothing is."""
-    if result is None:
-        return "died"
-    code, told, seconds, heavy = result
-    line = " ".join(told.split())
-    missing = [words for words in case.told if words not in line]
-    problems = [f"exit {code}"] * (code != 2) + [f"no {words!r}" for words in missing]
-    problems += [f"{seconds:.2f} s"] * (seconds > 1) + [f"{name} imported" for name in heavy]
-    problems += ["traceback"] * ("Traceback" in told) + ["long"] * (len(told) > 3000)
-    return f"{', '.join(problems)}: {line[:300]}" if problems else ""
-
-
-def run_all(cases: dict[str, Case], folder: Path) -> dict[str, list | None]:
-    arguments = json.dumps([case.arguments for case in cases.values()])
-    command = [sys.executable, "-c", DRIVER, arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, timeout=120)
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(cases), done.stderr[-2000:]
-    return dict(zip(cases, map(json.loads, lines), strict=True))
-
-
 def test_every_bad_config(cases: dict[str, Case], tmp_path: Path, tally) -> None:
     """Exit 2, the key and the nearest name in the message, under 1 s of CPU, nothing heavy imported."""
-    faults = {name: fault(cases[name], result) for name, result in run_all(cases, tmp_path).items()}
-    for _ in range(5):  # a neighbour on the core slows any process: what was only slow is asked again
-        slow = {name: cases[name] for name, told in faults.items() if SLOW.match(told)}
-        results = run_all(slow, tmp_path) if slow else {}
-        faults |= {name: fault(slow[name], result) for name, result in results.items()}
-    bad = {name: told for name, told in faults.items() if told}
+    bad = faults_of(cases, tmp_path)
     assert not bad, json.dumps(bad, indent=1)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "pwned").exists()
-    tally("R14", "bad configs refused with exit 2 under 1 s", len(faults) - len(bad), len(faults))
+    tally("R14", "bad configs refused with exit 2 under 1 s", len(cases) - len(bad), len(cases))
 
 
 @pytest.mark.parametrize("name", ["unknown key of train", "curvature of the wrong sign", "unknown task"])

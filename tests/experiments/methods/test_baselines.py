@@ -155,7 +155,7 @@ def test_a_map_of_geometries_reaches_the_model(base):
     ("fields", "error", "told"),
     [
         ({"manifold_pattern": {".*": "lorenz"}}, UnknownNameError, "did you mean 'lorentz'"),
-        ({"manifold_pattern": {"(": "lorentz"}}, ManifoldLoraError, "regular expressions"),
+        ({"manifold_pattern": {"(": "lorentz"}}, ManifoldLoraError, "regular expression"),
         ({"manifold_pattern": {"q": "sphere"}, "curvature": {"mode": "data"}}, ManifoldLoraError, "own curv"),
         ({"curvature": {"mode": "token", "kappa": 2.0}}, ManifoldLoraError, "negative"),
         ({"token_norms": "shuffle"}, UnknownNameError, "did you mean 'shuffled'"),

@@ -12,6 +12,7 @@ from manifold_lora.experiments.results.manifest import Manifest
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.sweeps.ablation import ablate
+from manifold_lora.experiments.sweeps.grid import Grid
 from manifold_lora.experiments.tasks.registry import build_task
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
 
@@ -51,7 +52,7 @@ def finished(base, tmp_path_factory):
     """The folder of an ablation of six arms and two seeds that ran to its end."""
     output = tmp_path_factory.mktemp("runs") / "all arms"
     console = Console(record=True, width=130)
-    assert ablate(_settings(base, output), console) == 0, console.export_text()
+    assert ablate(Grid(_settings(base, output)), console) == 0, console.export_text()
     return output, console.export_text()
 
 
@@ -110,7 +111,7 @@ def test_finished_cells_do_not_run_again_and_a_damaged_one_does(base, finished, 
     damaged = next(iter(before))
     results = json.loads(ledger.path(damaged).read_text())
     ledger.path(damaged).write_text("{")
-    assert ablate(settings, Console(record=True, width=130)) == 0
+    assert ablate(Grid(settings), Console(record=True, width=130)) == 0
     after = {cell: ledger.path(cell).stat().st_mtime_ns for cell in before}
     assert [cell for cell in before if before[cell] != after[cell]] == [damaged]
     again = ledger.read(damaged)
@@ -121,7 +122,7 @@ def test_finished_cells_do_not_run_again_and_a_damaged_one_does(base, finished, 
 def test_a_cell_that_diverges_is_a_row_with_its_reason_and_exit_1(base, tmp_path):
     grid = {"arm": ["lora", "direct"], "train.learning_rate": [1e-2, 1e38], "train.seed": [0]}
     console = Console(record=True, width=200)
-    assert ablate(_settings(base, tmp_path / "out", grid=grid), console) == 1
+    assert ablate(Grid(_settings(base, tmp_path / "out", grid=grid)), console) == 1
     statuses = [record["status"] for record in Ledger(tmp_path / "out").all()]
     assert sorted(statuses) == ["diverged", "diverged", "ok", "ok"]
     assert "not finite" in console.export_text()
@@ -203,7 +204,7 @@ def test_a_model_from_disk_is_adapted_on_word_problems_as_plain_text(tmp_path):
         grid={"arm": ["lora", "direct"], "train.seed": [0]},
     )
     console = Console(record=True, width=160)
-    assert ablate(settings, console) == 0, console.export_text()
+    assert ablate(Grid(settings), console) == 0, console.export_text()
     record = Ledger(tmp_path / "out").all()[0]
     assert {"validation", "mawps", "addsub", "svamp"} == set(record["evaluation"])
     assert set(record["meta"]["inputs"]) > {"base", "tests/mawps.json"}

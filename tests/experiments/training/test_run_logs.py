@@ -97,7 +97,6 @@ def test_the_console_shows_cells_steps_and_the_newest_loss(tmp_path: Path) -> No
     with CellProgress(console, tmp_path) as progress:
         progress.begin({"cell": "direct lr 0.01 seed 0"}, 2, 7)
         progress.step("cell", 3, 10)
-        progress._bar.refresh()
     text = console.export_text()
     for part in ("2/7", "direct lr 0.01 seed 0", "3/10", "loss 0.25"):
         assert part in text
