@@ -154,9 +154,7 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
     from manifold_lora.experiments.training.base_model import load_model
 
     task = task_of(run.task, run.model.name)
-    with CellProgress(console) as progress:
-        progress.name({_BASE: "base model"})
-        ready = _prepared(run, cache, progress)
+    ready = prepared(run, cache, console)
     model, tokenizer = load_model(run.model, ready["base"])
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
     evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens)
