@@ -33,7 +33,8 @@ def stated_vocabulary(model: nn.Module) -> int | None:
     if not name:
         return None
     try:
-        size = AutoConfig.from_pretrained(name, local_files_only=True).get_text_config().vocab_size
+        on_disk = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        size = on_disk.get_text_config().vocab_size
     except Exception:  # no such folder, no such cache, or a config of no known kind
         return None
     return int(size)

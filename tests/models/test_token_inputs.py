@@ -19,10 +19,12 @@ def test_a_model_without_an_active_manifold_adapter_is_refused(base, adapted, to
             visit_inputs(model, [{"input_ids": tokens}], lambda *_: None)
 
 
-@pytest.mark.parametrize("batches", [0, 1])
-def test_no_token_is_refused(adapted, tokens, batches):
+@pytest.mark.parametrize(
+    ("batches", "told"), [(0, "batches: got 0"), (1, "tokens that reach .*q_proj: got 0")]
+)
+def test_no_token_is_refused(adapted, tokens, batches, told):
     empty = [{"input_ids": tokens, "attention_mask": torch.zeros_like(tokens)}] * batches
-    with pytest.raises(ManifoldLoraError, match="tokens: got 0"):
+    with pytest.raises(ManifoldLoraError, match=told):
         visit_inputs(adapted(), empty, lambda *_: None)
 
 
