@@ -207,7 +207,9 @@ class _Fused(torch.autograd.Function):
 
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of the inputs, in the order of ``forward`` (formulas in the module docstring)."""
-    x, A, B, u, gram, kept, *constants = ctx.saved_tensors[:9]
+    # Once: a checkpointed layer hands its saved tensors out a single time.
+    x, A, B, u, gram, kept, *others = ctx.saved_tensors
+    constants, learned_by = others[:3], others[3:]
     needs = ctx.needs_input_grad
     rows, wide = _rows(g), u.double()
     P = (rows @ B).double()
@@ -224,7 +226,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     if needs[3]:
         w = narrow(wide * carried, u.dtype)
         dB = (rows.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
-    moved = _by_constants(ctx, slopes, constants) if ctx.log_slopes or any(needs[4:7]) else (None, None, None)
+    moved = _by_constants(ctx, slopes, constants, learned_by) if ctx.log_slopes or any(needs[4:7]) else (None, None, None)
     return g if needs[0] else None, dx, dA, dB, *moved[:3], None, None, *moved[3:]
 
 
@@ -269,7 +271,9 @@ def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
     return dx
 
 
-def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _by_constants(
+    ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None], learned_by: Sequence[Tensor]
+) -> list[Tensor | None]:
     """The gradients of radius, length and gain, then of the learned: R c_R + alpha c_alpha = c."""
     sums = slopes.sum(0)
     moved: list[Tensor | None] = [None, None, None]
@@ -281,7 +285,6 @@ def _by_constants(ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None]) 
         ]
     if not ctx.log_slopes:
         return moved
-    learned_by = ctx.saved_tensors[9:]
     by_gain, *_, by_radius = sums.tolist()
     turned = (
         (radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.log_slopes
