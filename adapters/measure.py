@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from manifold_lora.adapters.norm_scaling import ScaleLaw
-from manifold_lora.adapters.transforms import Charted, is_identity
+from manifold_lora.adapters.transforms import Charted, Direct, Transform, is_identity
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.product import Product
@@ -42,6 +43,10 @@ class Recorder:
         moved = functions.norm(self.manifold.coords(point) - z) > _ROUNDING * functions.norm(z)
         self.clipped = moved if self.clipped is None else self.clipped | moved
         return point
+
+    def __getattr__(self, name: str) -> Any:
+        """What a transform may ask beyond the four maps."""
+        return getattr(self.manifold, name)
 
     def share(self) -> Tensor:
         """The share of tokens that were clipped."""
@@ -105,9 +110,13 @@ def measured_gain(delta: Tensor, x: Tensor, A: Tensor, B: Tensor, limit: Callabl
     return torch.where(plain == 0, limit(), measured) if bool((plain == 0).any()) else measured
 
 
-def small_gain(manifold: Manifold, law: ScaleLaw, x: Tensor) -> Tensor:
-    """The limit of c under ``direct`` as B A x goes to 0: what the geometry makes of a small step along x."""
-    image = manifold.coords(manifold.expmap0(law.scale(x)))
+def small_gain(manifold: Manifold, transform: Transform, law: ScaleLaw, x: Tensor) -> Tensor:
+    """The limit of c as B A x goes to 0 (boost: as ``direct``'s): what the geometry makes of a small step."""
+    v = law.scale(x)
+    if isinstance(manifold, Radial) and isinstance(transform, Direct):
+        image = transform.stretch(manifold, functions.square(v)) * v
+    else:
+        image = manifold.coords(manifold.expmap0(v))
     step = functions.unit(image) * _SMALL
     stretch = functions.norm(manifold.logmap0(manifold.lift(step))) / _SMALL
     limit = functions.ratio(functions.norm(image) * stretch * law.beta, functions.norm(x))

@@ -21,7 +21,7 @@ which in real models is anything from 0.1 to 17 sqrt(n). Source: arXiv 2410.0401
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -125,10 +125,15 @@ class NormScaling(Calibrated, ABC):
     linear: ClassVar[bool] = True
     # Does it divide x by a scale s, which ``calibrate`` starts at the median abs(x)?
     divides: ClassVar[bool] = False
+    # Has it learned numbers that the layers of a model may have in common?
+    shareable: ClassVar[bool] = False
     # Stated beside a law of one parameter log_scale: alpha and gain go like exp(log_scale) to these powers.
     powers: ClassVar[tuple[int, int] | None] = None
 
     def __init_subclass__(cls) -> None:
+        for name in {"scale", "unscale"} & set(vars(cls)):
+            hint = "no path but the general one would ask it"
+            raise ManifoldLoraError(f"{cls.__name__}.{name}", "a method of its own", "law alone", hint)
         # A law has the powers stated beside it or none: those of a parent's law are not its own.
         if "law" in vars(cls) and "powers" not in vars(cls):
             cls.powers = None
@@ -141,15 +146,20 @@ class NormScaling(Calibrated, ABC):
         """Have the learned numbers of ``other``, of the same class and any width, in place of one's own.
 
         Both then hold one table of parameters: whoever replaces an entry of it (a move, a load with
-        ``assign``, FSDP2), replaces it for both.
+        ``assign``, FSDP2), replaces it for both. Raises ManifoldLoraError where there are none.
         """
+        if not self.shareable:
+            allowed = "a scaling that is shareable: one with learned numbers"
+            raise ManifoldLoraError("shared norm scaling", type(self).__name__, allowed)
         self._parameters = other._parameters
 
+    @final
     def scale(self, x: Float[Tensor, "*tokens n"]) -> tuple[Float[Tensor, "*tokens n"], ScaleLaw]:
         """v = alpha x (or alpha x / abs(x), 0 at x = 0), and what ``unscale`` needs to know."""
         law = self.law(x.dtype)
         return law.scale(x), law
 
+    @final
     def unscale(self, delta: Float[Tensor, "*tokens m"], law: ScaleLaw) -> Float[Tensor, "*tokens m"]:
         """Beta delta."""
         return delta * law.beta
@@ -177,6 +187,7 @@ class Learned(NormScaling):
     """v = x / s and delta times s, with s = s0 exp(log_scale) learned, s0 = sqrt(n) or the median."""
 
     divides = True
+    shareable = True
     powers = (-1, 0)
 
     def __init__(self, in_features: int) -> None:
@@ -192,6 +203,7 @@ class Released(NormScaling):
     """v = x / s and nothing on the way out, with s = s0 exp(log_scale) learned, s0 as for ``learned``."""
 
     divides = True
+    shareable = True
     powers = (-1, -1)
 
     def __init__(self, in_features: int) -> None:
@@ -208,6 +220,7 @@ class Unit(NormScaling):
     """v = s x / abs(x) and nothing on the way out, with s = exp(log_scale) learned."""
 
     linear = False
+    shareable = True
     powers = (1, 1)
 
     def __init__(self, in_features: int) -> None:

@@ -8,18 +8,38 @@ from manifold_lora.registry import Registry
 # time: does the transform act on a time coordinate, so that only geometries with one have it?
 TRANSFORMS: Registry[Any] = Registry("transform", "manifold_lora.transforms")
 for _name, _class, _linear, _time in (
-    ("tangent", "Tangent", "always", False),
-    ("direct", "Direct", "flat", False),
-    ("boost", "Boost", "never", True),
+    ("tangent", "transforms:Tangent", "always", False),
+    ("direct", "transforms:Direct", "flat", False),
+    ("boost", "transforms:Boost", "never", True),
 ):
-    TRANSFORMS.declare(_name, f"manifold_lora.adapters.transforms:{_class}", linear=_linear, time=_time)
+    TRANSFORMS.declare(_name, f"manifold_lora.adapters.{_class}", linear=_linear, time=_time)
+# radial: a control that replaces what one radial geometry makes of a token's length.
+# options: what may stand beside the name, for the constructor.
+for _name, _class, _linear, _options in (
+    ("norm_blind", "norm_blind:NormBlind", "flat", ()),
+    ("power", "power:Power", "never", ("p", "learned")),
+):
+    TRANSFORMS.declare(
+        _name,
+        f"manifold_lora.adapters.{_class}",
+        linear=_linear,
+        time=False,
+        radial=True,
+        options=_options,
+    )
 
 NORM_SCALINGS: Registry[Any] = Registry("norm scaling", "manifold_lora.norm_scalings")
-for _name, _class, _is_linear in (
-    ("identity", "Identity", True),
-    ("fixed", "Fixed", True),
-    ("learned", "Learned", True),
-    ("released", "Released", True),
-    ("unit", "Unit", False),
+# linear: does it multiply by constants? shareable: has it learned numbers that all layers may have in common?
+for _name, _class, _is_linear, _shareable in (
+    ("identity", "Identity", True, False),
+    ("fixed", "Fixed", True, False),
+    ("learned", "Learned", True, True),
+    ("released", "Released", True, True),
+    ("unit", "Unit", False, True),
 ):
-    NORM_SCALINGS.declare(_name, f"manifold_lora.adapters.norm_scaling:{_class}", linear=_is_linear)
+    NORM_SCALINGS.declare(
+        _name,
+        f"manifold_lora.adapters.norm_scaling:{_class}",
+        linear=_is_linear,
+        shareable=_shareable,
+    )

@@ -7,6 +7,7 @@ from manifold_lora.adapters.registry import NORM_SCALINGS
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import CurvatureSpec, ManifoldSpec, only_keys
+from manifold_lora.registry import Options
 
 Scope = Literal["layer", "model", "token"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -69,10 +70,6 @@ NormScope = Literal["layer", "model"]
 NORM_SCOPES: tuple[NormScope, ...] = get_args(NormScope)
 
 
-# Those that have nothing to share.
-_CONSTANT = ("identity", "fixed")
-
-
 def split_norm(norm_scaling: Any) -> tuple[Any, NormScope]:
     """(name, scope) of a name, or of ``{mode: learned, shared: true}``.
 
@@ -81,16 +78,18 @@ def split_norm(norm_scaling: Any) -> tuple[Any, NormScope]:
     """
     if not isinstance(norm_scaling, Mapping):
         return norm_scaling, "layer"
-    only_keys("norm_scaling", norm_scaling, ("mode", "shared"))
+    rest = {key: norm_scaling[key] for key in norm_scaling if key not in ("mode", "shared")}
     shared = norm_scaling.get("shared", False)
     if not isinstance(shared, bool):
         raise ManifoldLoraError("shared of norm_scaling", shared, "true or false")
-    return norm_scaling.get("mode"), "model" if shared else "layer"
+    named = rest if "mode" not in norm_scaling else {**rest, "name": norm_scaling["mode"]}
+    return named, "model" if shared else "layer"
 
 
-def join_norm(name: str, scope: NormScope) -> Any:
+def join_norm(name: str, scope: NormScope, options: Options = ()) -> Any:
     """The entry that ``split_norm`` takes apart."""
-    return name if scope == "layer" else {"mode": name, "shared": True}
+    shared = {} if scope == "layer" else {"shared": True}
+    return {"mode": name, **shared, **dict(options)} if shared or options else name
 
 
 def check_norm(name: object, scope: object) -> None:
@@ -100,6 +99,10 @@ def check_norm(name: object, scope: object) -> None:
     NORM_SCALINGS.check(name)
     if scope not in NORM_SCOPES:
         raise ManifoldLoraError("norm scope", scope, NORM_SCOPES)
-    if scope == "model" and name in _CONSTANT:
-        allowed = [known for known in NORM_SCALINGS if known not in _CONSTANT]
+    if scope == "model" and not _shareable(name):
+        allowed = [known for known in NORM_SCALINGS if _shareable(known)]
         raise ManifoldLoraError("shared norm scaling", name, allowed, "it has no number that is learned")
+
+
+def _shareable(name: str) -> bool:
+    return bool(NORM_SCALINGS.facts(name).get("shareable", False))

@@ -20,6 +20,7 @@ from manifold_lora.adapters.scope import (
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.registry import Options
 
 # Where c is at most sinh(3)/3 = 3.3 on Lorentz space: the few tokens that are far longer than the others
 # (of a real model: the first one) keep a bounded gain.
@@ -48,8 +49,10 @@ def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
 
 
 def _has(manifold: ManifoldSpec, transform: str) -> bool:
-    needs_time = TRANSFORMS.facts(transform).get("time", False)
-    return not needs_time or (not manifold.parts and MANIFOLDS.facts(manifold.name).get("extra_dims") == 1)
+    facts = TRANSFORMS.facts(transform)
+    if manifold.parts:
+        return not facts.get("time", False) and not facts.get("radial", False)
+    return not facts.get("time", False) or MANIFOLDS.facts(manifold.name).get("extra_dims") == 1
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class AdapterSpec:
 
     Args:
         manifold: the geometry (``parse`` and ``with_`` also read names and mappings).
-        transform: a name in ``TRANSFORMS``.
-        norm_scaling: a name in ``NORM_SCALINGS``.
+        transform: a name in ``TRANSFORMS`` (``parse`` and ``with_`` also read ``{name: ..., **options}``).
+        norm_scaling: a name in ``NORM_SCALINGS``, likewise.
         curvature_scope: over what kappa is one number: ``"layer"``; ``"model"``, which ``parse`` reads from
             ``curvature: {mode: learned, shared: true}``; or ``"token"``, from ``curvature: {mode: token}``.
         token_norms: ``"own"``, or ``"shuffled"`` for the control that gives a token another one's norm.
@@ -67,6 +70,7 @@ class AdapterSpec:
             reads from ``norm_scaling: {mode: learned, shared: true}``.
         max_angle: a token's gain is that at the angle min(a, max_angle), a = abs(v)/R; ``math.inf`` (in plain
             data ``"inf"``) sets no limit.
+        transform_options, norm_options: what goes to the constructors of the two parts.
 
     Raises:
         UnknownNameError: a name that no registry knows.
@@ -82,19 +86,30 @@ class AdapterSpec:
     token_norms: str = "own"
     norm_scope: NormScope = "layer"
     max_angle: float = MAX_ANGLE
+    transform_options: Options = ()
+    norm_options: Options = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.manifold, ManifoldSpec):
+            hint = "AdapterSpec.parse reads names and mappings"
+            raise ManifoldLoraError("manifold of a spec", self.manifold, "a ManifoldSpec", hint)
         object.__setattr__(self, "max_angle", check_max_angle(self.max_angle))
         check_scope(self.manifold, self.curvature_scope)
         if self.token_norms not in TOKEN_NORMS:
             raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
         check_norm(self.norm_scaling, self.norm_scope)
-        if not isinstance(self.transform, str):
-            raise ManifoldLoraError("transform", self.transform, TRANSFORMS)
-        TRANSFORMS.check(self.transform)
+        TRANSFORMS.named({"name": self.transform, **dict(self.transform_options)})
+        NORM_SCALINGS.named({"name": self.norm_scaling, **dict(self.norm_options)})
+        if TRANSFORMS.facts(self.transform).get("radial") and (
+            self.curvature_scope == "token" or self.token_norms != "own"
+        ):
+            got = f"{self.transform} with token curvature or shuffled norms"
+            raise ManifoldLoraError("transform", got, transforms_of(self.manifold), "one control at a time")
         if not _has(self.manifold, self.transform):
             name, allowed = self.manifold.name, transforms_of(self.manifold)
-            hint = f"{self.transform} acts on one time coordinate, which {name} does not have"
+            time = TRANSFORMS.facts(self.transform).get("time")
+            lack = "time coordinate" if time else "radial geometry"
+            hint = f"{self.transform} acts on one {lack}, which {name} does not have"
             raise ManifoldLoraError(f"transform on {name}", self.transform, allowed, hint)
 
     @classmethod
@@ -113,19 +128,21 @@ class AdapterSpec:
                 raise UnknownNameError("key of an adapter", key, _KEYS)
         manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
         spec, scope = parse_scoped(manifold)
-        given = {key: value[key] for key in ("transform", "token_norms", "max_angle") if key in value}
-        norm, norm_scope = split_norm(value.get("norm_scaling", cls.norm_scaling))
-        return cls(spec, norm_scaling=norm, curvature_scope=scope, norm_scope=norm_scope, **given)
+        given = {key: value[key] for key in ("token_norms", "max_angle") if key in value}
+        parts = _transform(value.get("transform", cls.transform))
+        parts |= _norm_scaling(value.get("norm_scaling", cls.norm_scaling))
+        return cls(spec, curvature_scope=scope, **parts, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``parse`` reads back to an equal spec."""
         manifold = self.manifold.to_dict()
         if self.curvature_scope != "layer":
             manifold["curvature"] = join_scope(manifold.get("curvature"), self.curvature_scope)
+        options = dict(self.transform_options)
         return {
             "manifold": manifold,
-            "transform": self.transform,
-            "norm_scaling": join_norm(self.norm_scaling, self.norm_scope),
+            "transform": {"name": self.transform, **options} if options else self.transform,
+            "norm_scaling": join_norm(self.norm_scaling, self.norm_scope, self.norm_options),
             "token_norms": self.token_norms,
             "max_angle": "inf" if self.max_angle == math.inf else self.max_angle,
         }
@@ -135,8 +152,9 @@ class AdapterSpec:
         if isinstance(changes.get("manifold"), str | Mapping):
             changes["manifold"], changes["curvature_scope"] = parse_scoped(changes["manifold"])
         if "norm_scaling" in changes:
-            name, scope = split_norm(changes["norm_scaling"])
-            changes = {"norm_scope": scope, **changes, "norm_scaling": name}
+            changes = {**changes, **_norm_scaling(changes["norm_scaling"])}
+        if "transform" in changes:
+            changes = {**changes, **_transform(changes["transform"])}
         return replace(self, **changes)
 
     @property
@@ -149,6 +167,17 @@ class AdapterSpec:
         linear = TRANSFORMS.facts(self.transform).get("linear", "never")
         flat = linear == "always" or (linear == "flat" and _is_identity(self.manifold))
         return flat and bool(NORM_SCALINGS.facts(self.norm_scaling).get("linear", False))
+
+
+def _transform(given: Any) -> dict[str, Any]:
+    name, options = TRANSFORMS.named(given)
+    return {"transform": name, "transform_options": options}
+
+
+def _norm_scaling(given: Any) -> dict[str, Any]:
+    named, scope = split_norm(given)
+    name, options = NORM_SCALINGS.named(named)
+    return {"norm_scaling": name, "norm_scope": scope, "norm_options": options}
 
 
 def parse_scoped(manifold: Any) -> tuple[ManifoldSpec, Scope]:

@@ -1,5 +1,6 @@
 """The maps between points around a low-rank pair: T takes a point over R^n to a point over R^m."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -50,7 +51,8 @@ class Transform(nn.Module, ABC):
     """A map of points built from A (rank, in_features) and B (out_features, rank).
 
     ``linear`` tells when logmap0 o T o expmap0 is a matrix: always, on flat space, or never. ``time`` tells
-    whether T acts on a time coordinate, so that only geometries with one have it.
+    whether T acts on a time coordinate, so that only geometries with one have it, ``radial`` whether it needs
+    a single radial geometry.
 
     Args:
         in_features: the width n of the input.
@@ -60,6 +62,9 @@ class Transform(nn.Module, ABC):
 
     linear: ClassVar[Literal["always", "flat", "never"]] = "never"
     time: ClassVar[bool] = False
+    radial: ClassVar[bool] = False
+    # Of the adapter that it is a part of.
+    max_angle: float = math.inf
 
     def __init__(self, in_features: int, out_features: int, rank: int) -> None:
         super().__init__()
@@ -82,12 +87,16 @@ class Tangent(Transform):
 class Direct(Transform):
     """z = lift(B coords(lift(A coords(x)))): the space-like map of arXiv 2410.04010, section 4."""
 
-    linear = "flat"
+    linear: ClassVar[Literal["always", "flat", "never"]] = "flat"
 
     def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
         """The image of ``point``."""
-        middle = manifold.lift(manifold.coords(point) @ A.T)
+        middle = manifold.lift(self.entered(manifold, point) @ A.T)
         return manifold.lift(manifold.coords(middle) @ B.T)
+
+    def entered(self, manifold: Charted, point: Point) -> Tensor:
+        """The coordinates that A acts on."""
+        return manifold.coords(point)
 
     def stretch(self, manifold: Radial, sq: Tensor) -> Tensor:
         """coords(x)/v for a free vector v of squared length ``sq``, as this transform sees its point x."""

@@ -67,6 +67,10 @@ class ManifoldUpdate(nn.Module):
         if transform.time and not has_time(manifold):
             hint = f"{type(manifold).__name__} has no single time coordinate"
             raise ManifoldLoraError("transform", type(transform).__name__, "one without time", hint)
+        if transform.radial and not isinstance(manifold, Radial):
+            hint = f"{type(manifold).__name__} is not radial"
+            raise ManifoldLoraError("transform", type(transform).__name__, "direct, tangent", hint)
+        transform.max_angle = self.max_angle
         self.manifold, self.transform, self.norm_scaling = manifold, transform, norm_scaling
         self.token_scale = token_scale
         self._has_fused = has_fused(manifold, transform, token_scale)
@@ -91,8 +95,9 @@ class ManifoldUpdate(nn.Module):
             ManifoldLoraError: a bad spec or rank.
         """
         spec = AdapterSpec.parse(spec)
-        transform = TRANSFORMS[spec.transform](in_features, out_features, check_rank(rank))
-        norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features)
+        options = dict(spec.transform_options)
+        transform = TRANSFORMS[spec.transform](in_features, out_features, check_rank(rank), **options)
+        norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features, **dict(spec.norm_options))
         if scaled_as is not None:
             norm_scaling.share(scaled_as)
         scale = token_scale(in_features, spec.curvature_scope == "token", spec.token_norms)
@@ -206,7 +211,7 @@ class ManifoldUpdate(nn.Module):
                     wide_x,
                     wide_A,
                     wide_B,
-                    lambda: measure.small_gain(self.manifold, self.law(wide_x), wide_x),
+                    lambda: measure.small_gain(self.manifold, self.transform, self.law(wide_x), wide_x),
                 )
         return gain
 
@@ -301,7 +306,7 @@ class ManifoldUpdate(nn.Module):
         x, A, B = x.to(wide), A.to(wide), B.to(wide)
         law = self.law(x, wide)
         v, excess = law.scale(x), None
-        if isinstance(self.manifold, Radial) and isinstance(self.transform, Direct | Boost):
+        if isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost):
             v, excess = measure.representable(self.manifold, v)
         delta = self.manifold.logmap0(self.transform(self.manifold, self.manifold.expmap0(v), A, B))
         if excess is not None:

@@ -1,6 +1,6 @@
 """Names to parts: a registry that imports a part only when it is built."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 
 Part = TypeVar("Part")
+# What goes to a part's constructor, in the order of the keys.
+Options = tuple[tuple[str, Any], ...]
 
 
 class Registry(Generic[Part]):
@@ -92,6 +94,32 @@ class Registry(Generic[Part]):
     def _known(self, name: str) -> None:
         if name not in self:
             raise UnknownNameError(self.kind, name, tuple(self))
+
+    def named(self, given: object, beside: tuple[str, ...] = ()) -> tuple[str, Options]:
+        """(name, options) of a part given as a name or as ``{name: ..., **options}``, not imported.
+
+        Args:
+            given: what a config states; parts state with ``options=(...)`` what their constructors take.
+            beside: keys that are not the part's own.
+
+        Raises:
+            UnknownNameError: no such part, or no such option of it.
+            ManifoldLoraError: neither a name nor a mapping with one, or an option that is no plain value.
+        """
+        name = given.get("name") if isinstance(given, Mapping) else given
+        if not isinstance(name, str):
+            raise ManifoldLoraError(self.kind, given, (*self, "{name: ..., **options}"))
+        known = (*beside, *self.facts(name).get("options", ()))
+        options = {}
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            if key in ("name", *beside):
+                continue
+            if key not in known:
+                raise UnknownNameError(f"option of {self.kind} {name}", key, known)
+            if value is not None and not isinstance(value, bool | int | float | str):
+                raise ManifoldLoraError(f"{key} of {self.kind} {name}", value, "a plain value")
+            options[key] = value
+        return name, tuple(sorted(options.items()))
 
     def __getitem__(self, name: str) -> Part:
         """The part under ``name``, imported if need be. Raises what ``check`` raises."""

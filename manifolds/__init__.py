@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from manifold_lora.manifolds.poincare import Poincare as Poincare
     from manifold_lora.manifolds.product import Product as Product
     from manifold_lora.manifolds.radial import Radial as Radial
+    from manifold_lora.manifolds.radial_law import RadialLaw as RadialLaw
     from manifold_lora.manifolds.registry import MANIFOLDS as MANIFOLDS
     from manifold_lora.manifolds.spec import CurvatureSpec as CurvatureSpec
     from manifold_lora.manifolds.spec import ManifoldSpec as ManifoldSpec

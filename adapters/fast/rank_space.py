@@ -104,7 +104,7 @@ def direct_update(
         square,
         wide.square().sum(-1, keepdim=True) if bounded else None,
         manifold.max_coord_radius(wide.dtype).to(wide.dtype),
-        _cap(manifold),
+        _cap(manifold) if type(transform) is Direct else None,
     )
     factor = c * (functions.ratio(law.gain * torch.ones_like(norm), norm) if law.unit else law.gain)
     return narrow(wide * factor, u.dtype) @ B.T

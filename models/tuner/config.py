@@ -37,7 +37,8 @@ class ManifoldLoraConfig(LoraConfig):
         curvature: kappa of a manifold given by name; or ``{"mode": "learned", "kappa": -1.0}``, with
             ``"shared": True`` for one in all layers (under FSDP2 shard such a model as one group); or
             ``{"mode": "token"}`` for one of each token.
-        transform: ``"tangent"``, ``"direct"`` or ``"boost"``.
+        transform: ``"tangent"``, ``"direct"`` or ``"boost"``; the controls ``"norm_blind"`` and ``"power"``
+            (also ``{"name": "power", "p": 0.3, "learned": True}``).
         norm_scaling: ``"identity"``, ``"fixed"``, ``"learned"``, ``"released"`` or ``"unit"``; or
             ``{"mode": "learned", "shared": True}`` for one log(s/sqrt(n)) in all layers.
         curvature_pattern: module pattern -> kappa that replaces ``curvature``'s there, matched like peft's
@@ -55,7 +56,9 @@ class ManifoldLoraConfig(LoraConfig):
     curvature: float | dict[str, Any] | None = field(
         default=None, metadata={"help": "Sectional curvature kappa of a manifold given by name."}
     )
-    transform: str = field(default="direct", metadata={"help": "How A and B act around the origin."})
+    transform: str | dict[str, Any] = field(
+        default="direct", metadata={"help": "How A and B act around the origin."}
+    )
     norm_scaling: str | dict[str, Any] = field(
         default="learned", metadata={"help": "Scaling of norms before expmap0."}
     )

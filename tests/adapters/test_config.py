@@ -17,6 +17,8 @@ from manifold_lora.adapters.spec import (
     transforms_of,
 )
 from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
+from manifold_lora.manifolds.radial_law import RadialLaw
+from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import ManifoldSpec
 
 
@@ -81,7 +83,8 @@ def test_every_combination_is_either_built_or_refused_by_name(geometry):
 
 def test_boost_on_the_ball_names_what_the_ball_has():
     with pytest.raises(
-        ManifoldLoraError, match="transform on poincare: got 'boost'; allowed: direct, tangent"
+        ManifoldLoraError,
+        match="transform on poincare: got 'boost'; allowed: direct, norm_blind, power, tangent",
     ):
         AdapterSpec(ManifoldSpec.parse("poincare"), "boost")
 
@@ -116,7 +119,7 @@ def test_what_contradicts_itself_is_refused(value, error):
 
 
 def test_linear_means_no_curvature_in_effect_and_no_norm_divided_out(spec):
-    flat = spec.transform == "tangent" or spec.manifold.name == "euclidean"
+    flat = spec.transform == "tangent" or (spec.manifold.name == "euclidean" and spec.transform != "power")
     if spec.manifold.name != "product":
         assert spec.is_linear == (flat and spec.norm_scaling != "unit")
     elif spec.transform != "tangent":
@@ -127,8 +130,13 @@ def test_registry_facts_are_those_of_the_classes():
     for name in TRANSFORMS:
         part, facts = TRANSFORMS[name], TRANSFORMS.facts(name)
         assert (part.linear, part.time) == (facts["linear"], facts["time"]), name
+        assert part.radial == facts.get("radial", False), name
     for name in NORM_SCALINGS:
         assert NORM_SCALINGS[name].linear == NORM_SCALINGS.facts(name)["linear"], name
+        assert NORM_SCALINGS[name].shareable == NORM_SCALINGS.facts(name)["shareable"], name
+    for name in MANIFOLDS:
+        law, linear = getattr(MANIFOLDS[name], "radial_law", None), MANIFOLDS.facts(name)["linear"]
+        assert (isinstance(law, RadialLaw) and law.linear) == linear, name
 
 
 def test_a_bad_config_needs_no_torch():

@@ -49,7 +49,7 @@ def test_a_geometry_can_be_shared():
         ({"alpha": 0}, "alpha: got 0"),
         ({"alpha": float("nan")}, "alpha: got nan"),
         ({"base": torch.nn.Linear(6, 8)}, "base layer: got '6 -> 8'; allowed: 8 -> 6"),
-        ({"manifold": "poincare", "transform": "boost"}, "allowed: direct, tangent"),
+        ({"manifold": "poincare", "transform": "boost"}, "allowed: direct, norm_blind, power, tangent"),
         ({"manifold": {"name": "lorentz", "curvature": 1.0}}, "kappa of lorentz"),
     ],
 )

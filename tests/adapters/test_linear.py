@@ -7,7 +7,8 @@ from manifold_lora.adapters.spec import LORA, AdapterSpec
 
 
 def cancels(spec):
-    return spec.transform == "tangent" or spec.manifold.name == "euclidean"
+    # A power of the norm is no constant, whatever the geometry.
+    return spec.transform == "tangent" or (spec.manifold.name == "euclidean" and spec.transform != "power")
 
 
 def plain(drawn):

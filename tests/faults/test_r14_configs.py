@@ -96,7 +96,7 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "no combination that exists": (
         "grid: {arm: [lora, custom], adapter.manifold: [euclidean, poincare], adapter.transform: [boost]}\n",
-        ("transform on euclidean", "direct, tangent"),
+        ("transform on euclidean", "direct, norm_blind, power, tangent"),
     ),
     "needed arm missing": ("grid: {arm: [gain-matched-lora]}\n", ("add direct to grid.arm",)),
     "own arm with unknown key": ("arms: {mine: {rnak: 3}}\ngrid: {arm: [mine]}\n", ("did you mean 'rank'",)),

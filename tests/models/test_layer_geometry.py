@@ -104,7 +104,11 @@ def test_patterns_keep_their_order_though_the_file_sorts_its_keys(adapted, base,
             CurvatureError,
             "positive",
         ),
-        ({"transform": "boost", "manifold_pattern": {"q": "poincare"}}, ManifoldLoraError, "direct, tangent"),
+        (
+            {"transform": "boost", "manifold_pattern": {"q": "poincare"}},
+            ManifoldLoraError,
+            "direct, norm_blind",
+        ),
         (
             {"manifold_pattern": {"q_proj": "sphere"}, "curvature_pattern": {"v_proj": -2.0}},
             ManifoldLoraError,

@@ -90,7 +90,11 @@ def test_initialisations_that_split_the_base_weight_are_refused(init):
         ({"manifold": "lorenz"}, UnknownNameError, "did you mean 'lorentz'"),
         ({"transform": "directt"}, UnknownNameError, "did you mean 'direct'"),
         ({"norm_scaling": "learnt"}, UnknownNameError, "learned"),
-        ({"manifold": "poincare", "transform": "boost"}, ManifoldLoraError, "allowed: direct, tangent"),
+        (
+            {"manifold": "poincare", "transform": "boost"},
+            ManifoldLoraError,
+            "allowed: direct, norm_blind",
+        ),
         ({"curvature": 1.0}, CurvatureError, "lorentz"),
         ({"manifold": "sphere", "curvature": -1.0}, CurvatureError, "sphere"),
         ({"curvature": float("inf")}, CurvatureError, "finite"),
