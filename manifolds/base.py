@@ -24,8 +24,8 @@ class Manifold(nn.Module, ABC):
 
     Points carry ``n + extra_dims`` coordinates, extra ones first; tangent vectors at a point carry as many
     as the point; *free* vectors, the tangent vectors at the origin in an orthonormal frame, carry ``n``.
-    Reductions keep the axis. A subclass writes the abstract primitives; ``_dist``, ``_sqdist`` and ``_transp``
-    may be replaced where a closed form is known. Operations are computed one step wider than their arguments
+    Reductions keep the axis. A subclass writes the abstract primitives, and ``_dist``, ``_sqdist``,
+    ``_transp`` where it knows a closed form. Operations are computed one step wider than their arguments
     (bfloat16 and float16 in float32, float32 in float64) and rounded once.
 
     Attributes:

@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("target", help="module:Class, or a registered name")
     parser.add_argument("--kappa", type=float)
     parser.add_argument("--examples", type=int, default=12)
-    parser.add_argument("--quick", action="store_true", help="one drawn case a property instead of --examples")
+    parser.add_argument("--quick", action="store_true", help="one drawn case a property")
     parser.add_argument("--only", nargs="*", default=(), help="names of properties")
     given = parser.parse_args(argv)
     return check_class(given.target, given.kappa, 1 if given.quick else given.examples, given.only)

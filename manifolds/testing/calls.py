@@ -92,7 +92,7 @@ def vectorised(check: Check) -> None:
         starts = [tensor.clone().requires_grad_() for tensor in tensors]
         pushed = tuple(case.ambient(tensor, i) * tensor.abs().max() for i, tensor in enumerate(tensors))
         weight = case.ambient(want, 9)
-        value, slope = torch.func.jvp(act, tuple(tensors), pushed)
+        value, slope = torch.func.jvp(act, tuple(tensors), pushed)  # type: ignore[misc]
         result = act(*starts)
         if not result.requires_grad:
             check.agree((slope * weight).sum()[None], 0.0, 0.0)
