@@ -1,5 +1,6 @@
 """The interface of a geometry: primitives to write, derived operations that follow from them."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, final
 
@@ -23,9 +24,14 @@ class Manifold(nn.Module, ABC):
 
     Points carry ``n + extra_dims`` coordinates, extra ones first; tangent vectors at a point carry as many
     as the point; *free* vectors, the tangent vectors at the origin in an orthonormal frame, carry ``n``.
-    Reductions keep the axis. A subclass writes the abstract primitives; ``_dist``, ``_sqdist`` and ``_transp``
-    may be replaced where a closed form is known. Operations are computed one step wider than their arguments
+    Reductions keep the axis. A subclass writes the abstract primitives, and ``_dist``, ``_sqdist``,
+    ``_transp`` where it knows a closed form. Operations are computed one step wider than their arguments
     (bfloat16 and float16 in float32, float32 in float64) and rounded once.
+
+    Attributes:
+        kappa_sign: -1, 0 or 1, or None where the geometry takes every sign.
+        extra_dims: coordinates of a point beyond its dimension.
+        dimensions: dimensions that exist and are worth trying, the smallest first in importance.
 
     Args:
         kappa: the sectional curvature, or a ``Curvature`` that is learned or shared.
@@ -36,6 +42,7 @@ class Manifold(nn.Module, ABC):
 
     kappa_sign: ClassVar[int | None] = None
     extra_dims: int = 0
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3, 1, 5, 17, 130, 4096)
     is_radial: ClassVar[bool] = False
     wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.WIDER
 
@@ -60,6 +67,22 @@ class Manifold(nn.Module, ABC):
     def kappa(self) -> Float[Tensor, "1"]:
         """The sectional curvature in effect, shape (1,)."""
         return self.curvature.kappa
+
+    def width(self, n: int) -> int:
+        """Coordinates of a point of dimension n."""
+        return n + self.extra_dims
+
+    @property
+    def curvature_range(self) -> tuple[float, float]:
+        """The least and the largest sectional curvature; kappa twice where it is constant."""
+        kappa = self.kappa.detach().double()
+        return kappa.amin().item(), kappa.amax().item()
+
+    @property
+    def injectivity_radius(self) -> float:
+        """How far logmap goes: pi/sqrt(largest curvature), inf where none is positive."""
+        high = self.curvature_range[1]
+        return math.pi / math.sqrt(high) if high > 0 else math.inf
 
     def _kappa_at(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """kappa with the digits of a dtype, float32 at least; detached."""

@@ -95,7 +95,7 @@ class Conformal(Radial):
 
     @as_given
     def logmap(self, x: Point, y: Point) -> Point:
-        """A/(beta sqrt(1 + h)) (alpha d - k |d|^2 x) with d = y - x, h = k |d|^2/(alpha beta), A = asinhc(h)."""
+        """A/(beta sqrt(1 + h)) (alpha d - k |d|^2 x), d = y - x, h = k |d|^2/(alpha beta), A = asinhc(h)."""
         return run(self, _LOGMAP, self._wide_k(x), x, y)
 
     @as_given

@@ -85,7 +85,7 @@ class _Function(torch.autograd.Function):
         return result.view(*ctx.batch, result.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         k, saved, *arguments = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():

@@ -1,7 +1,7 @@
 """What the closed forms of the hyperboloid are made of, on space coordinates; k = -kappa = 1/R^2.
 
-E = sqrt(1 + k |x|^2) is the time coordinate over R, and H = sinh^2(dist/2R) = k <y - x, y - x>_L / 4. Close to
-the origin H is a difference that loses nothing. Far out it is a difference of large numbers, and is taken
+E = sqrt(1 + k |x|^2) is the time coordinate over R, and H = sinh^2(dist/2R) = k <y - x, y - x>_L / 4. Close
+to the origin H is a difference that loses nothing. Far out it is a difference of large numbers, and is taken
 along and across the radius instead:
 
     H = sinh^2((rho_y - rho_x)/2) + k |x| |y| sin^2(theta/2),   rho = asinh(sqrt(k) |x|).
@@ -109,7 +109,7 @@ def stretch(x: Tensor, k: Tensor) -> Tensor:
 
 
 def smooth_h(k: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """H and H/k in differentiable steps: as on the ball where a point is near the origin, split where both are far."""
+    """H and H/k in differentiable steps: as on the ball near the origin, split where both points are far."""
     x, y = torch.broadcast_tensors(x, y)
     ex, ey, d = stretch(x, k), stretch(y, k), y - x
     # The chord of the ball, x/(1 + E_x), written from the point that is farther out.

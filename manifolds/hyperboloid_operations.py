@@ -1,7 +1,8 @@
 """Distance, logarithm, exponential and transport on the hyperboloid, each with its own gradient.
 
-Rows are space coordinates: time is written, never read. ``k`` is -kappa. A bar names the gradient of the loss by a quantity: ``h_bar`` is that by H. Rows of a gradient are
-combinations of x, d = y - x, the vector and g, the gradient by the result's space part.
+Rows are space coordinates: time is written, never read. ``k`` is -kappa. A bar names the gradient of the loss
+by a quantity: ``h_bar`` is that by H. Rows of a gradient are combinations of x, d = y - x, the vector and g,
+the gradient by the result's space part.
 """
 
 from abc import abstractmethod
@@ -115,18 +116,18 @@ class LogMap(_Hyperbolic):
         b = a * flat.rsqrt()
         b_slope = (col.asinhc_slope(h, h + 1.0, a) - a / (2 * flat)) * flat.rsqrt()
         turn = 2 * h * b
-        lean, g = g[0] * (k**0.5 / pair.ex), g[1]  # The gradient by u is g + lean x.
+        lean, row = g[0] * (k**0.5 / pair.ex), g[1]  # The gradient by u is row + lean x.
         dx = (xu + turn * xx) / b
-        gd, gx = pad.dot(g, pair.d) + lean * dx, pad.dot(g, x) + lean * xx
+        gd, gx = pad.dot(row, pair.d) + lean * dx, pad.dot(row, x) + lean * xx
         h_bar = b_slope * gd - 2 * (b + h * b_slope) * gx
         grads: list[Tensor | None] = [None, None]
         if needs[1]:
             by_d, by_x = hb.h_by_x(k, pair, h_bar)
             by_x = by_x - (b + 2 * turn) * lean - lean * k * xu / pair.ex.square()
-            grads[0] = pad.combine((-(b + turn), g), (by_d + lean * b, pair.d), (by_x, x))
+            grads[0] = pad.combine((-(b + turn), row), (by_d + lean * b, pair.d), (by_x, x))
         if needs[2]:
             by_d, by_x = hb.h_by_y(k, pair, h_bar)
-            grads[1] = pad.combine((b, g), (by_d, pair.d), (by_x + b * lean, x))
+            grads[1] = pad.combine((b, row), (by_d, pair.d), (by_x + b * lean, x))
         if not needs[0]:
             return grads, None
         return grads, h_bar * hb.h_by_k(k, pair)[0] + lean * xu / (2 * k * pair.ex.square())
@@ -162,20 +163,20 @@ class ExpMap(_Hyperbolic):
         xx, xu, q, time = saved
         cosh, sinhc = col.rolled(q)
         e_square = 1 + k * xx
-        lean, g = g[0] / time, g[1]  # The gradient by y is g + lean y.
+        lean, row = g[0] / time, g[1]  # The gradient by y is row + lean y.
         uu = q / k + k * xu.square() / e_square
-        on_x = pad.dot(g, x) + lean * (cosh * xx + sinhc * xu)
-        on_u = pad.dot(g, u) + lean * (cosh * xu + sinhc * uu)
+        on_x = pad.dot(row, x) + lean * (cosh * xx + sinhc * xu)
+        on_u = pad.dot(row, u) + lean * (cosh * xu + sinhc * uu)
         q_bar = sinhc / 2 * on_x + col.sinhc_slope(q, cosh, sinhc) * on_u
         slope = k * xu / e_square
         by_u, by_x = lean * sinhc, lean * cosh
         grads: list[Tensor | None] = [None, None]
         if needs[1]:
             pull = 2 * k * q_bar * slope  # dq/dx = -2 k slope (u - slope x), dq/du = 2 k (u - slope x).
-            grads[0] = pad.combine((cosh, g), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x))
+            grads[0] = pad.combine((cosh, row), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x))
         if needs[2]:
             pull = 2 * k * q_bar
-            grads[1] = pad.combine((sinhc, g), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x))
+            grads[1] = pad.combine((sinhc, row), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x))
         if not needs[0]:
             return grads, None
         return grads, q_bar * (q / k - k * (xu / e_square).square()) - lean / (2 * k**2)
@@ -206,8 +207,8 @@ class Transp(_Hyperbolic):
         x, y, v = rows
         xx, yy, h, xv, f, yw, xy = saved
         pair = hb.remeasure(k, pad, x, y, xx, yy, h)
-        lean, g = g[0] * (k**0.5 / pair.ey), g[1]  # The gradient by w is g + lean y.
-        f_bar = 2 * pad.dot(g, x) + pad.dot(g, pair.d) + lean * (yy + xy)
+        lean, row = g[0] * (k**0.5 / pair.ey), g[1]  # The gradient by w is row + lean y.
+        f_bar = 2 * pad.dot(row, x) + pad.dot(row, pair.d) + lean * (yy + xy)
         p_bar, h_bar = f_bar * k / (2 + 2 * h), -f_bar * f / (1 + h)
         tilt = pair.delta / pair.ex
         grads: list[Tensor | None] = [None, None, None]
@@ -215,14 +216,14 @@ class Transp(_Hyperbolic):
             by_d, by_x = hb.h_by_x(k, pair, h_bar)
             pull = p_bar * (1 + tilt)
             by_d, by_x = by_d + f * lean, by_x + f * lean + pull * k * xv / pair.ex.square()
-            grads[0] = pad.combine((f, g), (by_d, pair.d), (by_x, x), (-pull, v))
+            grads[0] = pad.combine((f, row), (by_d, pair.d), (by_x, x), (-pull, v))
         if needs[2]:
             by_d, by_x = hb.h_by_y(k, pair, h_bar)
             on_y = f * lean - p_bar * k * xv / (pair.ex * pair.ey) - lean * k * yw / pair.ey.square()
             by_d, by_x = by_d + on_y + lean * f, by_x + on_y + 2 * lean * f
-            grads[1] = pad.combine((f, g), (by_d, pair.d), (by_x, x), (p_bar + lean, v))
+            grads[1] = pad.combine((f, row), (by_d, pair.d), (by_x, x), (p_bar + lean, v))
         if needs[3]:
-            grads[2] = pad.plus(g, (p_bar + lean, pair.d), (lean - p_bar * tilt, x))
+            grads[2] = pad.plus(row, (p_bar + lean, pair.d), (lean - p_bar * tilt, x))
         if not needs[0]:
             return grads, None
         p_k = -xv / (2 * pair.ex.square()) * ((yy - xx) / (pair.ex * pair.ey))

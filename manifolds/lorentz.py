@@ -133,7 +133,7 @@ class Lorentz(Radial):
         return run(self, _TRANSP, self._wide_k(x), x, y, v)
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
-        """R (log(longest) - 3 - max(0, log R)): the space coordinates R sinh(|v|/R) fit, in float64 squared."""
+        """R (log(longest) - 3 - max(0, log R)): the coordinates R sinh(|v|/R) fit, in float64 squared."""
         largest = math.log(longest(dtype)) - 3
         s = (-self._kappa_at(dtype)).sqrt()
         return (largest + fn.capped(s.log(), 0.0)) / s

@@ -46,6 +46,13 @@ class Product(Manifold):
         """The curvatures of the parts, shape (sum over parts,)."""
         return torch.cat([part.kappa for part in self._parts])
 
+    @property
+    def curvature_range(self) -> tuple[float, float]:
+        """From the least to the largest of the parts; planes across parts are flat."""
+        ranges = [part.curvature_range for part in self._parts]
+        flat = [0.0] if len(ranges) > 1 else []
+        return min([low for low, _ in ranges] + flat), max([high for _, high in ranges] + flat)
+
     def sizes(self, n: int) -> list[int]:
         """How a free axis of length n is cut."""
         cuts, reached = [0], 0.0

@@ -1,7 +1,7 @@
 """Distance, logarithm, exponential and transport on the sphere, each with its own gradient.
 
-``k`` is kappa > 0, R = 1/sqrt(k). Points count by their directions x/|x| alone, so that a rounded length costs
-nothing and no number of steps leaves the sphere. near = |x/|x| - y/|y||^2 = 4 sin^2(dist/2R) and
+``k`` is kappa > 0, R = 1/sqrt(k). Points count by their directions x/|x| alone, so that a rounded length
+costs nothing and no number of steps leaves the sphere. near = |x/|x| - y/|y||^2 = 4 sin^2(dist/2R) and
 far = |x/|x| + y/|y||^2 = 4 - near, each taken from a difference that is small where it is.
 """
 
@@ -65,7 +65,7 @@ def _remeasure(pad: Scratch, x: Tensor, y: Tensor, saved: Rows) -> _Pair:
     nx, near, far, along, square = saved
     sign = torch.where(near < far, 1.0, -1.0).to(nx.dtype)
     step = torch.addcmul(y, x, -sign, out=pad.like(x))
-    return _Pair(*saved, _length(nx, sign, along, square), step, sign)
+    return _Pair(nx, near, far, along, square, _length(nx, sign, along, square), step, sign)
 
 
 def _angle(pair: _Pair) -> Tensor:
@@ -201,7 +201,7 @@ class LogMap(Operation):
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         x, y = torch.broadcast_tensors(*arguments)
-        near, far, arc = smooth_pair(x, y)
+        _, far, arc = smooth_pair(x, y)
         opposite, across = far <= 0, smooth_across(x, y)
         scale = arc * torch.where(opposite, 1.0, far / 4).rsqrt() / fn.norm(y)
         chosen = math.pi * any_direction(x.detach())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from manifold_lora.experiments.bench.contestants import BASELINE, Shape, configs, one_layer, started
+from manifold_lora.experiments.bench.geometry import kept_section
 from manifold_lora.experiments.bench.memory import peak_bytes, saved_bytes
 from manifold_lora.experiments.bench.rounds import compare
 from manifold_lora.experiments.results.atomic import write_text
@@ -196,7 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(asdict(cost)) if options.json else line(cost), flush=True)
     if options.out:
         given = " ".join(["manifold-lora bench adapters", *(sys.argv[3:] if argv is None else argv)])
-        write_text(options.out, markdown(costs, HEAD.format(command=given)))
+        # What bench geometry wrote into the same file stays.
+        table, kept = markdown(costs, HEAD.format(command=given)), kept_section(options.out)
+        write_text(options.out, f"{table}\n{kept}" if kept else table)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""manifold-lora bench numerics | adapters | gpu [--flags]"""
+"""manifold-lora bench adapters | geometry | gpu | numerics [--flags]"""
 
 from importlib import import_module
 
@@ -9,6 +9,10 @@ BENCHES = {
     "adapters": (
         "manifold_lora.experiments.bench.adapters",
         "what an adapter costs beside peft's LoRA: time and memory on the processor",
+    ),
+    "geometry": (
+        "manifold_lora.experiments.bench.geometry",
+        "what the geometry's operations cost beside geoopt's: time and memory on the processor",
     ),
     "gpu": ("manifold_lora.experiments.bench.gpu", "the same on a CUDA device, with the fused kernels"),
     "numerics": (

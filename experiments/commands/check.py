@@ -95,14 +95,15 @@ def check_class(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``manifold-lora check my_pkg.klein:Klein [--kappa -1] [--examples 12]``."""
+    """``manifold-lora check my_pkg.klein:Klein [--kappa -1] [--quick | --examples 12]``."""
     parser = argparse.ArgumentParser(prog="manifold-lora check", description=__doc__)
     parser.add_argument("target", help="module:Class, or a registered name")
     parser.add_argument("--kappa", type=float)
     parser.add_argument("--examples", type=int, default=12)
+    parser.add_argument("--quick", action="store_true", help="one drawn case a property")
     parser.add_argument("--only", nargs="*", default=(), help="names of properties")
     given = parser.parse_args(argv)
-    return check_class(given.target, given.kappa, given.examples, given.only)
+    return check_class(given.target, given.kappa, 1 if given.quick else given.examples, given.only)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ ROWS = (1.0, 0.8, 0.55)
 # So do the vectors of a case: two points equally far from the origin hide half of a formula.
 SHARES = (1.0, 0.73, 0.9, 0.6)
 DTYPES = (torch.float64, torch.float32)
-SIZES = (2, 3, 1, 5, 17)
 FACTORS = (1.0, 0.37, 2.9, 1e-4, 60.0)
-# Radii in units of 1/sqrt|kappa|: from a zero-initialised adapter's to where both signs of curvature show.
-RADII = (1.0, 0.5, 1.25, 0.1, 1e-2, 1e-4, 1e-6, 1e-8)
+# Dimensions above which a case costs too much to be drawn at random: the sweep tries one of each.
+_COSTLY = 100
+# Share of the injectivity radius that the longest of two vectors takes, so that both together stay within it.
+_PAIR = 0.45
+# Radii in units of 1/sqrt|kappa|: from a zero-initialised adapter's to where float64 runs out of digits.
+RADII = (1.0, 0.5, 1.25, 0.1, 1e-2, 1e-4, 1e-6, 1e-8, 2.5, 5.0, 9.0)
 # One-point operations are tried out to the dtype's limit.
 FAR = (1.0, 2.5, 1e-8, 1e-4, 0.1, 5.0, 12.0, 30.0, 80.0)
 
@@ -33,6 +36,12 @@ def with_curvature(manifold: Manifold, factor: float) -> Manifold:
             if isinstance(child, Curvature):
                 setattr(module, name, type(child)(child.stated * factor, child.mode))
     return copied
+
+
+def takes_both_signs(manifold: nn.Module) -> bool:
+    """Whether the curvature of every part may be of either sign."""
+    owners = [m for m in manifold.modules() if isinstance(m, Manifold) and not hasattr(m, "parts")]
+    return all(owner.kappa_sign is None for owner in owners)
 
 
 def is_radial(manifold: nn.Module) -> bool:
@@ -52,6 +61,8 @@ class Case:
         n: dimension.
         radius: distance from the origin, in units of R = 1/sqrt|kappa| (1 when flat).
         seed: of the directions.
+        alone: whether one point is looked at, which may be as far out as there are points; else two of them
+            and the tangent vectors stay within the injectivity radius together.
     """
 
     given: Manifold
@@ -60,6 +71,7 @@ class Case:
     n: int
     radius: float
     seed: int
+    alone: bool = False
 
     @cached_property
     def manifold(self) -> Manifold:
@@ -90,7 +102,10 @@ class Case:
     @cached_property
     def length(self) -> float:
         """The radius as a length, inside what the dtype can hold."""
-        return min(self.radius * self.unit, 0.9 * self.manifold.max_radius(self.dtype).min().item())
+        longest = 0.9 * self.manifold.max_radius(self.dtype).min().item()
+        if not self.alone:
+            longest = min(longest, _PAIR * self.manifold.injectivity_radius)
+        return min(self.radius * self.unit, longest)
 
     @cached_property
     def floor(self) -> float:
@@ -139,22 +154,50 @@ class Case:
         )
 
 
-def cases(manifold: Manifold, radii: tuple[float, ...] = RADII) -> st.SearchStrategy[Case]:
+def _dtypes(radius: float) -> tuple[torch.dtype, ...]:
+    """Far out only float64 has digits left to look at."""
+    return DTYPES if radius <= 2 else DTYPES[:1]
+
+
+def _factors(manifold: Manifold) -> tuple[float, ...]:
+    return (*FACTORS, *(-factor for factor in FACTORS[:3])) if takes_both_signs(manifold) else FACTORS
+
+
+def cases(
+    manifold: Manifold, radii: tuple[float, ...] = RADII, alone: bool = False
+) -> st.SearchStrategy[Case]:
     """Hypothesis strategy over curvature, dtype, dimension, radius and directions of one geometry."""
-    return st.builds(
-        Case,
-        given=st.just(manifold),
-        factor=st.sampled_from(FACTORS),
-        dtype=st.sampled_from(DTYPES),
-        n=st.sampled_from(SIZES),
-        radius=st.sampled_from(radii),
-        seed=st.integers(0, 999),
+    return st.sampled_from(radii).flatmap(
+        lambda radius: st.builds(
+            Case,
+            given=st.just(manifold),
+            factor=st.sampled_from(_factors(manifold)),
+            dtype=st.sampled_from(_dtypes(radius)),
+            n=st.sampled_from([n for n in manifold.dimensions if n <= _COSTLY]),
+            radius=st.just(radius),
+            seed=st.integers(0, 999),
+            alone=st.just(alone),
+        )
     )
 
 
-def sweep(manifold: Manifold, radii: tuple[float, ...]) -> list[Case]:
-    """One case at every radius, whatever the search above happened to draw."""
-    return [
-        Case(manifold, FACTORS[i % 2], DTYPES[i % 2], SIZES[i % len(SIZES)], radius, i)
+def sweep(manifold: Manifold, radii: tuple[float, ...], alone: bool = False) -> list[Case]:
+    """One case at every radius and one of every costly dimension, whatever the search happened to draw."""
+    small = [n for n in manifold.dimensions if n <= _COSTLY]
+    large = [n for n in manifold.dimensions if n > _COSTLY]
+    factors = _factors(manifold)[:2] if not takes_both_signs(manifold) else (1.0, -0.37)
+    found = [
+        Case(
+            manifold,
+            factors[i % 2],
+            _dtypes(radius)[i % len(_dtypes(radius))],
+            small[i % len(small)],
+            radius,
+            i,
+            alone,
+        )
         for i, radius in enumerate(radii)
+    ]
+    return found + [
+        Case(manifold, factors[i % 2], DTYPES[0], n, radii[0], i, alone) for i, n in enumerate(large)
     ]

@@ -12,12 +12,21 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.base import Manifold
-from manifold_lora.manifolds.testing import charts, distances, gradients, tangents, tensors, transports
+from manifold_lora.manifolds.testing import (
+    calls,
+    charts,
+    distances,
+    gradients,
+    smoothness,
+    tangents,
+    tensors,
+    transports,
+)
 from manifold_lora.manifolds.testing.agreement import Check, Ledger, PropertyFailure
 from manifold_lora.manifolds.testing.case import Case, cases, sweep
 from manifold_lora.manifolds.testing.properties import PROPERTIES, Property
 
-GROUPS = (charts, tangents, distances, transports, gradients, tensors)
+GROUPS = (charts, tangents, distances, transports, gradients, smoothness, tensors, calls)
 OnFail = Literal["raise", "warn", "report"]
 
 
@@ -51,7 +60,7 @@ class Outcome:
 
 def speaks_of(prop: Property, manifold: Manifold) -> bool:
     """Whether the property applies to this geometry at all: a product has no single curvature, say."""
-    return prop.applies(Case(manifold, 1.0, torch.float64, 2, prop.radii[0], 0))
+    return prop.applies(Case(manifold, 1.0, torch.float64, manifold.dimensions[0], prop.radii[0], 0))
 
 
 def try_property(
@@ -63,7 +72,7 @@ def try_property(
         return ledger, ""
 
     @settings(
-        max_examples=max(3, round(examples * prop.effort)),
+        max_examples=max(1, round(examples * prop.effort)),
         deadline=None,
         database=None,
         derandomize=True,
@@ -71,21 +80,31 @@ def try_property(
         phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         suppress_health_check=list(HealthCheck),
     )
-    @given(cases(manifold, prop.radii))
+    @given(cases(manifold, prop.radii, prop.alone))
     def trial(case: Case) -> None:
         assume(prop.applies(case))
-        prop.trial(Check(case, ledger))
+        _try_case(prop, case, ledger)
 
     try:
         trial()
-        for case in sweep(manifold, prop.radii[:: 1 if prop.effort == 1 else 2]):
+        for case in sweep(manifold, prop.radii[:: 1 if prop.effort == 1 else 2], prop.alone):
             if prop.applies(case):
-                prop.trial(Check(case, ledger))
+                _try_case(prop, case, ledger)
     except PropertyFailure as failure:
         return ledger, str(failure)
-    except Exception as error:  # A geometry that raises breaks the property it was tried on.
-        return ledger, f"{type(error).__name__}: {error}"
     return ledger, ""
+
+
+def _try_case(prop: Property, case: Case, ledger: Ledger) -> None:
+    """Raise PropertyFailure, with the case, also where the geometry itself raises."""
+    try:
+        prop.trial(Check(case, ledger))
+    except PropertyFailure:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        told = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        raise PropertyFailure(f"{case}: raises {told}") from error
 
 
 def _chosen(manifold: Manifold, only: Collection[str]) -> list[Property]:

@@ -96,6 +96,31 @@ def law_of_cosines_anywhere(check: Check) -> None:
 
 
 @of_every_geometry()
+def hinge_between(check: Check) -> None:
+    """Two sides and their angle: the third side lies between those of the largest and least curvature."""
+    case, m, x = check.case, check.case.manifold, check.case.point(0)
+    u, w = case.tangent(x, 1, 0.9 * case.length), case.tangent(x, 2, 0.6 * case.length)
+    a, b = m.norm(x, u), m.norm(x, w)
+    angle = _angle(m.inner(x, u / a, w / b).double(), m.norm(x, u / a - w / b).double())
+    got = m.dist(m.expmap(x, u), m.expmap(x, w)).double()
+    low, high = (
+        _chord(torch.tensor([kappa], dtype=torch.float64), a.double(), b.double(), angle)
+        for kappa in m.curvature_range
+    )
+    check.agree((got - low).clamp_min(0.0), 0.0, case.length * case.condition**3)
+    check.agree((high - got).clamp_min(0.0), 0.0, case.length * case.condition**3)
+
+
+@of_every_geometry()
+def sqdist_is_the_square(check: Check) -> None:
+    """sqdist(x, y) = dist(x, y)^2."""
+    case, m, x, y = check.case, check.case.manifold, check.case.point(0), check.case.point(1)
+    want = m.dist(x, y).double().square()
+    check.agree(m.sqdist(x, y), want, case.length**2 * case.condition)
+    check.agree(m.sqdist(x, x.clone()), 0.0, case.length**2 * case.condition)
+
+
+@of_every_geometry()
 def scaling_law(check: Check) -> None:
     """Curvature kappa/c^2 is the same geometry with lengths times c."""
     case, m = check.case, check.case.manifold
@@ -131,7 +156,11 @@ def stated_curvature(check: Check) -> None:
                 check.agree(module.kappa, module.stated, abs(module.stated) / 64)
 
 
-@of_every_geometry(applies=_constant)
+def _turnable(case: Case) -> bool:
+    return case.constant and case.n < 1000  # The rotation is made by a factorisation of n^3 steps.
+
+
+@of_every_geometry(applies=_turnable)
 def rotation_equivariance(check: Check) -> None:
     """Rotating free vectors changes no distance: no direction at the origin is special."""
     case, m = check.case, check.case.manifold

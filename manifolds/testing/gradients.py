@@ -25,6 +25,7 @@ _NAMES = [
     "expmap",
     "logmap",
     "dist",
+    "sqdist",
     "transp",
 ]
 
@@ -53,6 +54,7 @@ def _operations(m: Manifold) -> dict[str, Operation]:
         "expmap": lambda a, x, y, z: m.expmap(x, m.proju(x, y)),
         "logmap": lambda a, x, y, z: m.logmap(x, y),
         "dist": lambda a, x, y, z: m.dist(x, y),
+        "sqdist": lambda a, x, y, z: m.sqdist(x, y),
         "transp": lambda a, x, y, z: m.transp(x, y, m.proju(x, z)),
     }
 

@@ -19,6 +19,7 @@ class Property(NamedTuple):
         applies: whether a case is one the property speaks about.
         radii: distances from the origin it is tried at, in units of 1/sqrt|kappa|.
         effort: share of the usual number of cases, below 1 for costly ones.
+        alone: whether it looks at one point at a time, as far out as there are points.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Property(NamedTuple):
     applies: Callable[[Case], bool]
     radii: tuple[float, ...]
     effort: float
+    alone: bool
 
 
 PROPERTIES: dict[str, Property] = {}
@@ -38,13 +40,16 @@ def always(case: Case) -> bool:
 
 
 def of_every_geometry(
-    applies: Callable[[Case], bool] = always, radii: tuple[float, ...] = RADII, effort: float = 1.0
+    applies: Callable[[Case], bool] = always,
+    radii: tuple[float, ...] = RADII,
+    effort: float = 1.0,
+    alone: bool = False,
 ) -> Callable[[Trial], Trial]:
     """Add the decorated function to the contract under its own name."""
 
     def add(trial: Trial) -> Trial:
         says = (trial.__doc__ or "").strip().splitlines()[0]
-        PROPERTIES[trial.__name__] = Property(trial.__name__, says, trial, applies, radii, effort)
+        PROPERTIES[trial.__name__] = Property(trial.__name__, says, trial, applies, radii, effort, alone)
         return trial
 
     return add

@@ -1,11 +1,23 @@
 """Tests of the tests: each published slip, and some of our own making, fails the property named for it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from manifold_lora.manifolds import Curvature, Lorentz, Manifold, Poincare, Sphere
+from manifold_lora.manifolds import (
+    Curvature,
+    Euclidean,
+    Lorentz,
+    Manifold,
+    Poincare,
+    Product,
+    Sphere,
+    Stereographic,
+)
 from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.precision import as_given
 from manifold_lora.manifolds.testing import PROPERTIES, ContractError, check_manifold
 from manifold_lora.manifolds.testing.contract import try_property
 
@@ -145,7 +157,167 @@ class DetachedCurvature(Sphere):
         return super()._k(like).detach()
 
 
+class ClampedLog(Lorentz):
+    """logmap no longer than 4 R."""
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        u = super().logmap(x, y)
+        return u * fn.within(self.norm(x, u), 4 * self._k(x).rsqrt())
+
+
+class ClampedExp(Lorentz):
+    """expmap no longer than 3 R."""
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        return super().expmap(x, u * fn.within(self.norm(x, u), 3 * self._k(x).rsqrt()))
+
+
+class ClampedChart(Lorentz):
+    """chart_exp stops at 2 R, while expmap0 goes on."""
+
+    def chart_exp(self, sq: Tensor) -> Tensor:
+        return super().chart_exp(fn.capped(sq, 4 / self._k(sq)))
+
+    def expmap0(self, v: Tensor) -> Tensor:
+        s = self._k(v).sqrt()
+        return self.lift(torch.sinh(s * fn.norm(v)) * fn.unit(v) / s)
+
+
+class ShortReach(Lorentz):
+    """max_radius says 2 R: whoever trusts it looks no further."""
+
+    def max_radius(self, dtype: torch.dtype) -> Tensor:
+        return 2 * (-self._kappa_at(dtype)).rsqrt()
+
+
+class ForgetfulInner(Sphere):
+    """The inner product of the first 32 coordinates."""
+
+    def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return fn.dot(u[..., :32], v[..., :32])
+
+
+class PairedDistance(Poincare):
+    """Distances of (a, 1) with (1, b) are those of rows with rows."""
+
+    def _dist(self, x: Tensor, y: Tensor) -> Tensor:
+        if x.ndim > 2 and x.shape != y.shape:
+            return (
+                super()._dist(x, y.reshape(x.shape)).expand(*torch.broadcast_shapes(x.shape, y.shape)[:-1], 1)
+            )
+        return super()._dist(x, y)
+
+
+class InPlaceProjection(Sphere):
+    """projx writes into what it is given."""
+
+    wider = {}  # noqa: RUF012
+
+    def projx(self, x: Tensor) -> Tensor:
+        return x.mul_(self._k(x).rsqrt() / fn.norm(x))
+
+
+class LooksAtValues(Lorentz):
+    """A branch in Python on the values of a batch."""
+
+    def logmap0(self, x: Tensor) -> Tensor:
+        return super().logmap0(x) if bool((x[..., 1:].abs() < 1e30).all()) else x[..., 1:]
+
+
+class _Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor) -> Tensor:
+        ctx.save_for_backward(u)
+        return fn.square(u)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return 2 * g * u
+
+
+class OnceDifferentiable(Euclidean):
+    """An autograd function whose backward has no backward."""
+
+    def _sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+        square: Tensor = _Square.apply(y - x)
+        return square
+
+
+class DeadWhereTheyMeet(Poincare):
+    """logmap without a gradient at x = y."""
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        same = (x == y).all(-1, keepdim=True)
+        return torch.where(same, torch.zeros_like(y), super().logmap(x, y))
+
+
+class WrongAboveZero(Stereographic):
+    """Distances a tenth of a per cent too long where the curvature is positive."""
+
+    def _dist(self, x: Tensor, y: Tensor) -> Tensor:
+        return super()._dist(x, y) * torch.where(self._k(x) < 0, 1.001, 1.0)
+
+
+class TurnedPairing(Lorentz):
+    """Transport that, far out, takes the angle between the points from their sum."""
+
+    def _transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        s = self._k(x).sqrt()
+        far = (s * fn.norm(x[..., 1:]) > 1) & (s * fn.norm(y[..., 1:]) > 1)
+        off = fn.dot(x[..., 1:] + y[..., 1:], v[..., 1:]) / fn.norm(x[..., 1:] + y[..., 1:])
+        return super()._transp(x, y, v) + torch.where(far, 1e-3 * off, 0.0) * self.logmap(y, x)
+
+
+class RootedSquare(Lorentz):
+    """sqdist as the square of dist: its Hessian at x = y is 0."""
+
+    def _sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._dist(x, y).square()
+
+
+class HalfTheRange(Product):
+    """Claims the curvatures of its flat part for the whole."""
+
+    @property
+    def curvature_range(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
+
+class Drifting(Sphere):
+    """A step that grows every point by a rounding error of 1e-10."""
+
+    @as_given
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        return super().expmap(x, u) * fn.norm(x) * (1 + 1e-10) * self._k(x).sqrt()
+
+
+class Raising(Euclidean):
+    """A geometry with a mistake that raises."""
+
+    def egrad2rgrad(self, x: Tensor, g: Tensor) -> Tensor:
+        raise RuntimeError("a mistake")
+
+
 BROKEN: list[tuple[Manifold, str]] = [
+    (ClampedLog(), "expmap_logmap_inverse"),
+    (ClampedExp(), "expmap_length"),
+    (ClampedChart(), "charts_are_the_maps"),
+    (ShortReach(), "max_radius_is_honest"),
+    (ForgetfulInner(), "expmap_length"),
+    (PairedDistance(), "all_pairs"),
+    (InPlaceProjection(), "arguments_stay"),
+    (LooksAtValues(), "vectorised"),
+    (LooksAtValues(), "traceable"),
+    (OnceDifferentiable(), "second_derivatives"),
+    (DeadWhereTheyMeet(), "logmap_where_points_meet"),
+    (WrongAboveZero(-0.8), "dist_of_logmap"),
+    (TurnedPairing(), "transport_parallel"),
+    (RootedSquare(), "hessian_of_sqdist"),
+    (HalfTheRange([(0.5, Lorentz(-0.5)), (0.5, Sphere(2.0))]), "hinge_between"),
+    (Drifting(), "hundred_steps"),
+    (Raising(), "riesz"),
     (InverseTime(-2.0), "expmap0_logmap0_inverse"),
     (InverseTime(-2.0), "proju_tangent"),
     (ClampedAcosh(), "derivative_at_origin"),
@@ -182,3 +354,8 @@ def test_message_names_property_and_smallest_case() -> None:
     assert "riesz: inner(x, egrad2rgrad(x, g), u) = <g, u>" in told
     assert "NoSignFlip(kappa=-2), float64, n=2, |v|=0.707107, seed=0" in told
     assert "transport" not in told
+
+
+def test_a_geometry_that_raises_is_shown_with_its_case() -> None:
+    _, example = try_property(Raising(), PROPERTIES["riesz"], examples=4)
+    assert example == "Raising(kappa=0), float64, n=2, |v|=1, seed=0: raises RuntimeError: a mistake"

@@ -1,4 +1,4 @@
-"""Operations with their own gradient: against their smooth form, gradcheck, and every way torch calls them."""
+"""Operations with their own gradient: against their smooth form, gradcheck, every way torch calls them."""
 
 import threading
 

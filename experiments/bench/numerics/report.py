@@ -156,8 +156,8 @@ Lorentz). "Ours" and "geoopt" are the worst over curvatures, dimensions and norm
 R = 1/sqrt|kappa|; the last two columns are the worst beyond. A dash: nothing measured, or geoopt refuses
 the dtype.
 
-"Of accepted" is the largest part of its allowance that a result took. float32: 5e-7 (the ball: 2e-7), bfloat16:
-4e-3, for |v| <= 5 R. float64: 8 eps times the condition number of the operation at that point, wherever that
+"Of accepted" is the largest part of its allowance that a result took. float32: 5e-7 (the ball: 2e-7),
+bfloat16: 4e-3, for |v| <= 5 R. float64: 8 eps times the condition number of the operation at that point, wherever that
 leaves a digit. The condition number is the oracle's: how far the exact result moves when every entry of the
 input moves by one relative unit. Nothing is more accurate without wider arithmetic.
 
