@@ -82,13 +82,17 @@ def kappa_of_dose(
     looks = torch.logspace(math.log10(_FIRST), math.log10(last), _LOOKS, dtype=torch.float64) / median
     found = doses(looks.to(norms.device))
     reached = (found >= share).nonzero()
-    if not len(reached) or reached[0] == 0:
-        best = int(found.argmax()) if not len(reached) else 0
+    if len(reached) == 0 or reached[0] == 0:
+        place = 0 if len(reached) else int(found.argmax())
+        around = looks[max(place - 1, 0)], looks[min(place + 1, _LOOKS - 1)]
+        closer = torch.linspace(*around, 33, dtype=torch.float64) if not len(reached) else looks[:1]
+        nearest = doses(closer.to(norms.device))
+        best = int(nearest.argmax())
         if out_of_reach == "stop":
             rule = "more than" if len(reached) else "at most"
             hint = f"its tokens' lengths allow no other at max_angle {update.max_angle:g}"
-            raise CurvatureError(f"dose of {name}", share, f"{rule} {float(found[best]):.3g}", hint)
-        return Dosed(curvature.number() * float(looks[best]) ** 2, float(found[best]))
+            raise CurvatureError(f"dose of {name}", share, f"{rule} {float(nearest[best]):.3g}", hint)
+        return Dosed(curvature.number() * float(closer[best]) ** 2, float(nearest[best]))
     low, high = looks[reached[0] - 1].item(), looks[reached[0]].item()
     for _ in range(_ROUNDS):
         closer = torch.linspace(low, high, 17, dtype=torch.float64)
