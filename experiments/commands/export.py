@@ -7,8 +7,11 @@ from pydantic import Field
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.commands.console import wide_console
+from manifold_lora.experiments.runs.folder import SETTINGS
 from manifold_lora.experiments.settings.parse import parse_flags
+from manifold_lora.experiments.settings.preflight import check_writable
 from manifold_lora.experiments.settings.run import Strict
+from manifold_lora.models.saved.folders import adapter_folder, check_adapter_folder
 
 
 class ExportCommand(Strict):
@@ -36,6 +39,9 @@ def main(argv: list[str]) -> int:
         raise ManifoldLoraError("arguments", " ".join(argv), allowed)
     folder, flags = Path(argv[0]), argv[1:]
     command = parse_flags(ExportCommand, ExportCommand(), flags, "manifold-lora export FOLDER")
+    if not (folder / SETTINGS).is_file():
+        check_adapter_folder(adapter_folder(str(folder)))
+    check_writable("output", command.output or folder / "lora")
     # Imported late: a typo is told before torch is loaded.
     from manifold_lora.experiments.export.export import ExportOptions, export
 

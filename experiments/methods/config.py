@@ -1,6 +1,6 @@
 """From adapter settings to a PEFT config: one place where a method's name becomes an object."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.adapters.layer_map import layer_map
@@ -9,6 +9,7 @@ from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.experiments.methods.dose_curvature import MODE as DOSE
 from manifold_lora.experiments.methods.dose_curvature import DoseCurvature
+from manifold_lora.experiments.settings.methods import METHODS, PEFT, has_geometry
 from manifold_lora.experiments.settings.preflight import check_kappas, check_pattern, check_targets
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
@@ -16,14 +17,19 @@ from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import MODES, PRODUCT
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftConfig
+    from peft import PeftConfig
 
 
 def check_adapter(settings: AdapterSettings) -> None:
     """Refuse targets, geometries, transforms, scalings and curvatures that cannot be, without torch."""
     check_targets(settings.target_modules)
     check_kappas("adapter.curvature", settings.curvature)
-    if settings.method != "manifold_lora":
+    if settings.method.startswith(PEFT):
+        peft_config(settings, {})
+    elif settings.options:
+        hint = "options are those of a method peft.NAME"
+        raise ManifoldLoraError("adapter.options", settings.options, f"none with {settings.method}", hint)
+    if not has_geometry(settings.method):
         return
     patterns = settings.manifold_pattern
     check_kappas("adapter", {"manifold": settings.manifold, "manifold_pattern": patterns})
@@ -63,12 +69,12 @@ def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
 
 def data_curvature(settings: AdapterSettings) -> DataCurvature | None:
     """What ``curvature: {mode: data}`` asks to be measured; None where curvature is stated or unused."""
-    return DataCurvature.parse(settings.curvature) if settings.method == "manifold_lora" else None
+    return DataCurvature.parse(settings.curvature) if has_geometry(settings.method) else None
 
 
 def wanted_dose(settings: AdapterSettings) -> DoseCurvature | None:
     """What ``curvature: {mode: dose}`` asks for; None where curvature is stated or unused."""
-    return DoseCurvature.parse(settings.curvature) if settings.method == "manifold_lora" else None
+    return DoseCurvature.parse(settings.curvature) if has_geometry(settings.method) else None
 
 
 def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
@@ -107,6 +113,7 @@ def peft_config(
     gains: Mapping[str, float],
     kappas: Mapping[str, float] | None = None,
     steps: int = 1,
+    seed: int = 0,
 ) -> "PeftConfig":
     """The PEFT config of an arm.
 
@@ -115,54 +122,43 @@ def peft_config(
         gains: module name -> gain c that multiplies alpha there, for gain_matched_lora; empty for the others.
         kappas: module name -> kappa of a layer that does not take the geometry's own.
         steps: how long it is going to be trained, which AdaLoRA's schedule has to know.
+        seed: the run's, for the methods of peft that draw something of their own.
     """
+    if settings.method.startswith(PEFT):
+        from manifold_lora.experiments.methods.any_peft import peft_method
+
+        return peft_method(settings, seed)
+    config: PeftConfig = METHODS[settings.method](settings, gains, kappas or {}, steps)
+    return config
+
+
+def curved(
+    settings: AdapterSettings, gains: Mapping[str, float], kappas: Mapping[str, float], steps: int
+) -> "PeftConfig":
+    """The config of a manifold adapter."""
     from manifold_lora.models.tuner.config import ManifoldLoraConfig
+    from manifold_lora.models.tuner.patterns import curvature_pattern
 
-    method = settings.method
-    if method == "manifold_lora":
-        from manifold_lora.models.tuner.patterns import curvature_pattern
-
-        patterns = {
-            "curvature_pattern": curvature_pattern(kappas or {}),
-            "manifold_pattern": settings.manifold_pattern,
-        }
-        return ManifoldLoraConfig.from_spec(adapter_spec(settings), **patterns, **_low_rank(settings))
-    if method in ("lora", "dora", "gain_matched_lora"):
-        return _lora(settings, gains)
-    from manifold_lora.experiments.methods import baselines
-
-    build: dict[str, Callable[[], PeftConfig]] = {
-        "adalora": lambda: baselines.adalora(settings, _low_rank(settings), steps),
-        "prefix": lambda: baselines.prefix(settings),
-        "series": lambda: baselines.bottleneck(settings, _targets(settings)),
-        "parallel": lambda: baselines.bottleneck(settings, _targets(settings)),
+    patterns = {
+        "curvature_pattern": curvature_pattern(kappas),
+        "manifold_pattern": settings.manifold_pattern,
     }
-    return build[method]()
+    return ManifoldLoraConfig.from_spec(adapter_spec(settings), **patterns, **low_rank(settings))
 
 
-def _lora(settings: AdapterSettings, gains: Mapping[str, float]) -> "LoraConfig":
-    from peft import LoraConfig
-
-    from manifold_lora.models.gain import gain_matched_lora
-
-    plain = LoraConfig(
-        use_dora=settings.method == "dora", lora_bias=settings.lora_bias, **_low_rank(settings)
-    )
-    return gain_matched_lora(plain, gains) if settings.method == "gain_matched_lora" else plain
-
-
-def _low_rank(settings: AdapterSettings) -> dict[str, Any]:
+def low_rank(settings: AdapterSettings) -> dict[str, Any]:
     """What all methods with A and B have in common."""
     return {
         "r": settings.rank,
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
-        "target_modules": _targets(settings),
+        "target_modules": targets(settings),
         "bias": "none",
         "task_type": "CAUSAL_LM",
     }
 
 
-def _targets(settings: AdapterSettings) -> str | list[str]:
-    targets = settings.target_modules
-    return targets if isinstance(targets, str) else list(targets)
+def targets(settings: AdapterSettings) -> str | list[str]:
+    """The target modules as peft takes them."""
+    given = settings.target_modules
+    return given if isinstance(given, str) else list(given)

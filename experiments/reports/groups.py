@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from manifold_lora.experiments.settings.arms import ARMS
+from manifold_lora.experiments.settings.methods import has_geometry, needs_gain
 
 Group = Literal["baseline", "control", "geometry"]
 Role = Literal[
@@ -43,9 +44,9 @@ def role_of(run: Mapping[str, Any], arm: str) -> Role:
     """The role of an arm by the settings of one of its runs, and by its name where they are silent."""
     adapter = {**ARMS.get(arm, {}), **run.get("adapter", {})}
     method = adapter.get("method", "manifold_lora")
-    if method == "gain_matched_lora":
+    if needs_gain(method):
         return "gain"
-    if method != "manifold_lora":
+    if not has_geometry(method):
         return "bias" if adapter.get("lora_bias") else "baseline"
     if adapter.get("transform") == "tangent":
         return "tangent"

@@ -11,6 +11,7 @@ from manifold_lora.experiments.methods.config import peft_config, wanted_dose
 from manifold_lora.experiments.results.accuracy import accuracy
 from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.runs.prepare import task_of
+from manifold_lora.experiments.settings.methods import has_geometry
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.training.base_model import load_model
@@ -106,7 +107,8 @@ def load_adapted(run: RunSettings, base: str, examples: "list[Example]", gains: 
     run = in_steps(run, len(rows))
     kappas = calibrate(run.adapter, model, tokenizer, rows.examples, run.train.seed)
     set_seed(run.train.seed)
-    adapted = Adapted(adapt(model, peft_config(run.adapter, gains, kappas, run.train.steps)), tokenizer, rows)
+    config = peft_config(run.adapter, gains, kappas, run.train.steps, run.train.seed)
+    adapted = Adapted(adapt(model, config), tokenizer, rows)
     _start_scales(adapted, run)
     return adapted
 
@@ -115,7 +117,7 @@ def _start_scales(adapted: Adapted, run: RunSettings) -> None:
     """The norm scalings' s, and kappa where a dose is asked for, from a few training rows."""
     from manifold_lora.models.calibration import calibrate as start
 
-    if run.adapter.method != "manifold_lora" or not run.adapter.calibration_rows:
+    if not has_geometry(run.adapter.method) or not run.adapter.calibration_rows:
         return
     dose = wanted_dose(run.adapter)
     batches = [calibration_rows(adapted, run)]

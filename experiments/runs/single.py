@@ -17,6 +17,7 @@ from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, Run
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.methods import needs_gain
 from manifold_lora.experiments.settings.parse import brief
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
 from manifold_lora.experiments.training.device import is_first
@@ -38,9 +39,9 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     from manifold_lora.experiments.training.divergence import DivergedError
     from manifold_lora.models.saved.save import save_adapter
 
-    if run.adapter.method == "gain_matched_lora":
+    if needs_gain(run.adapter.method):
         raise ManifoldLoraError(
-            "adapter.method", "gain_matched_lora", "an arm that stands alone", "use ablate"
+            "adapter.method", run.adapter.method, "an arm that stands alone", "use ablate"
         )
     folder, tell = RunFolder(output), _teller(console)
     task = task_of(run.task, run.model.name)

@@ -74,6 +74,9 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Mani
         key = str(fault["loc"][-1])
         return UnknownNameError(f"key {path} in {source}", key, keys, _nearest(key, keys, model))
     got = fault["input"] if path else source
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, ManifoldLoraError):
+        return type(cause)(f"{path} in {source}", cause.got, cause.allowed, cause.hint)
     if fault["type"] == "literal_error":
         return ManifoldLoraError(
             f"{path} in {source}", got, re.findall("'([^']*)'", fault["ctx"]["expected"])

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from manifold_lora.experiments.settings.methods import check_method
 from manifold_lora.experiments.settings.yaml_file import parse_yaml
 
 # The task of a person's own file, and the files it reads.
@@ -154,11 +163,12 @@ class ModelSettings(Strict):
 class AdapterSettings(Strict):
     """Which adapter is put on the base; `arm` overrides these fields."""
 
-    method: Literal[
-        "manifold_lora", "lora", "dora", "gain_matched_lora", "adalora", "prefix", "series", "parallel"
-    ] = "manifold_lora"
-    """Ours; PEFT's LoRA, DoRA, AdaLoRA or prefix tuning; LoRA with each layer's alpha times the median gain c
-    of `gain_from`; a bottleneck of `rank` hidden units after (series) or beside (parallel) each target."""
+    method: Annotated[str, AfterValidator(check_method)] = "manifold_lora"
+    """manifold_lora; PEFT's lora, dora, adalora or prefix; gain_matched_lora, LoRA with each layer's alpha
+    times the median gain c of `gain_from`; series or parallel, a bottleneck of `rank` hidden units after or
+    beside each target; or any other method of PEFT by its type (peft.oft, peft.vera) with its `options`."""
+    options: YamlValue = {}
+    """Fields of the config of a method peft.NAME, such as {r: 8}; rank, alpha and dropout are unread."""
     gain_from: str | None = None
     """Arm whose measured gain a gain_matched_lora copies (same learning rate, same seed)."""
     rank: Annotated[int, Field(ge=1, le=2**16)] = 4
@@ -272,7 +282,7 @@ class RunSettings(Strict):
 _ADDED = {
     "task": ("prompt_field", "target_field", "answer_field", "choices_field", "judge", "held_out"),
     "model": ("quantization",),
-    "adapter": ("lora_bias",),
+    "adapter": ("lora_bias", "options"),
     "train": ("gradient_accumulation", "early_stopping", "validate_by", "validate_every"),
     "evaluation": ("num_beams", "limit", "nll"),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.methods import needs_gain
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
 from manifold_lora.experiments.sweeps.grid import Grid, source
 
@@ -53,7 +54,7 @@ def _cell(
     settings: AblationSettings, run: RunSettings, point: dict[str, Any], inputs: Mapping[str, str]
 ) -> Cell:
     point = {"arm": run.arm, **point}
-    if run.adapter.method != "gain_matched_lora":
+    if not needs_gain(run.adapter.method):
         return Cell(cell_id(run, inputs), run, point)
     needs = cell_id(source(settings, run), inputs)
     return Cell(cell_id(run, {**inputs, "gain": needs}), run, point, needs)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.experiments.methods.config import check_adapter
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.methods import has_geometry, needs_gain
 from manifold_lora.experiments.settings.parse import field_names, field_paths, validate
 from manifold_lora.experiments.settings.run import AdapterSettings, RunSettings
 from manifold_lora.experiments.tasks.registry import check_task, fields_of
@@ -27,8 +28,6 @@ _GEOMETRY = (
     "max_angle",
     "calibration_rows",
 )
-# A gain-matched LoRA has none either, but copies from an arm that does.
-_WITHOUT_GEOMETRY = ("lora", "dora", "adalora", "prefix", "series", "parallel")
 # Base, data and leaks are looked at once for all cells; all other fields of the two blocks decide them.
 _OF_A_CELL = ("model.dtype", "model.device", "task.template", "task.completion_only")
 # Change no result, so that cells which differ in them alone have one name.
@@ -90,7 +89,7 @@ class Grid:
 
     def _resolved(self, point: Point) -> RunSettings:
         run = resolve(self.settings, point)
-        if run.adapter.method == "gain_matched_lora":
+        if needs_gain(run.adapter.method):
             source(self.settings, run)
         return run
 
@@ -180,7 +179,9 @@ def _arm_fields(name: str, fields: Any) -> dict[str, Any]:
 
 def _needed(point: Point, run: RunSettings) -> tuple[Point, RunSettings]:
     """Without what its method does not read: LoRA is run once on a grid of curvatures, and stands for all."""
-    if run.adapter.method not in _WITHOUT_GEOMETRY:
+    method = run.adapter.method
+    # One that copies a gain has no geometry either, but copies from an arm that does.
+    if has_geometry(method) or needs_gain(method):
         return point, run
     defaults = AdapterSettings()
     adapter = run.adapter.model_copy(update={name: getattr(defaults, name) for name in _GEOMETRY})

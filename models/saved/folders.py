@@ -30,15 +30,23 @@ def is_folder_name(name: str) -> bool:
     )
 
 
-def existing_folder(what: str, name: str) -> Path:
-    """The folder, or UnknownNameError naming the nearest folder beside where it should be."""
+def existing_folder(what: str, name: str, *holding: str) -> Path:
+    """The folder, or UnknownNameError naming the nearest folders beside where it should be.
+
+    Args:
+        holding: files of which a folder that is named must hold one; any folder without them.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     parent = folder.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
-    beside = [str(parent / entry.name) for entry in parent.iterdir() if entry.is_dir()]
+    beside = [
+        str(entry)
+        for entry in parent.iterdir()
+        if entry.is_dir() and (not holding or any((entry / file).is_file() for file in holding))
+    ]
     raise UnknownNameError(what, str(folder), nearby_folders(str(folder), beside) or f"a folder in {parent}")
 
 
@@ -48,7 +56,7 @@ def adapter_folder(name: str, revision: str | None = None) -> Path:
     Raises ManifoldLoraError for a missing folder, with the nearest name, or a hub name that cannot be had.
     """
     if is_folder_name(name) or not _HUB_NAME.fullmatch(name) or Path(name).parent.is_dir():
-        return existing_folder("adapter folder", name)
+        return existing_folder("adapter folder", name, _ADAPTER_FILES[0])
     from huggingface_hub import snapshot_download
 
     try:

@@ -120,8 +120,32 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, base, capsys, tmp_pat
 def test_a_switch_misspelt_is_told_before_torch_is_loaded(tmp_path):
     code = (
         "import sys; from manifold_lora.experiments.cli import main\n"
-        "try: main(['export', 'x', '--too', 'lora'])\n"
-        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+        "print(main(['export', 'x', '--too', 'lora']), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("2 False")
+
+
+def test_an_unknown_folder_names_neighbours_that_are_adapters(run, tmp_path, capsys):
+    """A folder of data beside it is no answer; a hub name that is not there is another message."""
+    (tmp_path / "adapter-data").mkdir()
+    (tmp_path / "adapter-one").mkdir()
+    (tmp_path / "adapter-one" / "adapter_config.json").write_text("{}")
+    assert main(["export", str(tmp_path / "adapter-two")]) == 2
+    told = capsys.readouterr().err
+    assert "adapter-one" in told
+    assert "adapter-data" not in told
+    assert main(["export", str(tmp_path / "adapter-data")]) == 2
+    assert "a folder with adapter_config.json" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_export_says_what_it_does(run, tmp_path, capsys):
+    assert main(["export", str(run("tangent")), "--output", str(tmp_path / "lora")]) == 0
+    told = capsys.readouterr().out
+    for work in (
+        "running the adapter on text to fit to: 2 of 2",
+        "fitting layers: 14 of 14",
+        "comparing logits:",
+    ):
+        assert work in told
