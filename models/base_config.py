@@ -43,6 +43,8 @@ def check_base_config(folder: Path) -> None:
 def _stored(folder: Path) -> tuple[int, int]:
     tensors = numbers = 0
     for path in folder.glob("*.safetensors"):
+        if not path.is_file():  # reading a pipe would wait without end
+            raise ManifoldLoraError("weights of model", str(path), "a file")
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 tensors += 1

@@ -1,4 +1,4 @@
-"""R29: a file that changes the prompt or the geometry is changed, and the cells have other names: they run."""
+"""R29: a file that changes the prompt or the geometry is changed, and cells get other names: they run."""
 
 import json
 import sys
