@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.dose import OutOfReach, check_share, kappa_of_dose
 from manifold_lora.models.module_geometry import ModuleGeometry, measure_geometry, norms_of
-from manifold_lora.models.token_inputs import active_update, manifold_layers, visit_inputs
+from manifold_lora.models.tuner.token_inputs import active_update, manifold_layers, visit_inputs
 from manifold_lora.models.tuner.variant import Layer
 
 
@@ -66,7 +66,7 @@ def calibrate(
 def _check_untrained(model: nn.Module, layers: Mapping[str, Layer]) -> None:
     for name, layer in layers.items():
         adapter, _, _, B = active_update(layer)
-        random = model.peft_config[adapter].init_lora_weights is False  # type: ignore[union-attr]
+        random = model.peft_config[adapter].init_lora_weights is False  # type: ignore[union-attr,index]
         if bool(B.any()) and not random:
             hint = f"B of {name} is not 0, and another s would change what it has learned"
             raise ManifoldLoraError("adapter to calibrate", adapter, "one that is not trained yet", hint)

@@ -18,8 +18,8 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.linear_fit import LinearFit, Moments, fit_linear
 from manifold_lora.models.saved.manifest import WEIGHTS, write_manifest
 from manifold_lora.models.saved.whole_folder import whole_folder
-from manifold_lora.models.token_inputs import active_update, manifold_layers, visit_inputs
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.token_inputs import active_update, manifold_layers, visit_inputs
 from manifold_lora.models.tuner.variant import Layer
 
 Batches = Iterable[Mapping[str, Tensor]]

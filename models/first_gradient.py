@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.models.token_inputs import active_update, device_of, evaluating, manifold_layers, moved
+from manifold_lora.models.tuner.token_inputs import (
+    active_update,
+    device_of,
+    evaluating,
+    manifold_layers,
+    moved,
+)
 
 
 def gradient_ratio(model: nn.Module, batch: Mapping[str, Any]) -> float:

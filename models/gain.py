@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel
 from peft.utils.other import get_pattern_key
 from torch import Tensor
 
-from manifold_lora.models.token_inputs import active_update, visit_inputs
+from manifold_lora.models.tuner.token_inputs import active_update, visit_inputs
 from manifold_lora.models.tuner.variant import Layer
 
 # What a plain LoRA takes over from a manifold adapter.
@@ -39,7 +39,8 @@ def measure_gain(model: PeftModel, batches: Iterable[Mapping[str, Tensor]]) -> d
         batches: keyword arguments of the model's forward; tokens with ``attention_mask`` 0 do not count.
 
     Returns the median gain by module name, as ``named_modules`` of the base model spells it. Raises
-    ManifoldLoraError if the model has no manifold adapter, the batches are empty, or no token reaches a layer.
+    ManifoldLoraError if the model has no manifold adapter, the batches are empty, or no token reaches a
+    layer.
     Source: MATH.md sections 4 and 10 (c also acts as a learning-rate gain).
     """
     gains: dict[str, list[Tensor]] = {}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.functions import norm
 from manifold_lora.models.dose import dose
-from manifold_lora.models.token_inputs import active_update, visit_inputs
+from manifold_lora.models.tuner.token_inputs import active_update, visit_inputs
 from manifold_lora.models.tuner.variant import Layer
 
 
@@ -35,7 +35,8 @@ class ModuleGeometry:
     Attributes:
         tokens: how many.
         norm: abs(x).
-        angle: a = abs(v)/R before the angle limit; 1/R at the median where s was calibrated and kappa is -1/R^2.
+        angle: a = abs(v)/R before the angle limit; 1/R at the median where s was calibrated and kappa is
+            -1/R^2.
         gain: c, where update(x) = c B A x, within the angle limit.
         capped: the share of tokens beyond the limit.
         dose: the share of the update that no constant gain reproduces, for B as it is.

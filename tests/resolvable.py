@@ -1,10 +1,10 @@
 """Prove that what the Makefile installs can be had on every Python, by the registry's word alone.
 
-For each Python pip resolves the project's requirements under constraints.txt without installing anything; find-links,
-file indexes and constraints that this machine has configured do not count. Three things must hold: every package is
-pinned, every requirement that applies on that Python is met (pip itself evaluates markers for the Python it runs on),
-and requirements.lock holds the hash of every file chosen but those of torch's build. Where the registry cannot be
-reached, that is said and nothing is proven.
+For each Python pip resolves the project's requirements under constraints.txt without installing anything;
+find-links, file indexes and constraints that this machine has configured do not count. Three things must
+hold: every package is pinned, every requirement that applies on that Python is met (pip itself evaluates
+markers for the Python it runs on), and requirements.lock holds the hash of every file chosen but those of
+torch's build. Where the registry cannot be reached, that is said and nothing is proven.
 """
 
 import json
@@ -119,7 +119,8 @@ def check(python: str, report: list[Item] | str) -> list[str]:
     chosen = {name(item): item["metadata"]["version"] for item in report}
     build = [package for package in chosen if package.startswith(BUILD)]
     print(
-        f"Python {python}: {len(chosen)} packages, {len(build)} of them torch's build, torch {chosen['torch']}"
+        f"Python {python}: {len(chosen)} packages, {len(build)} of them torch's build, "
+        f"torch {chosen['torch']}"
     )
     lock = (ROOT / "requirements.lock").read_text()
     unhashed = [

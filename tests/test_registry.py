@@ -113,7 +113,7 @@ def test_two_packages_that_offer_one_name_are_named(install, parts):
     install("one", {"mine": "one_parts:Mine"})
     install("two", {"mine": "two_parts:Mine"})
     with pytest.raises(
-        ManifoldLoraError, match="one_parts:Mine and two_parts:Mine|two_parts:Mine and one_parts"
+        ManifoldLoraError, match=r"one_parts:Mine and two_parts:Mine|two_parts:Mine and one_parts"
     ):
         parts["mine"]
 

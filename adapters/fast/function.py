@@ -226,7 +226,11 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     if needs[3]:
         w = narrow(wide * carried, u.dtype)
         dB = (rows.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
-    moved = _by_constants(ctx, slopes, constants, learned_by) if ctx.log_slopes or any(needs[4:7]) else (None, None, None)
+    moved = (
+        _by_constants(ctx, slopes, constants, learned_by)
+        if ctx.log_slopes or any(needs[4:7])
+        else (None, None, None)
+    )
     return g if needs[0] else None, dx, dA, dB, *moved[:3], None, None, *moved[3:]
 
 

@@ -15,14 +15,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 KINDS = {
     "geometry": (
         "klein",
-        "manifold-lora check {module}:{Class}\n  manifold-lora train --plugin {module} --adapter.manifold {name}",
+        "manifold-lora check {module}:{Class}\n  manifold-lora train --plugin {module} --adapter.manifold"
+        " {name}",
     ),
     "task": ("later_word", "manifold-lora train --plugin {module} --task {name}"),
 }
 USAGE = """usage: manifold-lora new geometry | task NAME
 
-Write NAME.py in the working directory: a geometry (the Klein model) or a task (the later of two words) that works,
-with its tests, under your name. Replace its formulas or its items and keep the tests.
+Write NAME.py in the working directory: a geometry (the Klein model) or a task (the later of two words) that
+works, with its tests, under your name. Replace its formulas or its items and keep the tests.
 
   NAME             lower-case letters, digits, - and _
   -h, --help       this text"""

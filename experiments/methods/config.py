@@ -60,10 +60,9 @@ def adapter_spec(settings: AdapterSettings) -> AdapterSpec:
         _check_hyperbolic(spec.manifold.name)
     if dosed:
         _check_dosed(settings, spec)
-    if data or dosed:
-        if not isinstance(settings.manifold, str) and "curvature" in settings.manifold:
-            hint = "the manifold states its own curvature: give it in one place"
-            raise ManifoldLoraError("curvature", settings.curvature, "", hint)
+    if (data or dosed) and not isinstance(settings.manifold, str) and "curvature" in settings.manifold:
+        hint = "the manifold states its own curvature: give it in one place"
+        raise ManifoldLoraError("curvature", settings.curvature, "", hint)
     return spec
 
 

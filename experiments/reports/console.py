@@ -87,9 +87,9 @@ DOSES = ("dose", "90 %, max", "capped")
 LEGEND = (
     "Accuracy: mean ± standard deviation over seeds, each arm at its validation-best learning rate "
     "(^: at the edge of the tried rates). Δ: paired difference in points with a 95 % interval over seeds and "
-    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: median gain |Δh|/|BAx| over "
-    "layers. Dose: the share of the update that no constant gain reproduces, before > after training (median over "
-    "modules; then their 90 % and largest); capped: tokens beyond the angle limit."
+    "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: median gain |Δh|/|BAx| "
+    "over layers. Dose: the share of the update that no constant gain reproduces, before > after training"
+    " (median over modules; then their 90 % and largest); capped: tokens beyond the angle limit."
 )
 
 

@@ -1,4 +1,4 @@
-"""Before the first step: what the tokens of training rows meet in each adapted layer, and what cannot work."""
+"""Before the first step: what training rows meet in each adapted layer, and what cannot work."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def _dosed(share: float) -> dict[str, Any]:
-    """HypLoRA at the curvatures where this share of the update is no constant gain's, or the most there is."""
+    """HypLoRA at the curvatures where this share of the update is no constant gain, or the largest share."""
     curvature = {"mode": "dose", "share": share, "out_of_reach": "nearest"}
     return {
         "method": "manifold_lora",

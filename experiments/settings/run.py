@@ -193,9 +193,9 @@ class AdapterSettings(Strict):
     curvature: YamlValue = None
     """Signed kappa, {mode: fixed | learned | free, kappa: ...} (shared: true for one in all layers),
     {mode: token, kappa: ...} (kappa of each token from its norm), {mode: data} (kappa of each module from the
-    delta of training prompts; strength: 0 to 1 away from kappa), {mode: dose, share: 0.1} (kappa of each module
-    where this share of the update is reproduced by no constant gain; out_of_reach: stop, or nearest for the
-    largest dose that a module's tokens allow), or empty for the geometry's default."""
+    delta of training prompts; strength: 0 to 1 away from kappa), {mode: dose, share: 0.1} (kappa of each
+    module where this share of the update is reproduced by no constant gain; out_of_reach: stop, or nearest
+    for the largest dose that a module's tokens allow), or empty for the geometry's default."""
     manifold_pattern: YamlValue = {}
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: str = "direct"
@@ -207,7 +207,7 @@ class AdapterSettings(Strict):
     max_angle: Annotated[float, Field(gt=0)] | Literal["inf"] = 3.0
     """Largest angle a = length/R at which a token's gain is computed; inf sets no limit."""
     calibration_rows: Annotated[int, Field(ge=0)] = 8
-    """Training rows from whose median length the norm scaling starts, module by module; 0: from sqrt(width)."""
+    """Training rows whose median length starts the norm scaling of a module; 0: it starts at sqrt(width)."""
 
 
 class TrainSettings(Strict):

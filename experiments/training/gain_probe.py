@@ -20,7 +20,8 @@ class GainProbe:
 
     c multiplies LoRA's update and its gradient alike, so it acts as a learning-rate factor; the gain-matched
     control gives plain LoRA the same one. It is the median over the tokens of a fixed validation batch, the
-    first of each sequence left out, taken before training and after each quarter of it. Adapters without a geometry have no gain and report none.
+    first of each sequence left out, taken before training and after each quarter of it. Adapters without a
+    geometry have no gain and report none.
     """
 
     def __init__(

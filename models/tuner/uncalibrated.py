@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manifold_lora.models.token_inputs import active_update, manifold_layers, watch_inputs
+from manifold_lora.models.tuner.token_inputs import active_update, manifold_layers, watch_inputs
 from manifold_lora.models.tuner.variant import Layer
 
 # The median length over s, where 1 is what calibration would make of it: idle below, extreme above.
@@ -76,10 +76,11 @@ def warn_of(modules: list[Tensor]) -> None:
     if not modules or (median(lengths) >= IDLE and lengths[-1] <= EXTREME):
         return
     warnings.warn(
-        f"the norm scaling is not calibrated: a module's median token enters at an angle a = {middles[0]:.2g} to "
-        f"{middles[-1]:.2g} (middle module {median(middles):.2g}), the longest at {largest[-1]:.2g}; far below "
-        "1 the update is LoRA's, and beyond the angle limit all tokens have one gain; call "
-        "manifold_lora.calibrate(model, batches) before training, or train with CalibrationCallback()",
+        "the norm scaling is not calibrated: a module's median token enters at an angle a = "
+        f"{middles[0]:.2g} to {middles[-1]:.2g} (middle module {median(middles):.2g}), the longest at "
+        f"{largest[-1]:.2g}; far below 1 the update is LoRA's, and beyond the angle limit all tokens have one "
+        "gain; call manifold_lora.calibrate(model, batches) before training, or train with "
+        "CalibrationCallback()",
         UncalibratedWarning,
         stacklevel=2,
     )

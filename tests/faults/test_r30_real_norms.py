@@ -1,4 +1,5 @@
-"""R30, norms of real models: a first gradient like LoRA's, twenty finite steps, a loss that falls like LoRA's.
+"""R30, norms of real models: a first gradient like LoRA's, twenty finite steps, a loss that falls like
+LoRA's.
 
 Everywhere on a tiny model with SmolLM2's norms; on SmolLM2 and Gemma 3 where `manifold-lora fetch` put them.
 """
@@ -16,7 +17,13 @@ from manifold_lora.models.tuner.apply import adapt
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 STEPS, ROWS = 20, 8
-GEOMETRIES = [{}, {"curvature": -4.0}, {"manifold": "poincare"}, {"manifold": "sphere"}, {"transform": "boost"}]
+GEOMETRIES = [
+    {},
+    {"curvature": -4.0},
+    {"manifold": "poincare"},
+    {"manifold": "sphere"},
+    {"transform": "boost"},
+]
 
 
 def batches(start=1, high=64, length=12):

@@ -1,4 +1,4 @@
-"""calibrate: s of a module is the median length of the tokens that it reads, and is saved with the adapter."""
+"""calibrate: s of a module is the median length of the tokens it reads, and is saved with the adapter."""
 
 import math
 
@@ -11,7 +11,7 @@ from manifold_lora import CalibrationCallback, ManifoldLoraConfig, calibrate
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.geometry_log import effective_scale
 from manifold_lora.models.module_geometry import measure_geometry
-from manifold_lora.models.token_inputs import active_update, manifold_layers
+from manifold_lora.models.tuner.token_inputs import active_update, manifold_layers
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

@@ -161,8 +161,6 @@ def test_saturation_eats_the_dose_of_a_grown_b():
     update, norms = update_of(curvature=-1.0), lengths()
     x = norms[:, None] * torch.nn.functional.normalize(torch.ones(1, 16, dtype=torch.float64))
     A, B = torch.ones(4, 16).double() / 8, torch.ones(16, 4).double()
-    start, small, grown = (
-        float(dose(update.gain(x, A, size * B).flatten())) for size in (0.0, 1e-6, 0.1)
-    )
+    start, small, grown = (float(dose(update.gain(x, A, size * B).flatten())) for size in (0.0, 1e-6, 0.1))
     assert small == pytest.approx(start, rel=1e-3)
     assert grown < 0.6 * start

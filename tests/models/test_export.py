@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
 from manifold_lora.models.export import export_lora, fit_layers, linearised, logits_error
 from manifold_lora.models.linear_fit import Moments, fit_linear
-from manifold_lora.models.token_inputs import manifold_layers
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.token_inputs import manifold_layers
 
 EXACT = {
     "euclidean": {"manifold": "euclidean", "norm_scaling": "identity"},

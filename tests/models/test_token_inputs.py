@@ -5,8 +5,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.models.token_inputs import visit_inputs
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.token_inputs import visit_inputs
 
 
 def test_a_model_without_an_active_manifold_adapter_is_refused(base, adapted, tokens):

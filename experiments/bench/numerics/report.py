@@ -157,9 +157,9 @@ R = 1/sqrt|kappa|; the last two columns are the worst beyond. A dash: nothing me
 the dtype.
 
 "Of accepted" is the largest part of its allowance that a result took. float32: 5e-7 (the ball: 2e-7),
-bfloat16: 4e-3, for |v| <= 5 R. float64: 8 eps times the condition number of the operation at that point, wherever that
-leaves a digit. The condition number is the oracle's: how far the exact result moves when every entry of the
-input moves by one relative unit. Nothing is more accurate without wider arithmetic.
+bfloat16: 4e-3, for |v| <= 5 R. float64: 8 eps times the condition number of the operation at that point,
+    wherever that leaves a digit. The condition number is the oracle's: how far the exact result moves when
+    every entry of the input moves by one relative unit. Nothing is more accurate without wider arithmetic.
 
 Why it is right: lengths come from `asinh` of half a chord or `atan2`, never from `acosh`; y - x enters every
 two-point formula instead of a sum that must cancel; far from the origin vectors are split along and across

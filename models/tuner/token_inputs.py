@@ -67,7 +67,7 @@ def visit_inputs(
 def watch_inputs(
     layers: Mapping[str, Layer], inputs: Mapping[str, Any], see: See, *, first_token: bool = False
 ) -> Iterator[None]:
-    """Show ``see`` what these layers read, token by token, while a model runs on ``inputs`` (`visit_inputs`)."""
+    """Call ``see`` with the tokens these layers read while a model runs on ``inputs`` (`visit_inputs`)."""
     chosen = _Chosen(first_token, inputs)
 
     def hook(name: str, layer: Layer) -> Callable[..., None]:
