@@ -78,8 +78,8 @@ def warn_of(modules: list[Tensor]) -> None:
     warnings.warn(
         "the norm scaling is not calibrated: a module's median token enters at an angle a = "
         f"{middles[0]:.2g} to {middles[-1]:.2g} (middle module {median(middles):.2g}), the longest at "
-        f"{largest[-1]:.2g}; far below 1 the update is LoRA's, and beyond the angle limit all tokens have one "
-        "gain; call manifold_lora.calibrate(model, batches) before training, or train with "
+        f"{largest[-1]:.2g}; far below 1 the update is LoRA's, and beyond the angle limit all tokens have "
+        "one gain; call manifold_lora.calibrate(model, batches) before training, or train with "
         "CalibrationCallback()",
         UncalibratedWarning,
         stacklevel=2,
