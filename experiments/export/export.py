@@ -67,7 +67,7 @@ def export(folder: Path, options: ExportOptions, console: Console) -> int:
         fits = fit_layers(source.model, seen, held_out, partial(shown.move, "fit", "fitting layers"))
         compared = _counted(batches.held_out, shown, "comparing logits")
         error, same = logits_error(source.model, fits, compared)
-        scores = _scores(source, fits)
+        scores = _scores(source, fits, shown)
     report = ExportReport(fits, error, same, scores, batches.origin)
     export_lora(source.model, fits, options.output, report.card(source.model), source.tokenizer)
     report.write(options.output)
@@ -109,7 +109,11 @@ def _batches(source: Source, options: ExportOptions) -> Batches:
     return from_task(source.task, source.tokenizer, max_length=options.max_length, **limits)
 
 
-def _scores(source: Source, fits: Any) -> dict[str, tuple[int, float, float]]:
+def _answering(shown: Shown, by: str, name: str, done: int, total: int) -> None:
+    shown.move("items", f"answering {name} by the {by}", done, total)
+
+
+def _scores(source: Source, fits: Any, shown: Shown) -> dict[str, tuple[int, float, float]]:
     """Set -> (items, accuracy of the adapter, accuracy of the LoRA); empty where no task is known."""
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
@@ -118,9 +122,9 @@ def _scores(source: Source, fits: Any) -> dict[str, tuple[int, float, float]]:
         return {}
     asked = source.tokenizer, source.task, source.run
     limit = checked_ceiling(source.model, *asked).max_new_tokens
-    before, _ = evaluate_sets(source.model, *asked, limit)
+    before, _ = evaluate_sets(source.model, *asked, limit, partial(_answering, shown, "adapter"))
     with linearised(source.model, fits):
-        after, _ = evaluate_sets(source.model, *asked, limit)
+        after, _ = evaluate_sets(source.model, *asked, limit, partial(_answering, shown, "LoRA"))
     return {
         name: (entry["items"], entry["accuracy"], after[name]["accuracy"]) for name, entry in before.items()
     }

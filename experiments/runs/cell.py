@@ -11,6 +11,7 @@ from manifold_lora.experiments.methods.config import peft_config, wanted_dose
 from manifold_lora.experiments.results.accuracy import accuracy
 from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.runs.prepare import task_of
+from manifold_lora.experiments.runs.progress import ANSWERING
 from manifold_lora.experiments.settings.methods import has_geometry
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
@@ -42,7 +43,7 @@ class Adapted(NamedTuple):
 
 
 def run_cell(
-    cell: dict[str, Any], folder: str, base: str, inputs: dict[str, str], progress: Callable[[int, int], None]
+    cell: dict[str, Any], folder: str, base: str, inputs: dict[str, str], progress: Callable[..., None]
 ) -> None:
     """Train and evaluate one cell and write its result to the ledger of ``folder``.
 
@@ -54,7 +55,7 @@ def run_cell(
         folder: the ablation's output folder.
         base: folder or hub name of the base model.
         inputs: content hashes that go into the result's header.
-        progress: called with (step, steps).
+        progress: called with (step, steps), and then with (items, of all, what is answered).
     """
     ledger = Ledger(Path(folder))
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
@@ -139,7 +140,7 @@ def train_and_evaluate(
     adapted: Adapted,
     task: "Task",
     run: RunSettings,
-    progress: Callable[[int, int], None],
+    progress: Callable[..., None],
     checkpoints: "Checkpoints | None" = None,
     logs: RunLogs | None = None,
     tell: Callable[[str], None] = print,
@@ -184,7 +185,11 @@ def train_and_evaluate(
     if before.modules:
         after = measure_geometry(model, [batch])
         doses = {"start": dose_summary(before.modules), "end": dose_summary(after)}
-    evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens)
+
+    def on_items(name: str, done: int, total: int) -> None:
+        progress(done, total, ANSWERING + name)
+
+    evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens, on_items)
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
         "train_seconds": report.seconds,

@@ -1,8 +1,9 @@
 """Answers to every example by greedy or beam search, and whether they are right."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -31,6 +32,13 @@ _PLAIN = {
     "length_penalty": 1.0,
     "min_length": 0,
 }
+
+
+OnItems = Callable[[int, int], None]
+
+
+def _ignore(done: int, items: int) -> None:
+    """No progress is shown."""
 
 
 class Output(NamedTuple):
@@ -69,9 +77,10 @@ def evaluate(
     batch_size: int = 64,
     max_new_tokens: int = 32,
     num_beams: int = 1,
+    on_items: OnItems = _ignore,
 ) -> list[ItemResult]:
     """Answer ``examples`` by ``answer`` and score them, in the order given."""
-    outputs = answer(model, tokenizer, examples, batch_size, max_new_tokens, num_beams)
+    outputs = answer(model, tokenizer, examples, batch_size, max_new_tokens, num_beams, on_items)
     return [judged(task, example, output) for example, output in zip(examples, outputs, strict=True)]
 
 
@@ -82,11 +91,13 @@ def answer(
     batch_size: int = 64,
     max_new_tokens: int = 32,
     num_beams: int = 1,
+    on_items: OnItems = _ignore,
 ) -> list[Output]:
     """What the model writes behind each prompt, greedily or by beam search, in the order given.
 
     Prompts are padded on the left and masked; those of like length share a batch. The answers do not depend
-    on ``batch_size`` in float32. Generation stops at every end that ``stop_ids`` names.
+    on ``batch_size`` in float32. Generation stops at every end that ``stop_ids`` names. ``on_items`` gets
+    the number of items answered, and of all, after each batch.
     """
     prompts = encode_prompts(tokenizer, [example.prompt for example in examples])
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -107,6 +118,7 @@ def answer(
         texts = tokenizer.batch_decode([ids for ids, _ in written], skip_special_tokens=True)
         for index, text, (_, stopped) in zip(chosen, texts, written, strict=True):
             outputs[index] = Output(text.strip(), not stopped)
+        on_items(start + len(chosen), len(order))
     model.train(training)
     return outputs
 
@@ -146,6 +158,7 @@ def evaluate_sets(
     task: Task,
     run: RunSettings,
     max_new_tokens: int,
+    on_items: Callable[[str, int, int], None] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Accuracy by set, answers cut by the token limit or read differently by two extractors; every item.
 
@@ -155,6 +168,7 @@ def evaluate_sets(
         task: whose validation and test sets are answered, of each ``evaluation.limit`` items.
         run: the settings.
         max_new_tokens: the token limit that a ceiling gives.
+        on_items: called after each batch with the set, the number of its items answered, and of all.
     """
     settings = run.evaluation
     evaluation: dict[str, Any] = {}
@@ -163,7 +177,14 @@ def evaluate_sets(
         asked = examples[: settings.limit]
         start = time.perf_counter()
         results = evaluate(
-            model, tokenizer, task, asked, settings.batch_size, max_new_tokens, settings.num_beams
+            model,
+            tokenizer,
+            task,
+            asked,
+            settings.batch_size,
+            max_new_tokens,
+            settings.num_beams,
+            partial(on_items, name) if on_items else _ignore,
         )
         seconds = time.perf_counter() - start
         found = [{"set": name, **vars(result)} for result in results]

@@ -12,6 +12,7 @@ from manifold_lora.experiments.executors.progress import EVERY, SELDOM, TENTHS, 
 from manifold_lora.experiments.training.logs import RunLogs
 
 _CELLS = "cells"
+ANSWERING = "answering "
 
 
 class CellProgress:

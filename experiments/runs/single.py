@@ -1,6 +1,7 @@
 """One adapter by hand: train it and save it, load it and evaluate it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ from rich.table import Table
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
 from manifold_lora.experiments.executors.interrupt import told_when_interrupted
+from manifold_lora.experiments.executors.progress import shown_on
 from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.results.accuracy import percent
 from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.runs.prepare import prepare, task_of
-from manifold_lora.experiments.runs.progress import CellProgress
+from manifold_lora.experiments.runs.progress import ANSWERING, CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.methods import needs_gain
 from manifold_lora.experiments.settings.parse import brief
 from manifold_lora.experiments.settings.run import RunSettings, cell_id
+from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.logs import RunLogs
 from manifold_lora.models.content import content_sha256
@@ -65,7 +68,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
                     adapted,
                     task,
                     run,
-                    lambda step, steps: progress.step(_TRAINING, step, steps),
+                    partial(progress.step, _TRAINING),
                     checkpoints,
                     RunLogs(output / LOGS, _TRAINING),
                     tell,
@@ -118,7 +121,6 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
     """
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.cell import header
-    from manifold_lora.experiments.runs.evaluate import evaluate_sets
     from manifold_lora.experiments.training.base_model import load_model
     from manifold_lora.models.load import load_adapter
 
@@ -134,7 +136,7 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
         )
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
     adapted = load_adapter(str(output / ADAPTER), model)
-    evaluation, items = evaluate_sets(adapted, tokenizer, task, run, perfect.max_new_tokens)
+    evaluation, items = _answered(adapted, tokenizer, task, run, perfect.max_new_tokens, console)
     adapter = content_sha256(output / ADAPTER)
     meta = header(task, {**task.data_hashes, "base": found, "adapter": adapter})
     record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
@@ -151,14 +153,13 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
     """
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.cell import header
-    from manifold_lora.experiments.runs.evaluate import evaluate_sets
     from manifold_lora.experiments.training.base_model import load_model
 
     task = task_of(run.task, run.model.name)
     ready = prepared(run, cache, console)
     model, tokenizer = load_model(run.model, ready["base"])
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
-    evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens)
+    evaluation, items = _answered(model, tokenizer, task, run, perfect.max_new_tokens, console)
     console.print(_table(evaluation, f"{run.model.name} on {task.name}"))
     if output is not None:
         meta = header(task, {**task.data_hashes, "base": ready["fingerprint"]})
@@ -166,6 +167,18 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
         output.mkdir(parents=True, exist_ok=True)
         RunFolder(output).write(EVALUATION, record)
     return 0
+
+
+def _answered(
+    model: Any, tokenizer: Any, task: Task, run: RunSettings, limit: int, console: Console
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """As `evaluate_sets`, shown on the console."""
+    from manifold_lora.experiments.runs.evaluate import evaluate_sets
+
+    with shown_on(console) as shown:
+        return evaluate_sets(
+            model, tokenizer, task, run, limit, lambda name, *at: shown.move("items", ANSWERING + name, *at)
+        )
 
 
 def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None:

@@ -8,11 +8,11 @@ from random import Random
 from unicodedata import normalize
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.answers.judge import judge
+from manifold_lora.experiments.answers.judge import is_right, judge
 from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.data.files import DataError, DataFile, read_rows
 from manifold_lora.experiments.data.leaks import Policy, apply_policy, find_leaks
-from manifold_lora.experiments.data.own import CHOICE, EXACT, NUMBER, Fields, OwnRow, judge_of, own_rows
+from manifold_lora.experiments.data.own import CHOICE, EXACT, Fields, OwnRow, judge_of, own_rows
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
 
@@ -143,7 +143,13 @@ class Own(Task):
         if self._judge == EXACT:
             said = _text_key(output)
             return Scored(said, said == _text_key(example.answer))
-        return judge(output, example.answer, example.choices if self._judge != NUMBER else ())
+        return judge(output, example.answer, example.choices)
+
+    def is_right(self, example: Example, output: str) -> bool:
+        """By the reader that decides alone."""
+        if self._judge == EXACT:
+            return self.score(example, output).correct
+        return is_right(output, example.answer, example.choices)
 
     @property
     def base_spec(self) -> BaseSpec:

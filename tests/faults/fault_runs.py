@@ -89,7 +89,7 @@ def load_small(arm: str, base: Path, **train: object) -> Small:
 
 
 def run_once(
-    arm: str, base: Path, out: Path, progress: Progress = lambda step, steps: None, **train: object
+    arm: str, base: Path, out: Path, progress: Progress = lambda *at: None, **train: object
 ) -> None:
     """Train and evaluate an arm as a cell does; checkpoints, record and weights are written to ``out``."""
     small = load_small(arm, base, **train)

@@ -113,7 +113,7 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
 # Flags in place of a file.
 COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "missing file": (["ablate", "no such.yaml"], ("no such.yaml", "No such file")),
-    "a folder": (["ablate", "."], ("Is a directory",)),
+    "a folder": (["ablate", "."], ("config: got '.'", "a YAML file")),
     "unknown verb": (["ablat"], ("did you mean 'ablate'",)),
     "unknown flag": (["ablate", "--train.learning-rat", "1"], ("--train.learning-rat",)),
     "flag out of range": (["train", "--adapter.rank", "0"], ("adapter", "rank", "greater than")),

@@ -113,7 +113,7 @@ def test_train_speaks_in_a_pipe(base: str, tmp_path: Path) -> None:
         "--output": str(tmp_path / "run"),
         "--task.limit": "8",
         "--train.steps": "20",
-        "--evaluation.max-new-tokens": "1",
+        "--evaluation.max-new-tokens": "2",
     }
     command = [sys.executable, "-m", "manifold_lora.experiments.cli", "train"]
     words = [word for pair in flags.items() for word in pair]

@@ -65,7 +65,7 @@ def cell_of(base, output="unused", **adapter):
 def test_a_cell_records_a_finite_negative_kappa_for_each_layer_and_they_differ(base, tmp_path):
     cell = cell_of(base)
     plain = {"id": cell.id, "run": cell.run.model_dump(mode="json"), "point": cell.point, "needs": None}
-    run_cell(plain, str(tmp_path), base, {}, lambda step, steps: None)
+    run_cell(plain, str(tmp_path), base, {}, lambda *at: None)
     record = Ledger(tmp_path).read(cell.id)
     assert record["status"] == "ok"
     assert record["run"]["adapter"]["curvature"] == {"mode": "data"}

@@ -95,6 +95,8 @@ def test_scores(tmp_path: Path, row: dict, fields: Fields, right: str, wrong: st
     assert task.score(example, right).correct
     assert not task.score(example, wrong).correct
     assert not task.score(example, "").correct
+    for output in (example.target, right, wrong, ""):
+        assert task.is_right(example, output) == task.score(example, output).correct
 
 
 def test_a_prompt_is_used_as_it_stands_and_a_question_is_framed(tmp_path: Path) -> None:
