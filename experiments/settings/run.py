@@ -19,7 +19,7 @@ from pydantic import (
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from manifold_lora.experiments.settings.methods import check_method
+from manifold_lora.experiments.settings.methods import check_method, has_geometry
 from manifold_lora.experiments.settings.yaml_file import parse_yaml
 
 # The task of a person's own file, and the files it reads.
@@ -278,14 +278,23 @@ class RunSettings(Strict):
     """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
 
-# Keys that came later: results from before there were these keep their names.
-_ADDED = {
-    "task": ("prompt_field", "target_field", "answer_field", "choices_field", "judge", "held_out"),
-    "model": ("quantization",),
-    "adapter": ("lora_bias", "options"),
-    "train": ("gradient_accumulation", "early_stopping", "validate_by", "validate_every"),
-    "evaluation": ("num_beams", "limit", "nll"),
+# Keys that came later, and what the results from before there were these had: those keep their names.
+_ADDED: dict[str, dict[str, Any]] = {
+    "task": {
+        "prompt_field": None,
+        "target_field": None,
+        "answer_field": None,
+        "choices_field": None,
+        "judge": "auto",
+        "held_out": 0.1,
+    },
+    "model": {"quantization": "none"},
+    "adapter": {"lora_bias": False, "options": {}, "max_angle": "inf", "calibration_rows": 0},
+    "train": {"gradient_accumulation": 1, "early_stopping": 0, "validate_by": "loss", "validate_every": 50},
+    "evaluation": {"num_beams": 1, "limit": None, "nll": True},
 }
+# Read by a method with a geometry alone.
+_OF_A_GEOMETRY = ("max_angle", "calibration_rows")
 
 
 def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
@@ -300,9 +309,9 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
     for block, keys in _ADDED.items():
-        fields = type(getattr(run, block)).model_fields
-        for key in keys:
-            if getattr(getattr(run, block), key) == fields[key].default:
+        for key, before in keys.items():
+            unread = key in _OF_A_GEOMETRY and not has_geometry(run.adapter.method)
+            if unread or data[block][key] == before:
                 data[block].pop(key)
     if "base" in inputs:
         # Of a pre-trained model, auto once meant text for these.

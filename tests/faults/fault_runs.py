@@ -88,9 +88,7 @@ def load_small(arm: str, base: Path, **train: object) -> Small:
     return Small(run, small_task(), load_adapted(run, str(base), small_task().train, {}))
 
 
-def run_once(
-    arm: str, base: Path, out: Path, progress: Progress = lambda *at: None, **train: object
-) -> None:
+def run_once(arm: str, base: Path, out: Path, progress: Progress = lambda *at: None, **train: object) -> None:
     """Train and evaluate an arm as a cell does; checkpoints, record and weights are written to ``out``."""
     small = load_small(arm, base, **train)
     checkpoints = checkpoints_of(out, "cell")

@@ -67,12 +67,17 @@ def test_ids_follow_what_is_computed_and_not_where_it_lies():
 
 def test_results_from_before_a_setting_existed_keep_their_names():
     before = {"max_new_tokens": 24}  # what is derived today was 24
-    cells = expand(AblationSettings(evaluation=before, grid={"arm": ["lora", "direct"]}), {})
+    adapter = {"max_angle": "inf", "calibration_rows": 0}  # and no angle had a limit, no length was measured
+    settings = AblationSettings(evaluation=before, adapter=adapter, grid={"arm": ["lora", "direct"]})
+    cells = expand(settings, {})
     assert [cell.id for cell in cells] == ["521f3e7b52624ea2", "578b8bc0283716d4"]
     changes = [{}, {"evaluation": {"num_beams": 2}}, {"adapter": {"lora_bias": True}}]
     changes += [{"evaluation": before}, {"evaluation": {"limit": 5}}, {"evaluation": {"nll": False}}]
     ids = {expand(AblationSettings(grid={"arm": ["lora"]}, **change), {})[0].id for change in changes}
     assert len(ids) == 6
+    lora, direct = expand(AblationSettings(evaluation=before, grid={"arm": ["lora", "direct"]}), {})
+    assert lora.id == cells[0].id  # which reads neither
+    assert direct.id != cells[1].id
 
 
 def test_an_arm_of_the_config_stands_beside_the_built_in_ones():
