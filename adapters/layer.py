@@ -22,11 +22,12 @@ class ManifoldLoRA(nn.Module):
     starts at zero, so the output starts as the base's to the last bit, and ``lora_A`` starts as in LoRA.
 
     Args:
-        in_features, out_features: sizes n, m.
-        rank: r >= 1.
-        alpha: LoRA's alpha, by default equal to the rank.
+        in_features, out_features: sizes n, m; those of ``base`` where it is given.
+        rank: r >= 1; also spelled ``r``, as in PEFT.
+        alpha: LoRA's alpha, by default equal to the rank; also spelled ``lora_alpha``.
         manifold: a name, mapping or ManifoldSpec, or a ``Manifold`` to share one curvature among layers.
-        transform, norm_scaling: names in ``TRANSFORMS`` and ``NORM_SCALINGS``.
+        curvature: kappa of a manifold given by name, as in ``ManifoldLoraConfig``.
+        transform, norm_scaling: names in ``TRANSFORMS`` and ``NORM_SCALINGS``, or ``{name: ..., **options}``.
         token_norms: ``"own"`` or ``"shuffled"``.
         max_angle: the largest abs(v)/R at which a gain is computed; ``math.inf`` sets no limit.
         bias: does the base layer have one?
@@ -39,25 +40,27 @@ class ManifoldLoRA(nn.Module):
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
-        rank: int,
+        in_features: int | None = None,
+        out_features: int | None = None,
+        rank: int | None = None,
         *,
+        r: int | None = None,
         alpha: float | int | None = None,
+        lora_alpha: float | int | None = None,
         manifold: Manifold | ManifoldSpec | str | dict[str, Any] = HYPLORA.manifold,
-        transform: str = HYPLORA.transform,
-        norm_scaling: str = HYPLORA.norm_scaling,
+        curvature: float | dict[str, Any] | None = None,
+        transform: str | dict[str, Any] = HYPLORA.transform,
+        norm_scaling: str | dict[str, Any] = HYPLORA.norm_scaling,
         token_norms: str = HYPLORA.token_norms,
         max_angle: float | str = HYPLORA.max_angle,
         bias: bool = True,
         base: nn.Linear | None = None,
     ) -> None:
         super().__init__()
-        self.scaling = _scaling(alpha, check_rank(rank))
+        rank = check_rank(_either("rank", rank, "r", r))
+        self.scaling = _scaling(_either("alpha", alpha, "lora_alpha", lora_alpha), rank)
+        in_features, out_features = _sizes(in_features, out_features, base)
         self.base = nn.Linear(in_features, out_features, bias=bias) if base is None else base
-        if (self.base.in_features, self.base.out_features) != (in_features, out_features):
-            got = f"{self.base.in_features} -> {self.base.out_features}"
-            raise ManifoldLoraError("base layer", got, f"{in_features} -> {out_features}")
         self.base.requires_grad_(False)
         weight = self.base.weight
         self.lora_A = nn.Parameter(torch.empty(rank, in_features, dtype=weight.dtype, device=weight.device))
@@ -71,7 +74,14 @@ class ManifoldLoRA(nn.Module):
             "max_angle": max_angle,
         }
         # A geometry that is given stands for itself: the spec then only says what is around it.
-        spec = {"manifold": HYPLORA.manifold if shared is not None else manifold, **parts}
+        spec = {
+            "manifold": HYPLORA.manifold if shared is not None else manifold,
+            "curvature": curvature,
+            **parts,
+        }
+        if shared is not None and curvature is not None:
+            hint = "the geometry that is given has its own"
+            raise ManifoldLoraError("curvature", curvature, "none beside a Manifold", hint)
         self.update = ManifoldUpdate.from_spec(spec, in_features, out_features, rank, manifold=shared)
         self.update.to(weight.device)
 
@@ -96,6 +106,23 @@ class ManifoldLoRA(nn.Module):
     def extra_repr(self) -> str:
         """Rank and scaling, for ``print(model)``."""
         return f"rank={self.lora_A.shape[0]}, scaling={self.scaling:g}"
+
+
+def _either(name: str, value: Any, other_name: str, other: Any) -> Any:
+    if value is not None and other is not None and value != other:
+        raise ManifoldLoraError(f"{name} and {other_name}", f"{value} and {other}", "one of the two")
+    return other if value is None else value
+
+
+def _sizes(in_features: int | None, out_features: int | None, base: nn.Linear | None) -> tuple[int, int]:
+    asked = (in_features, out_features)
+    has = asked if base is None else (base.in_features, base.out_features)
+    for name, size, own in zip(("in_features", "out_features"), asked, has, strict=True):
+        if own is None:
+            raise ManifoldLoraError(name, size, "a size, or base=")
+        if size not in (None, own):
+            raise ManifoldLoraError("base layer", f"{has[0]} -> {has[1]}", f"{asked[0]} -> {asked[1]}")
+    return has  # type: ignore[return-value]
 
 
 def _scaling(alpha: float | int | None, rank: int) -> float:

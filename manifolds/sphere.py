@@ -58,10 +58,11 @@ class Sphere(Radial):
         return (point * (self._k(point).rsqrt() / fn.norm(point))).to(dtype)
 
     def expmap0(self, v: Free) -> Point:
-        """(R phi'(a), phi(a)/a v) with a = |v|/R: time is the cosine, negative beyond a quarter turn."""
+        """(R phi'(a)/phi'(0), phi(a)/a v), a = |v|/R: time is the cosine, negative beyond a quarter turn."""
         law, s = self._law(), self._k(v).sqrt()
         turn = s * fn.norm(v)
-        return torch.cat([law.phi_slope(torch, turn) / s, law.entry.of(turn) * v], -1)
+        time = law.phi_slope(torch, turn) / (law.entry.terms_at_0[0] * s)
+        return torch.cat([time, law.entry.of(turn) * v], -1)
 
     def logmap0(self, x: Point) -> Free:
         """R a/|s| s with sin(a) = |s|/R and cos(a) = t/R: right on the whole sphere."""

@@ -82,3 +82,30 @@ def test_it_learns_what_no_matrix_can():
         loss.backward()
         optimizer.step()
     assert loss < best_matrix / 3
+
+
+def test_peft_spellings_curvature_and_the_sizes_of_a_base():
+    base = torch.nn.Linear(8, 6)
+    ours = ManifoldLoRA(base=base, r=4, lora_alpha=16, curvature={"mode": "learned", "kappa": -0.25})
+    assert (ours.scaling, ours.lora_A.shape, ours.lora_B.shape) == (4.0, (4, 8), (6, 4))
+    assert ours.update.manifold.curvature.stated == -0.25
+    assert ours.update.manifold.curvature.mode == "learned"
+    same = ManifoldLoRA(8, 6, 4, alpha=16, r=4, manifold={"name": "lorentz", "curvature": -0.25})
+    assert same.scaling == ours.scaling
+    assert ManifoldLoRA(8, 6, 4, transform={"name": "power", "p": 0.5}).update.transform.p == 0.5
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"rank": 4, "r": 8}, "rank and r: got '4 and 8'; allowed: one of the two"),
+        ({"rank": 4, "alpha": 1.0, "lora_alpha": 2.0}, "alpha and lora_alpha"),
+        ({}, "rank: got None"),
+        ({"rank": 4, "out_features": None}, "out_features: got None; allowed: a size, or base="),
+        ({"rank": 4, "manifold": Lorentz(-0.5), "curvature": -1.0}, "none beside a Manifold"),
+    ],
+    ids=str,
+)
+def test_spellings_that_disagree_or_lack_are_refused(keywords, message):
+    with pytest.raises(ManifoldLoraError, match=message):
+        ManifoldLoRA(**({"in_features": 8, "out_features": 6} | keywords))

@@ -6,6 +6,7 @@ import torch
 from manifold_lora.adapters.layer import ManifoldLoRA
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.spec import HYPLORA, AdapterSpec
+from manifold_lora.manifolds.spec import ManifoldSpec
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
@@ -34,7 +35,9 @@ def test_a_newcomer_is_linear_has_no_powers_and_comes_back_with_gain_one():
     assert type("Heir", (Doubled,), {"law": lambda self, dtype: ScaleLaw()}).powers is None
 
 
-@pytest.mark.parametrize("default", [AdapterSpec("lorentz"), ManifoldLoraConfig().spec(), HYPLORA], ids=str)
+@pytest.mark.parametrize(
+    "default", [AdapterSpec(ManifoldSpec.parse("lorentz")), ManifoldLoraConfig().spec(), HYPLORA], ids=str
+)
 def test_an_adapter_of_which_nothing_is_said_learns_its_scale(default):
     assert (default.norm_scaling, default.norm_scope) == ("learned", "layer")
     layer = ManifoldLoRA(16, 4, rank=2)

@@ -12,8 +12,11 @@ from manifold_lora.manifolds import Euclidean, Lorentz, Poincare, RadialLaw, Sph
 from manifold_lora.manifolds.registry import MANIFOLDS
 
 GEOMETRIES = {"lorentz": Lorentz, "poincare": Poincare, "sphere": Sphere}
-PHI = {"phi": lambda xp, a: 7 * a, "phi_slope": None}
-PSI = {"psi": lambda xp, z: 7 * z, "psi_slope": None}
+# On the sphere, where time is the cosine, the broken phi still gives points.
+BROKEN = {
+    "phi": lambda law: {"phi": lambda xp, a: law.phi(xp, 3 * a), "phi_slope": None},
+    "psi": lambda law: {"psi": lambda xp, z: 3 * law.psi(xp, z), "psi_slope": None},
+}
 
 
 def every_path(name, transform="direct", **parts):
@@ -35,27 +38,26 @@ def every_path(name, transform="direct", **parts):
     yield "lora", x.detach() @ A.T @ B.T
 
 
-def broken(monkeypatch, geometry, changes):
-    monkeypatch.setattr(geometry, "radial_law", replace(geometry.radial_law, grows=False, **changes))
-    monkeypatch.setattr(geometry, "is_exact", False, raising=False)
+def broken(monkeypatch, geometry, what):
+    law = geometry.radial_law
+    monkeypatch.setattr(geometry, "radial_law", replace(law, grows=False, **BROKEN[what](law)))
 
 
-@pytest.mark.parametrize("changes", [PHI, PSI], ids=["phi", "psi"])
+@pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.parametrize(
     ("name", "transform"),
     [*((name, "direct") for name in GEOMETRIES), ("lorentz", "boost"), ("sphere", "boost")],
 )
-def test_a_broken_law_moves_every_path(name, transform, changes, monkeypatch):
+def test_a_broken_law_moves_every_path(name, transform, what, monkeypatch):
     whole = dict(every_path(name, transform))
-    broken(monkeypatch, GEOMETRIES[name], changes)
+    broken(monkeypatch, GEOMETRIES[name], what)
     moved = dict(every_path(name, transform))
     assert moved.keys() == whole.keys()
     assert ("fused" in moved) == ((name, transform) != ("sphere", "boost"))
     for path, output in moved.items():
         if "one token" in path or path == "lora":
             continue
-        # 7 a for sin a, tanh(a/2) or sinh a at small a; seven for arcsine and the like.
-        assert (output.norm() / whole[path].norm()) > 3, path
+        assert (output.norm() / whole[path].norm()) > 2, path
         torch.testing.assert_close(output, moved["general"], rtol=1e-6, atol=1e-9)
         torch.testing.assert_close(moved[f"{path}, one token"][0], output[0], rtol=1e-9, atol=1e-12)
 
@@ -64,11 +66,13 @@ def test_a_broken_law_moves_every_path(name, transform, changes, monkeypatch):
 def test_the_charts_ask_the_law(name, monkeypatch):
     geometry = GEOMETRIES[name](-1.0 if name != "sphere" else 1.0).double()
     v = torch.full((3, 4), 0.01, dtype=torch.float64)
-    broken(monkeypatch, GEOMETRIES[name], PHI)
-    torch.testing.assert_close(geometry.coords(geometry.expmap0(v)), 7 * v)
-    torch.testing.assert_close(geometry.chart_exp(v[:, :1] ** 2), torch.full((3, 1), 7.0).double())
-    broken(monkeypatch, GEOMETRIES[name], PSI)
-    torch.testing.assert_close(geometry.logmap0(geometry.lift(v)), 7 * v)
+    image, back = geometry.coords(geometry.expmap0(3 * v)), geometry.logmap0(geometry.lift(v))
+    stretch = geometry.chart_exp(9 * v[:, :1] ** 2)
+    broken(monkeypatch, GEOMETRIES[name], "phi")
+    torch.testing.assert_close(geometry.coords(geometry.expmap0(v)), image)
+    torch.testing.assert_close(geometry.chart_exp(v[:, :1] ** 2), 3 * stretch)
+    broken(monkeypatch, GEOMETRIES[name], "psi")
+    torch.testing.assert_close(geometry.logmap0(geometry.lift(v)), 3 * back)
 
 
 @pytest.mark.parametrize("function", ["expmap0", "logmap0", "lift", "coords"])
@@ -83,7 +87,6 @@ def test_a_replaced_chart_is_asked_by_all_that_is_left(monkeypatch):
     whole = dict(every_path("lorentz"))
     plain = Lorentz.chart_exp
     monkeypatch.setattr(Lorentz, "chart_exp", lambda self, sq: 7 * plain(self, sq))
-    monkeypatch.setattr(Lorentz, "is_exact", False, raising=False)
     outputs = dict(every_path("lorentz"))
     assert "fused" not in outputs
     for path in ("rank_space", "general"):
