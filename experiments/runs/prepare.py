@@ -8,16 +8,16 @@ from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import EMBEDDED, TaskSettings
 from manifold_lora.experiments.tasks.base import Task
-from manifold_lora.experiments.tasks.registry import build_task, fields_of, is_benchmark
+from manifold_lora.experiments.tasks.registry import build_task, fields_of, is_text_only
 from manifold_lora.experiments.tasks.templates import PLAIN, template_of
 from manifold_lora.experiments.tasks.whole_text import WholeText
 
 
 def task_of(settings: TaskSettings, model: str) -> Task:
-    """Build the task; style auto is text for benchmarks and under a template, else equations."""
+    """Build the task; style auto is equations where a task has some and no template is chosen."""
     style = settings.style
     if style == "auto":
-        wants_text = is_benchmark(settings.name) or settings.template != "plain"
+        wants_text = is_text_only(settings.name) or settings.template != "plain"
         style = "text" if wants_text and model != EMBEDDED else "equation"
     template = template_of(settings.template, model) if style == "text" else PLAIN
     task = build_task(

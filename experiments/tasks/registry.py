@@ -116,9 +116,9 @@ def check_task(
                 raise UnknownNameError(f"task.{key}", each, tuple(known))
 
 
-def is_benchmark(name: str) -> bool:
-    """Whether a task's items are questions in plain text, from a data folder or the hub."""
-    return TASKS.facts(name).get("reads", "") == "folder or hub"
+def is_text_only(name: str) -> bool:
+    """Whether a task has no equations: the benchmarks and a file of the user\'s own."""
+    return TASKS.facts(name).get("reads", "") in ("file", "folder or hub")
 
 
 def check_inputs(task: TaskSettings, model: str) -> None:
@@ -133,7 +133,7 @@ def check_inputs(task: TaskSettings, model: str) -> None:
         if path is not None and not Path(path).exists():
             hint = "no such file or folder"
             raise ManifoldLoraError(key, str(path), "a folder, or your own file", hint)
-    if model == EMBEDDED and TASKS.facts(task.name).get("reads") in ("file", "folder or hub"):
+    if model == EMBEDDED and is_text_only(task.name):
         hint = "the embedded base reads generated problems alone"
         raise ManifoldLoraError("model.name", model, f"a pre-trained model for task {task.name!r}", hint)
 
