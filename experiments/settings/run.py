@@ -118,8 +118,8 @@ class TaskSettings(Strict):
     completion_only: bool = True
     """Whether the loss counts the answer alone, or the prompt as well."""
     style: Literal["auto", "equation", "text"] = "auto"
-    """equation: numbers mapped to N0, N1...; text: prompts by template; auto: text for benchmarks and where
-    template is set, else equation."""
+    """equation: numbers mapped to N0, N1...; text: prompts by template; auto: equation where the task has
+    some and template is plain, else text."""
     seed: Seed = 0
     """Seed of the generated problems and of the split."""
     limit: Count | None = None
