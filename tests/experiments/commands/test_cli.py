@@ -1,4 +1,4 @@
-"""The command itself: version, shipped configs by name, plug-in options, an install without the extra."""
+"""The command itself: version, shipped configs by name, plug-in options, and an install without the extra."""
 
 import subprocess
 import sys
