@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # Which torch: arguments of pip install, e.g. TORCH="torch --index-url URL" or TORCH=/path/to/torch.whl, or the word
 # installed, for the one that $(PYTHON) has. By default pip takes the pinned version from where it is configured to
 # look, a CPU build (2.13.0+cpu) before any other. On x86-64 Linux the Python registry itself has the CUDA build alone,
-# which cannot be imported without its CUDA libraries: 2.7 GB to download, 5.6 GB in .venv.
+# which cannot be imported without its CUDA libraries: 2.7 GB to download, 6.1 GB in .venv (CPU build: 0.2 and 2.3).
 TORCH ?= -c constraints.txt torch
 BIN := .venv/bin
 TASK ?= taxonomy
@@ -67,7 +67,9 @@ wheel: .venv/installed
 	$(PYTHON) -m venv $(if $(filter installed,$(TORCH)),--system-site-packages) .venv
 	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements.lock
 ifeq ($(TORCH),installed)
-	$(BIN)/python -c 'import torch'
+	$(BIN)/python -c 'from importlib.metadata import version; from packaging.version import Version; \
+		exit(Version(version("torch")) < Version("2.6"))' 2>/dev/null \
+		|| { echo 'TORCH=installed: $(PYTHON) has no torch from 2.6 up'; exit 1; }
 else
 	@echo 'torch: pip install $(TORCH) (a CUDA build is gigabytes; Makefile and README say how to choose another)'
 	$(BIN)/pip install --quiet $(TORCH)

@@ -51,9 +51,9 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
 }
 # Verbs that the core install serves; the modules of the extra `experiments`, which all others need.
-CORE = ("check", "new")
+CORE = ("check", "fetch", "new")
 EXTRA = (
-    *("filelock", "math_verify", "matplotlib", "mpmath", "powerlaw", "psutil"),
+    *("math_verify", "matplotlib", "mpmath", "powerlaw", "psutil"),
     *("pydantic", "rich", "scipy", "tyro", "yaml"),
 )
 

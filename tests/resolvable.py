@@ -1,10 +1,10 @@
 """Prove that what the Makefile installs can be had on every Python, by the registry's word alone.
 
 For each Python pip resolves the project's requirements under constraints.txt without installing anything;
-find-links, file indexes and constraints that this machine has configured do not count. Three things must
-hold: every package is pinned, every requirement that applies on that Python is met (pip itself evaluates
-markers for the Python it runs on), and requirements.lock holds the hash of every file chosen but those of
-torch's build. Where the registry cannot be reached, that is said and nothing is proven.
+find-links, file indexes and constraints that this machine has configured do not count. What must hold: every
+package is pinned, and every pin needed; every requirement that applies on that Python is met (pip itself
+evaluates markers for the Python that it runs on); requirements.lock holds the hash of every file chosen but
+those of torch's build. Where the registry cannot be reached, that is said, and nothing is proven.
 """
 
 import json
@@ -105,8 +105,8 @@ def resolve(python: str, environment: dict[str, str]) -> list[Item] | str:
         ]
         # fast-deps reads the metadata of a wheel that the registry offers none for without loading the wheel.
         quick = ["--quiet", "--dry-run", "--ignore-installed", "--use-feature=fast-deps"]
-        constraints = ["-c", str(ROOT / "constraints.txt")]
-        done = pip(environment, "install", *quick, *wanted, *constraints, *requirements())
+        files = ["-c", str(ROOT / "constraints.txt"), "--report", str(report)]
+        done = pip(environment, "install", *quick, *wanted, *files, *requirements())
         if done.returncode:
             return last_line(done.stderr)
         return list(json.loads(report.read_text())["install"])
@@ -118,10 +118,8 @@ def check(python: str, report: list[Item] | str) -> list[str]:
         return [f"Python {python}: {report}"]
     chosen = {name(item): item["metadata"]["version"] for item in report}
     build = [package for package in chosen if package.startswith(BUILD)]
-    print(
-        f"Python {python}: {len(chosen)} packages, {len(build)} of them torch's build, "
-        f"torch {chosen['torch']}"
-    )
+    its = f"{len(build)} of them torch {chosen['torch']} and its build's"
+    print(f"Python {python}: {len(chosen)} packages, {its}")
     lock = (ROOT / "requirements.lock").read_text()
     unhashed = [
         name(item)
@@ -149,6 +147,13 @@ def unmet(python: str, report: list[Item], chosen: dict[str, str]) -> list[str]:
             if applies and (version == "nothing" or not wanted.specifier.contains(version, prereleases=True)):
                 found.append(f"{name(item)} needs {line}, got {version}")
     return found
+
+
+def unneeded(reports: list[list[Item] | str]) -> list[str]:
+    """Pins that no Python needs; none are named where one Python's set is not known."""
+    found = {name(item) for report in reports if isinstance(report, list) for item in report}
+    idle = pins().keys() - found - {"pip"} if all(isinstance(report, list) for report in reports) else ()
+    return [f"constraints.txt: nothing needs {pin}" for pin in sorted(idle)]
 
 
 def lock_faults() -> list[str]:

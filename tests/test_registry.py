@@ -112,9 +112,7 @@ def test_an_entry_point_that_gives_no_part_is_named(install, parts, value, modul
 def test_two_packages_that_offer_one_name_are_named(install, parts):
     install("one", {"mine": "one_parts:Mine"})
     install("two", {"mine": "two_parts:Mine"})
-    with pytest.raises(
-        ManifoldLoraError, match=r"one_parts:Mine and two_parts:Mine|two_parts:Mine and one_parts"
-    ):
+    with pytest.raises(ManifoldLoraError, match=r"(one|two)_parts:Mine and (one|two)_parts:Mine"):
         parts["mine"]
 
 

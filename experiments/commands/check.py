@@ -80,7 +80,7 @@ def check_class(
     from manifold_lora.manifolds.testing import check_manifold
 
     outcomes = check_manifold(manifold, on_fail="report", examples=examples, only=only)  # type: ignore[arg-type]
-    width = max(len(outcome.name) for outcome in outcomes)
+    width = max(map(len, ("property", *(outcome.name for outcome in outcomes))))
     line = f"{{:<{width}}}  {{:<5}}  {{:>11}}  {{:>16}}  {{:>7}}"
     print(line.format("property", "holds", "worst error", "of its allowance", "seconds"))
     for outcome in outcomes:

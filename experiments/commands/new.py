@@ -15,8 +15,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 KINDS = {
     "geometry": (
         "klein",
-        "manifold-lora check {module}:{Class}\n  manifold-lora train --plugin {module} --adapter.manifold"
-        " {name}",
+        "manifold-lora check {module}:{Class}",
+        "manifold-lora train --plugin {module} --adapter.manifold {name}",
     ),
     "task": ("later_word", "manifold-lora train --plugin {module} --task {name}"),
 }
@@ -46,12 +46,12 @@ def main(argv: list[str]) -> int:
         raise ManifoldLoraError(f"name of the new {kind}", name, f"a name without a file: {path} is there")
     if iskeyword(module) or find_spec(module) or name in _registry(kind):
         raise ManifoldLoraError(f"name of the new {kind}", name, f"a name that no module and no {kind} has")
-    example, use = KINDS[kind]
+    example, *uses = KINDS[kind]
     names = {"name": name, "module": module, "Class": _class_name(module)}
     text = (EXAMPLES / f"{kind}.txt").read_text(encoding="utf-8")
     text = text.replace(f'"{example}"', f'"{name}"').replace(example, module)
     path.write_text(text.replace(_class_name(example), names["Class"]), encoding="utf-8")
-    print(f"wrote {path}\n  pytest {path}\n  {use.format(**names)}")
+    print("\n  ".join([f"wrote {path}", f"pytest {path}", *(use.format(**names) for use in uses)]))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The command itself: version, shipped configs by name, plug-in options, an install without the extra."""
+"""The command itself: version, shipped configs by name, plug-in options, and an install without the extra."""
 
 import subprocess
 import sys
@@ -122,11 +122,11 @@ def test_layer_peft_geometry_and_contract_work_without_the_extra(tmp_path):
 
 
 COMMANDS = """
-from manifold_lora.experiments.cli import VERBS, main
+from manifold_lora.experiments.cli import CORE, VERBS, main
 assert main(["check", "lorentz", "--examples", "1", "--only", "riesz"]) == 0
-assert main(["new", "geometry", "mine"]) == 0
-for verb in VERBS.keys() - {"check"}:
-    assert main([verb, "--help"]) == (0 if verb == "new" else 2), verb
+assert main(["new", "geometry", "mine"]) == main(["fetch"]) == 0
+for verb in VERBS.keys() - set(CORE):
+    assert main([verb, "--help"]) == 2, verb
 """
 
 
