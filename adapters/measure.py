@@ -1,18 +1,22 @@
-"""A geometry that remembers which tokens its lift had to bring back to the edge of the chart."""
+"""What a geometry does to tokens: the angle they enter at, the gain of their update, what was clipped."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from manifold_lora.adapters.norm_scaling import ScaleLaw
+from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.transforms import Charted, Direct, Transform, is_identity
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.product import Product
 from manifold_lora.manifolds.radial import Radial
+
+if TYPE_CHECKING:
+    from manifold_lora.adapters.update import ManifoldUpdate
 
 # A lift that only rounds moves coordinates by less than this, relative to their length.
 _ROUNDING = 1e-5
@@ -84,6 +88,12 @@ def cut(manifold: Manifold, law: ScaleLaw, x: Tensor, limit: float) -> Tensor | 
     return factor
 
 
+def capped(manifold: Manifold, law: ScaleLaw, x: Tensor, limit: float) -> Tensor:
+    """The share of tokens that ``cut`` shortens."""
+    factor = cut(manifold, law, x, limit)
+    return torch.zeros(()) if factor is None else (factor < 1).float().mean()
+
+
 def representable(manifold: Radial, v: Tensor) -> tuple[Tensor, Tensor | None]:
     """v cut to what points of its dtype hold, and by how much: beyond it all of an image grows alike."""
     if manifold.radial_law is None or not manifold.radial_law.grows:
@@ -121,3 +131,27 @@ def small_gain(manifold: Manifold, transform: Transform, law: ScaleLaw, x: Tenso
     stretch = functions.norm(manifold.logmap0(manifold.lift(step))) / _SMALL
     limit = functions.ratio(functions.norm(image) * stretch * law.beta, functions.norm(x))
     return torch.where(x.abs().amax(-1, keepdim=True) == 0, law.gain, limit)
+
+
+@torch.no_grad()
+def gain(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """c = abs(delta) / abs(B A x), (*tokens, 1) in float64: see ``ManifoldUpdate.gain``."""
+    x, A, B = x.double(), A.double(), B.double()
+    with autocast_off(x):
+        if update.path == "linear":
+            return linear_gain(update.norm_scaling.law(torch.float64), x) * torch.ones_like(x[..., :1])
+
+        def at_zero() -> Tensor:
+            return small_gain(update.manifold, update.transform, update.law(x), x)
+
+        return measured_gain(update.curved(x, A, B), x, A, B, at_zero)
+
+
+@torch.no_grad()
+def clipped(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """The share of tokens at the edge of a bounded chart: see ``ManifoldUpdate.clipped``."""
+    recorder, wide = Recorder(update.manifold), geometry_dtype(x)
+    with autocast_off(x):
+        v = update.law(x.to(wide)).scale(x.to(wide))
+        update.transform(recorder, recorder.expmap0(v), A.to(wide), B.to(wide))
+    return recorder.share()

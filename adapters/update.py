@@ -11,8 +11,8 @@ from torch.nn import functional
 from manifold_lora.adapters import measure
 from manifold_lora.adapters.fast import boost as hyperbolic_boost
 from manifold_lora.adapters.fast import fused, one_token, rank_space
+from manifold_lora.adapters.fast.choice import has_fused
 from manifold_lora.adapters.fast.numbers import is_transformed
-from manifold_lora.adapters.measure import Recorder
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
@@ -170,7 +170,7 @@ class ManifoldUpdate(nn.Module):
         else:
             product = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
             with autocast_off(x):
-                delta = self._curved(x.to(product), A.to(product), B.to(product)).to(x.dtype)
+                delta = self.curved(x.to(product), A.to(product), B.to(product)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 
     def serves_one_token(self, x: Tokens, A: Down) -> bool:
@@ -199,30 +199,11 @@ class ManifoldUpdate(nn.Module):
         Where nothing scales it a token of length 100 has c = sinh(100)/100, beyond the range of float32.
         Under ``direct`` on a radial geometry delta = c B A x exactly.
         """
-        with torch.no_grad(), autocast_off(x):
-            law = self.norm_scaling.law(torch.float64)
-            wide_x, wide_A, wide_B = x.double(), A.double(), B.double()
-            if self.path == "linear":
-                gain = measure.linear_gain(law, wide_x) * torch.ones_like(wide_x[..., :1])
-            else:
-                delta = self._curved(wide_x, wide_A, wide_B)
-                gain = measure.measured_gain(
-                    delta,
-                    wide_x,
-                    wide_A,
-                    wide_B,
-                    lambda: measure.small_gain(self.manifold, self.transform, self.law(wide_x), wide_x),
-                )
-        return gain
+        return measure.gain(self, x, A, B)
 
-    @torch.no_grad()
     def clipped(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, ""]:
         """The share of tokens that were brought back to the edge of a bounded chart, before or after B."""
-        recorder, wide = Recorder(self.manifold), geometry_dtype(x)
-        with autocast_off(x):
-            v = self.law(x.to(wide)).scale(x.to(wide))
-            self.transform(recorder, recorder.expmap0(v), A.to(wide), B.to(wide))
-        return recorder.share()
+        return measure.clipped(self, x, A, B)
 
     def calibrate(self, median: float) -> None:
         """Start every scale at the median abs(x) of the layer's tokens (``NormScaling.calibrate``).
@@ -245,9 +226,8 @@ class ManifoldUpdate(nn.Module):
         """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel: there is no gain."""
         if self._cancels():
             return torch.zeros(())
-        x = x.double()
-        factor = measure.cut(self.manifold, self._law_before_limit(functions.norm(x)), x, self.max_angle)
-        return torch.zeros(()) if factor is None else (factor < 1).float().mean()
+        law = self._law_before_limit(functions.norm(x.double()))
+        return measure.capped(self.manifold, law, x.double(), self.max_angle)
 
     def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
         """The lengths in effect for the tokens x: the norm scaling's, times token scale and angle limit.
@@ -288,7 +268,8 @@ class ManifoldUpdate(nn.Module):
         learned = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
         return 1.0 + 0.0 * torch.cat([p.flatten() for p in learned]).sum() if learned else 1.0
 
-    def _curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    def curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        """delta of tokens in the dtype of the geometry, by any path but the linear and the fused one."""
         if self.path == "general" or not isinstance(self.manifold, Radial):
             return self._general(x, A, B)
         norm = rank_space.norm_of(x)
@@ -312,12 +293,3 @@ class ManifoldUpdate(nn.Module):
         if excess is not None:
             delta = delta + excess * functions.unit(delta)
         return self.norm_scaling.unscale(delta, law)
-
-
-def has_fused(manifold: Manifold, transform: Transform, token_scale: TokenScale | None) -> bool:
-    """Is there an update with a gradient of its own for these parts?"""
-    if not isinstance(manifold, Radial) or not manifold.follows_law():
-        return False
-    if type(transform) is Boost:
-        return isinstance(manifold, Lorentz)
-    return type(transform) is Direct and token_scale is None

@@ -8,8 +8,9 @@ from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.results.atomic import write_text
+from manifold_lora.experiments.settings.cell_id import cell_id
 from manifold_lora.experiments.settings.parse import dump_yaml, load_settings
-from manifold_lora.experiments.settings.run import RunSettings, cell_id
+from manifold_lora.experiments.settings.run import RunSettings
 
 SETTINGS, ADAPTER, BASE, LOGS = "run.yaml", "adapter", "base.json", "logs"
 RESULT, EVALUATION = "result.json", "evaluation.json"

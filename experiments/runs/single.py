@@ -19,9 +19,10 @@ from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, Run
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import ANSWERING, CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.cell_id import cell_id
 from manifold_lora.experiments.settings.methods import needs_gain
 from manifold_lora.experiments.settings.parse import brief
-from manifold_lora.experiments.settings.run import RunSettings, cell_id
+from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.logs import RunLogs

@@ -6,8 +6,9 @@ from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.cell_id import cell_id
 from manifold_lora.experiments.settings.methods import needs_gain
-from manifold_lora.experiments.settings.run import RunSettings, cell_id
+from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.sweeps.grid import Grid, source
 
 

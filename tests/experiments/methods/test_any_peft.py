@@ -10,8 +10,9 @@ from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.methods.config import check_adapter, peft_config
 from manifold_lora.experiments.reports.groups import role_of
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.cell_id import cell_id
 from manifold_lora.experiments.settings.methods import METHODS, has_geometry, needs_gain
-from manifold_lora.experiments.settings.run import AdapterSettings, RunSettings, cell_id
+from manifold_lora.experiments.settings.run import AdapterSettings, RunSettings
 from manifold_lora.experiments.sweeps.grid import Grid
 
 TARGETS = ("q_proj", "v_proj")

@@ -6,7 +6,8 @@ import pytest
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.runs.prepare import task_of
-from manifold_lora.experiments.settings.run import RunSettings, TaskSettings, cell_id
+from manifold_lora.experiments.settings.cell_id import cell_id
+from manifold_lora.experiments.settings.run import RunSettings, TaskSettings
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from manifold_lora.experiments.data.files import DataError
 from manifold_lora.experiments.data.leaks import LeakError
 from manifold_lora.experiments.data.own import Fields
 from manifold_lora.experiments.runs.prepare import task_of
-from manifold_lora.experiments.settings.run import RunSettings, TaskSettings, cell_id
+from manifold_lora.experiments.settings.cell_id import cell_id
+from manifold_lora.experiments.settings.run import RunSettings, TaskSettings
 from manifold_lora.experiments.tasks import Task, build_task
 from manifold_lora.experiments.tasks.own import question_key
 from manifold_lora.experiments.tasks.templates import ALPACA

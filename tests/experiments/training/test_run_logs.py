@@ -9,7 +9,8 @@ from rich.console import Console
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
-from manifold_lora.experiments.settings.run import RunSettings, TrainSettings, cell_id
+from manifold_lora.experiments.settings.cell_id import cell_id
+from manifold_lora.experiments.settings.run import RunSettings, TrainSettings
 from manifold_lora.experiments.sweeps.cells import expand
 from manifold_lora.experiments.tasks import build_task
 from manifold_lora.experiments.training.checkpoints import Checkpoints
