@@ -58,7 +58,8 @@ def kappa_of_dose(
 
     Args:
         name: the module, for messages.
-        update: its geometry, ``direct`` on one curvature, its norm scaling calibrated.
+        update: its geometry, ``direct`` on one curvature, its norm scaling calibrated; a control made from
+            ``direct`` (norm-blind, power law) takes the curvature of the ``direct`` that it is a control of.
         norms: abs(x) of calibration tokens.
         share: the dose, between 0 and 1.
         out_of_reach: what to do where no curvature gives it: raise, or take the largest dose there is.
@@ -72,6 +73,7 @@ def kappa_of_dose(
     if curvature is None or curvature.number() == 0 or not isinstance(update.transform, Direct):
         got = f"{type(update.transform).__name__.lower()} on {type(update.manifold).__name__.lower()}"
         raise ManifoldLoraError(f"dose of {name}", got, "direct on a geometry of one curvature")
+    update = _as_direct(update)
 
     def doses(stretches: Tensor) -> Tensor:
         # A token lambda times as long meets what it would meet at the curvature kappa lambda^2.
@@ -99,6 +101,14 @@ def kappa_of_dose(
         place = int((doses(closer.to(norms.device)) >= share).nonzero()[0])
         low, high = closer[max(place - 1, 0)].item(), closer[place].item()
     return Dosed(curvature.number() * high**2, share)
+
+
+def _as_direct(update: ManifoldUpdate) -> ManifoldUpdate:
+    """The ``direct`` update on the same geometry and lengths."""
+    if type(update.transform) is Direct:
+        return update
+    parts = update.manifold, Direct(1, 1, 1), update.norm_scaling
+    return ManifoldUpdate(*parts, update.token_scale, update.max_angle)
 
 
 def check_share(share: object) -> float:

@@ -3,13 +3,13 @@
 from typing import Any
 
 
-def _dosed(share: float) -> dict[str, Any]:
+def _dosed(share: float, transform: str = "direct") -> dict[str, Any]:
     """HypLoRA at the curvatures where this share of the update is no constant gain, or the largest share."""
     curvature = {"mode": "dose", "share": share, "out_of_reach": "nearest"}
     return {
         "method": "manifold_lora",
         "manifold": "lorentz",
-        "transform": "direct",
+        "transform": transform,
         "curvature": curvature,
     }
 
@@ -55,6 +55,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "direct-dose-0.03": _dosed(0.03),
     "direct-dose-0.15": _dosed(0.15),
     "direct-dose-0.3": _dosed(0.3),
+    # The controls of the dose in the middle.
+    "norm-blind-dose-0.15": _dosed(0.15, "norm_blind"),
+    "power-dose-0.15": _dosed(0.15, "power"),
     "direct-data": {
         "method": "manifold_lora",
         "manifold": "lorentz",
