@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.settings.methods import has_geometry
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.training.encoding import Encoded, pad_id, pad_right
 
@@ -59,7 +60,7 @@ class Preflight:
     def check(self) -> None:
         """Raise ManifoldLoraError for the first fault, where there is one."""
         if self.faults:
-            hint = "preflight warn goes on all the same"
+            hint = "--preflight warn goes on all the same"
             raise ManifoldLoraError("preflight", self.faults[0], "a run that can work", hint)
 
 
@@ -73,7 +74,7 @@ def calibration_batch(
 
 def preflight(model: "PeftModel", batch: Mapping[str, Any], run: RunSettings) -> Preflight:
     """Measure a model before its first step; an arm without a geometry has nothing to measure."""
-    if run.adapter.method != "manifold_lora":
+    if not has_geometry(run.adapter.method):
         return Preflight({}, 1.0, ())
     from manifold_lora.models.first_gradient import gradient_ratio
     from manifold_lora.models.module_geometry import measure_geometry
@@ -92,7 +93,7 @@ def _faults(modules: Mapping[str, "ModuleGeometry"], ratio: float) -> list[str]:
     if not ratio <= LARGEST_RATIO:
         worst = max(modules, key=lambda name: modules[name].gain.largest)
         faults.append(
-            f"the first gradient is {ratio:.3g} times LoRA's, more than {LARGEST_RATIO:g}; the largest gain, "
+            f"the first gradient is {ratio:.3g} times that of LoRA, more than {LARGEST_RATIO:g}; the largest gain, "
             f"{modules[worst].gain.largest:.3g}, is at {worst}"
         )
     return faults

@@ -7,10 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.runs.ceiling import checked_ceiling
 from manifold_lora.experiments.runs.cell import calibration_rows, load_adapted
 from manifold_lora.experiments.runs.preflight import preflight
 from manifold_lora.experiments.runs.prepare import task_of
 from manifold_lora.experiments.runs.single import prepared
+from manifold_lora.experiments.settings.methods import needs_gain
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.models.module_geometry import ModuleGeometry
 
@@ -18,17 +20,25 @@ from manifold_lora.models.module_geometry import ModuleGeometry
 def preflight_alone(run: RunSettings, cache: Path, shown: int, console: Console) -> int:
     """Print what was measured; returns 0, or 1 where something cannot work and ``preflight`` says stop.
 
-    Raises ManifoldLoraError for bad input, and for a method without a geometry.
+    Raises ManifoldLoraError for bad input, and for a task at which a perfect model would not be right.
     """
-    if run.adapter.method != "manifold_lora":
-        raise ManifoldLoraError("adapter.method", run.adapter.method, "manifold_lora")
+    if needs_gain(run.adapter.method):
+        raise ManifoldLoraError("adapter.method", run.adapter.method, "an arm that stands alone")
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     task = task_of(run.task, run.model.name)
     ready = prepared(run, cache, console)
     adapted = load_adapted(run, ready["base"], task.train, {})
     found = preflight(adapted.model, calibration_rows(adapted, run), run)
-    console.print(module_table(found.modules, shown))
+    if found.modules:
+        console.print(module_table(found.modules, shown))
     for line in (found.line(), *found.faults):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        tell(line)
+    perfect = checked_ceiling(adapted.model, adapted.tokenizer, task, run, tell, adapted.rows.examples)
+    scores = ", ".join(f"{name} {100 * score:.4g} %" for name, score in perfect.scores().items())
+    tell(f"a perfect model, in {perfect.max_new_tokens} new tokens: {scores}")
     return 1 if found.faults and run.preflight == "stop" else 0
 
 

@@ -3,9 +3,10 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -50,19 +51,30 @@ def kappa_by_module(
         texts: a few tens of prompts are enough for a stable mean.
         targets: last names of the modules (``q_proj``); by default the adapted ones.
         rule: as `suggest_kappa`.
-        norm_scaled: whether the adapter divides its input by sqrt(width) (``learned``, ``fixed``) or takes it
-            as it is (``identity``); matters to the rule ``log2`` only.
+        norm_scaled: whether the adapter divides its input by its median length, as calibration has it
+            (``learned``, ``fixed``), or takes it as it is (``identity``); matters to the rule ``log2`` only.
         options: how delta is measured; Euclidean, all base points by default.
 
     Raises ManifoldLoraError for texts without tokens or no such modules, CurvatureError where delta is 0.
     """
     names = adapted_modules(model, targets)
-    summaries = delta_by_name(module_inputs(model, tokenizer, texts, names), options or DeltaOptions())
-    modules = dict(model.named_modules())
+    lengths: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    clouds = _measured(module_inputs(model, tokenizer, texts, names), lengths)
+    summaries = delta_by_name(clouds, options or DeltaOptions())
     return {
-        name: suggest_kappa(summary.typical, rule, input_scale(modules[name]) if norm_scaled else 1.0)
+        name: suggest_kappa(
+            summary.typical, rule, float(np.median(np.concatenate(lengths[name]))) if norm_scaled else 1.0
+        )
         for name, summary in summaries.items()
     }
+
+
+def _measured(clouds: Iterable[Clouds], lengths: dict[str, list[NDArray[np.float64]]]) -> Iterator[Clouds]:
+    """The clouds as they are; the lengths of their points by name are kept on the way."""
+    for one in clouds:
+        for name, cloud in one.items():
+            lengths[name].append(np.linalg.norm(cloud.astype(np.float64), axis=-1))
+        yield one
 
 
 def kappa_by_layer(

@@ -49,7 +49,7 @@ def test_the_scale_matters_to_log2_alone(tiny, texts):
         DataCurvature("log2").measure(model, tokenizer, texts, ["q_proj"], scaling)
         for scaling in ("identity", "learned")
     )
-    assert [scaled[name] / plain[name] for name in plain] == pytest.approx([32.0, 32.0])
+    assert [scaled[name] / plain[name] for name in plain] == pytest.approx([32.0, 32.0], rel=0.01)
     with pytest.raises(ManifoldLoraError, match="unit"):
         DataCurvature("log2").measure(model, tokenizer, texts, ["q_proj"], "unit")
 

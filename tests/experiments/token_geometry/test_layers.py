@@ -36,7 +36,10 @@ def test_hidden_states_are_those_of_the_model_text_by_text(model, tokenizer, tex
         ids = torch.tensor([tokenizer(text)["input_ids"]])
         with torch.no_grad():
             states = model(input_ids=ids, output_hidden_states=True).hidden_states
-        assert all(np.array_equal(one[f"layer {i}"], states[i][0].numpy()) for i in range(3))
+        # The first token, a language model's "attention sink", is left out.
+        assert all(np.array_equal(one[f"layer {i}"], states[i][0, 1:].numpy()) for i in range(3))
+    whole = next(hidden_states(model, tokenizer, texts, first_token=True))["layer 1"]
+    assert np.array_equal(whole[1:], found[0]["layer 1"])
 
 
 def test_layers_are_chosen_and_counted_from_the_end(model, tokenizer, texts):
@@ -52,8 +55,24 @@ def test_listening_leaves_no_hook_and_no_mode_behind(model, tokenizer, texts):
     heard = list(module_inputs(model, tokenizer, texts, names))
     assert model.training
     assert not any(module._forward_pre_hooks for module in model.modules())
-    assert heard[0][names[0]].shape == (len(tokenizer(texts[0])["input_ids"]), 32)
+    assert heard[0][names[0]].shape == (len(tokenizer(texts[0])["input_ids"]) - 1, 32)
     model.eval()
+
+
+def test_a_first_token_of_any_length_changes_no_curvature(model, tokenizer, texts):
+    plain = kappa_by_module(model, tokenizer, texts, targets=["q_proj"])
+
+    def sink(_, arguments):
+        (x,) = arguments
+        return (torch.cat([300.0 * x[:, :1], x[:, 1:]], dim=1),)
+
+    handle = model.model.layers[0].self_attn.q_proj.register_forward_pre_hook(sink)
+    try:
+        found = kappa_by_module(model, tokenizer, texts, targets=["q_proj"])
+    finally:
+        handle.remove()
+    name = "model.layers.0.self_attn.q_proj"
+    assert found[name] == pytest.approx(plain[name], rel=1e-6)
 
 
 def test_a_modules_input_is_what_its_layer_feeds_it(model, tokenizer, texts):
