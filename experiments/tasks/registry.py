@@ -98,7 +98,7 @@ def check_task(
 
     Raises UnknownNameError or ManifoldLoraError.
     """
-    reads = TASKS.facts(name).get("reads", "")
+    reads = TASKS.facts(TASKS.check(name)).get("reads", "")
     if fields != Fields() and reads != "file":
         hint = "pass your own file as task.data (--data FILE)"
         raise ManifoldLoraError(
