@@ -19,6 +19,9 @@ from manifold_lora.manifolds.spec import MODES, PRODUCT
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+# What has a dose, and the controls that are made from it at the same curvature.
+_DOSED = ("direct", "norm_blind", "power")
+
 
 def check_adapter(settings: AdapterSettings) -> None:
     """Refuse targets, geometries, transforms, scalings and curvatures that cannot be, without torch."""
@@ -81,9 +84,9 @@ def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
     if name == PRODUCT or MANIFOLDS.facts(name).get("kappa_sign") not in (-1, 1):
         curved = [known for known in MANIFOLDS if MANIFOLDS.facts(known).get("kappa_sign") in (-1, 1)]
         raise CurvatureError("manifold of curvature mode dose", name, ", ".join(curved))
-    if spec.transform != "direct":
+    if spec.transform not in _DOSED:
         hint = "the gain of other transforms is no function of the token's length alone"
-        raise ManifoldLoraError("transform with curvature mode dose", spec.transform, "direct", hint)
+        raise ManifoldLoraError("transform with curvature mode dose", spec.transform, _DOSED, hint)
     if not settings.calibration_rows:
         hint = "the dose is measured on them"
         raise ManifoldLoraError("calibration_rows with curvature mode dose", 0, "1 or more", hint)

@@ -57,6 +57,17 @@ def test_a_gain_that_is_not_finite_is_not_hidden():
     assert math.isnan(float(dose(torch.tensor([1.0, math.nan]))))
 
 
+@pytest.mark.parametrize("control", ["norm_blind", "power"])
+def test_a_control_takes_the_curvature_of_the_direct_it_is_a_control_of(control):
+    norms = lengths()
+    direct, other = (update_of(transform=name) for name in ("direct", control))
+    found = [kappa_of_dose("layer", update, norms, 0.15) for update in (direct, other)]
+    assert found[0] == found[1]
+    assert float(dose(gain_at_start(update_of(transform="norm_blind"), norms))) == pytest.approx(
+        0.0, abs=1e-12
+    )
+
+
 @pytest.mark.parametrize("angle", [0.5, 1.0, 2.0])
 def test_near_equal_lengths_have_the_dose_of_the_formula(angle):
     """CV(n) (a coth a - 1), the slope of log(sinh(a)/a) times the spread of the lengths."""
