@@ -196,8 +196,8 @@ class AdapterSettings(Strict):
     manifold_pattern: YamlValue = {}
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: YamlValue = "direct"
-    """tangent, direct (space-only), boost (time and space), or the controls norm_blind and power; a part with options
-    is {name: power, learned: true}."""
+    """tangent, direct (space-only), boost (time and space), or the controls norm_blind, power; with options
+    {name: power, learned: true}."""
     norm_scaling: YamlValue = "learned"
     """identity, fixed, learned, released or unit; {mode: learned, shared: true} for one s in all layers."""
     token_norms: str = "own"
