@@ -149,8 +149,8 @@ def _csv(path: Path, rows: Sequence["Row"]) -> None:
 
 PREFACE = """# Accuracy
 
-Made by `manifold-lora bench numerics --out docs` on the grid named at the end (`--full`: a larger one); do not
-edit.
+Made by `manifold-lora bench numerics --out docs` on the grid named at the end (`--full`: a larger one); do
+not edit.
 
 Every operation is measured against mpmath with 80 digits and more: inputs are the rounded numbers that the
 operation received, errors are |got - exact|/|exact| in the coordinates of the model (space coordinates for
