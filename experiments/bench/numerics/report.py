@@ -111,7 +111,9 @@ def gradient_table(measured: Sequence["GradientRow"]) -> str:
 def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
     """Worst error over dimensions and curvatures against |v|/R, ours solid, geoopt's dashed."""
     dtypes = [d for d in DTYPES if any(r.dtype == d and r.geometry == geometry for r in rows)]
-    figure, axes = plt.subplots(1, len(dtypes), figsize=(4.2 * len(dtypes), 3.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(dtypes), figsize=(4.2 * len(dtypes), 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
     for axis, dtype in zip(axes[0], dtypes, strict=True):
         chosen = [r for r in rows if r.geometry == geometry and r.dtype == dtype]
         for color, operation in zip(
@@ -129,9 +131,8 @@ def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
         axis.set(xscale="log", yscale="log", title=dtype, xlabel="|v|/R", ylim=(1e-18, 1e3))
         axis.axhline(LIMITS.get(dtype, ULPS), color="grey", linewidth=0.6)
     axes[0][0].set_ylabel("relative error")
-    axes[0][0].legend(fontsize=7)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
     figure.suptitle(f"{geometry}: ours solid, geoopt dashed, grey: accepted")
-    figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
@@ -148,7 +149,8 @@ def _csv(path: Path, rows: Sequence["Row"]) -> None:
 
 PREFACE = """# Accuracy
 
-Made by `manifold-lora bench numerics --full --out docs` (here: the grid named at the end); do not edit.
+Made by `manifold-lora bench numerics --out docs` on the grid named at the end (`--full`: a larger one); do
+not edit.
 
 Every operation is measured against mpmath with 80 digits and more: inputs are the rounded numbers that the
 operation received, errors are |got - exact|/|exact| in the coordinates of the model (space coordinates for
