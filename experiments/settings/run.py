@@ -198,8 +198,9 @@ class AdapterSettings(Strict):
     for the largest dose that a module's tokens allow), or empty for the geometry's default."""
     manifold_pattern: YamlValue = {}
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
-    transform: str = "direct"
-    """tangent, direct (space-only) or boost (time and space)."""
+    transform: YamlValue = "direct"
+    """tangent, direct (space-only) or boost (time and space); the controls norm_blind and power, with options
+    as in {name: power, learned: true}."""
     norm_scaling: YamlValue = "learned"
     """identity, fixed, learned, released or unit; {mode: learned, shared: true} for one s in all layers."""
     token_norms: str = "own"

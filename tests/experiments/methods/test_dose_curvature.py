@@ -16,7 +16,8 @@ def test_what_is_not_stated_has_a_default_and_other_curvatures_are_not_its_busin
 
 
 @pytest.mark.parametrize(
-    "entry", [{"share": 0}, {"share": 1}, {"share": True}, {"share": "0.1"}, {"sare": 0.1}, {"out_of_reach": "go"}]
+    "entry",
+    [{"share": 0}, {"share": 1}, {"share": True}, {"share": "0.1"}, {"sare": 0.1}, {"out_of_reach": "go"}],
 )
 def test_bad_entries_are_refused(entry):
     with pytest.raises(ManifoldLoraError):
