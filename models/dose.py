@@ -1,6 +1,7 @@
 """Dose: how much of an update no constant gain reproduces; and the curvature that gives a stated dose."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,10 +13,12 @@ from manifold_lora.errors import CurvatureError, ManifoldLoraError
 
 OutOfReach = Literal["stop", "nearest"]
 
-# The angle of the median token at which the looking begins and ends, where no limit ends it before; the looks
-# are close enough for the largest dose to be met within a part in a hundred.
+# The angle of the median token at which the looking begins and ends, where no limit ends it before. Tokens of
+# nearly one length meet the limit together: the largest dose is then a narrow peak, and is looked at closely.
 _FIRST, _LAST, _LOOKS = 1e-3, 30.0, 64
-_ROUNDS = 6
+_CLOSER, _ROUNDS = 33, 6
+
+Doses = Callable[[Tensor], Tensor]
 
 
 def dose(gains: Tensor) -> Tensor:
@@ -79,28 +82,40 @@ def kappa_of_dose(
         # A token lambda times as long meets what it would meet at the curvature kappa lambda^2.
         return dose(gain_at_start(update, stretches[:, None] * norms))
 
-    median = float(update.angle(norms[:, None]).median())
-    last = min(_LAST, 2 * update.max_angle)
-    looks = torch.logspace(math.log10(_FIRST), math.log10(last), _LOOKS, dtype=torch.float64) / median
-    found = doses(looks.to(norms.device))
-    reached = (found >= share).nonzero()
-    if len(reached) == 0 or reached[0] == 0:
-        place = 0 if len(reached) else int(found.argmax())
-        around = looks[max(place - 1, 0)], looks[min(place + 1, _LOOKS - 1)]
-        closer = torch.linspace(*around, 33, dtype=torch.float64) if not len(reached) else looks[:1]
-        nearest = doses(closer.to(norms.device))
-        best = int(nearest.argmax())
-        if out_of_reach == "stop":
-            rule = "more than" if len(reached) else "at most"
-            hint = f"its tokens' lengths allow no other at max_angle {update.max_angle:g}"
-            raise CurvatureError(f"dose of {name}", share, f"{rule} {float(nearest[best]):.3g}", hint)
-        return Dosed(curvature.number() * float(closer[best]) ** 2, float(nearest[best]))
-    low, high = looks[reached[0] - 1].item(), looks[reached[0]].item()
+    unit = 1 / float(update.angle(norms[:, None]).median())
+    looks = _looks(doses, unit, min(_LAST, 2 * update.max_angle), norms)
+    found = doses(looks)
+    reached = (found >= share).nonzero().flatten()
+    if len(reached) and reached[0] > 0:
+        stretch = _crossing(doses, looks[reached[0] - 1], looks[reached[0]], share)
+        return Dosed(curvature.number() * stretch**2, share)
+    best = 0 if len(reached) else int(found.argmax())
+    if out_of_reach == "stop":
+        rule = "more than" if len(reached) else "at most"
+        hint = f"its tokens' lengths allow no other at max_angle {update.max_angle:g}"
+        raise CurvatureError(f"dose of {name}", share, f"{rule} {float(found[best]):.3g}", hint)
+    return Dosed(curvature.number() * float(looks[best]) ** 2, float(found[best]))
+
+
+def _looks(doses: Doses, unit: float, last: float, norms: Tensor) -> Tensor:
+    """Factors of the length, equally far apart in their logarithms and closer around the largest dose."""
+    coarse = torch.logspace(math.log10(_FIRST), math.log10(last), _LOOKS, dtype=torch.float64).to(
+        norms.device
+    )
+    coarse = coarse * unit
+    place = int(doses(coarse).argmax())
+    around = coarse[max(place - 1, 0)].item(), coarse[min(place + 1, _LOOKS - 1)].item()
+    closer = torch.linspace(*around, _CLOSER, dtype=torch.float64, device=norms.device)
+    return torch.cat([coarse, closer]).sort().values
+
+
+def _crossing(doses: Doses, low: Tensor, high: Tensor, share: float) -> float:
+    """The factor between two at which the dose comes to ``share``."""
     for _ in range(_ROUNDS):
-        closer = torch.linspace(low, high, 17, dtype=torch.float64)
-        place = int((doses(closer.to(norms.device)) >= share).nonzero()[0])
-        low, high = closer[max(place - 1, 0)].item(), closer[place].item()
-    return Dosed(curvature.number() * high**2, share)
+        closer = torch.linspace(low.item(), high.item(), 17, dtype=torch.float64, device=low.device)
+        place = int((doses(closer) >= share).nonzero()[0])
+        low, high = closer[max(place - 1, 0)], closer[place]
+    return high.item()
 
 
 def _as_direct(update: ManifoldUpdate) -> ManifoldUpdate:

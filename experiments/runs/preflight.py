@@ -93,8 +93,8 @@ def _faults(modules: Mapping[str, "ModuleGeometry"], ratio: float) -> list[str]:
     if not ratio <= LARGEST_RATIO:
         worst = max(modules, key=lambda name: modules[name].gain.largest)
         faults.append(
-            f"the first gradient is {ratio:.3g} times that of LoRA, more than {LARGEST_RATIO:g}; the "
-            f"largest gain, {modules[worst].gain.largest:.3g}, is at {worst}"
+            f"the first gradient is {ratio:.3g} times that of LoRA, more than {LARGEST_RATIO:g}; "
+            f"the largest gain, {modules[worst].gain.largest:.3g}, is at {worst}"
         )
     return faults
 

@@ -98,3 +98,40 @@ def test_twenty_steps_are_finite_and_fall_as_loras_do(adapted, lora_losses, cali
 def test_without_the_angle_limit_the_sink_decides_the_gradient(adapted):
     """What the limit is for: the same model, the same tokens, no limit."""
     assert gradient_ratio(adapted(False, max_angle="inf"), batches()[0]) > 1e6
+
+
+def real(name, build):
+    """A fetched model under an adapter, and batches of equations; skips where it is not there."""
+    from manifold_lora.experiments.runs.prepare import task_of
+    from manifold_lora.experiments.settings.run import TaskSettings
+    from manifold_lora.experiments.training.encoding import encode_examples, pad_id, pad_right
+    from manifold_lora.models.load import load_base
+    from manifold_lora.models.shipped import SHIPPED
+
+    if not SHIPPED[name].path.is_file():
+        pytest.skip(f"{name} is not fetched: manifold-lora fetch {name}")
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    model, tokenizer = load_base(name, dtype=torch.float32)
+    examples = task_of(TaskSettings(name="arithmetic", limit=STEPS * 4), name).train
+    encoded = encode_examples(tokenizer, examples)
+    data = [pad_right(encoded[k : k + 4], pad_id(tokenizer)) for k in range(0, len(encoded), 4)]
+    torch.manual_seed(0)
+    options = {"r": 8, "lora_alpha": 16, "target_modules": ALL, "task_type": "CAUSAL_LM"}
+    return adapt(model, build(**options)), data
+
+
+@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
+def test_the_first_gradient_on_a_real_model_is_within_3_of_loras(name):
+    model, data = real(name, ManifoldLoraConfig)
+    assert 1 / 3 < gradient_ratio(model, data[0]) < 3
+    calibrate(model, data[:2])
+    assert 1 / 3 < gradient_ratio(model, data[0]) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
+def test_twenty_steps_on_a_real_model_are_finite_and_fall_as_loras_do(name):
+    plain = losses(*real(name, LoraConfig), 1e-3)
+    ours = losses(*real(name, ManifoldLoraConfig), 1e-3)
+    for step in range(4, STEPS):
+        assert fmean(ours[step - 4 : step + 1]) < 1.2 * fmean(plain[step - 4 : step + 1]), step

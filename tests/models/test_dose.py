@@ -112,6 +112,16 @@ def test_a_dose_out_of_reach_names_the_module_and_the_largest_there_is():
     )
 
 
+def test_a_dose_on_a_narrow_peak_is_found():
+    """Tokens of nearly one length reach the angle limit together: nothing but the peak has this dose."""
+    norms = lengths(0.02)
+    largest = kappa_of_dose("here", update_of(), norms, 0.9, "nearest").dose
+    found = kappa_of_dose("here", update_of(), norms, 0.995 * largest)
+    assert float(dose(gain_at_start(update_of(curvature=found.kappa), norms))) == pytest.approx(
+        found.dose, rel=1e-4
+    )
+
+
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, math.nan, True, "much"])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ManifoldLoraError, match="above 0 and below 1"):

@@ -31,7 +31,8 @@ BIASED = pytest.param(
     ],
 )
 BASELINES = ["series", "parallel", "prefix", "adalora", "lora-plus"]
-OURS = ["direct-token", "direct-learned", "direct-shared", "shuffled-norms"]
+OURS = ["direct-token", "direct-learned", "direct-shared", "shuffled-norms", "direct-dose-0.03"]
+OURS += ["norm-blind", "power-learned"]
 
 
 def run_of(base, arm, **train):
