@@ -71,6 +71,8 @@ def watch_inputs(
     chosen = _Chosen(first_token, inputs)
 
     def hook(name: str, layer: Layer) -> Callable[..., None]:
+        # Checkpointed layers are run again without the hook, and have to save the same tensors then.
+        @torch.no_grad()
         def look(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             x = chosen.of(arguments[0])
             if len(x):

@@ -109,11 +109,12 @@ def test_it_leaves_no_hook_no_gradient_and_everything_else_as_it_was(adapted_sin
     model = adapted_sink().train()
     trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     weights = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    hooks = [dict(module._forward_pre_hooks) for module in model.modules()]
     state = torch.get_rng_state()
     calibrate(model, [{"input_ids": rows()}])
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert [dict(module._forward_pre_hooks) for module in model.modules()] == hooks
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == trains[name]
         assert parameter.grad is None
@@ -185,24 +186,37 @@ def test_plain_lora_has_nothing_to_calibrate(tiny_with_sink):
         calibrate(plain, [{"input_ids": rows()}])
 
 
-def test_what_is_measured_from_lengths_alone_is_what_the_tokens_themselves_give(adapted_sink):
-    for options in ({}, {"manifold": "sphere"}, {"transform": "boost"}, {"manifold": "poincare"}):
-        model = adapted_sink(**options)
-        batch = {"input_ids": rows()}
-        for name, one in calibrate(model, [batch]).items():
-            lengths = lengths_by_hand(model, rows(), torch.ones_like(rows()))[name]
-            update = active_update(model.get_base_model().get_submodule(name))[1]
-            x = (
-                torch.nn.functional.normalize(torch.randn(len(lengths), 8, dtype=torch.float64))
-                * lengths[:, None]
-            )
-            if options.get("transform") != "boost":
-                gains = update.gain(x, torch.ones(4, 8), torch.zeros(8, 4)).flatten()
-                assert one.gain.median == pytest.approx(float(gains.quantile(0.5)), rel=1e-6), name
-        again = measure_geometry(model, [batch])
-        for name, one in again.items():
-            assert one.dose == pytest.approx(calibrate(model, [batch])[name].dose, abs=1e-6)
-            break
+@pytest.mark.parametrize(
+    "geometry", [{}, {"manifold": "sphere"}, {"manifold": "poincare"}, {"transform": "boost"}], ids=str
+)
+def test_what_is_measured_from_lengths_alone_is_what_the_tokens_themselves_give(adapted_sink, geometry):
+    model = adapted_sink(curvature=2.0 if geometry.get("manifold") == "sphere" else -2.0, **geometry)
+    found = calibrate(model, [{"input_ids": rows()}])
+    seen = {}
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda _, x, name=name: seen.__setitem__(name, x[0][:, 1:].flatten(0, 1).double())
+        )
+        for name, layer in manifold_layers(model)
+    ]
+    with torch.no_grad():
+        model(input_ids=rows())
+    for handle in handles:
+        handle.remove()
+    for name, layer in manifold_layers(model):
+        _, update, A, B = active_update(layer)
+        c = update.gain(seen[name], A, B).flatten()
+        assert found[name].gain.median == pytest.approx(float(c.quantile(0.5)), rel=1e-5), name
+        share = float(c.std(correction=0) / c.square().mean().sqrt())
+        assert found[name].dose == pytest.approx(share, abs=1e-5)
+
+
+def test_measuring_again_gives_the_same(adapted_sink):
+    model, batch = adapted_sink(), {"input_ids": rows()}
+    found, again = calibrate(model, [batch]), measure_geometry(model, [batch])
+    for name, one in found.items():
+        assert again[name].to_dict()["angle"] == pytest.approx(one.to_dict()["angle"], rel=1e-6)
+        assert again[name].dose == pytest.approx(one.dose, abs=1e-7)
 
 
 def trainer(model, folder, callback, **options):

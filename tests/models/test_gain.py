@@ -88,9 +88,10 @@ def test_the_first_token_of_each_row_does_not_count_and_one_huge_token_moves_not
 
 def test_measuring_leaves_no_hook_no_gradient_and_the_mode_as_it_was(adapted, tokens):
     model = adapted().train()
+    before = [dict(module._forward_pre_hooks) for module in model.modules()]
     measure_gain(model, [{"input_ids": tokens}])
     assert model.training
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert [dict(module._forward_pre_hooks) for module in model.modules()] == before
     assert all(p.grad is None for p in model.parameters())
 
 

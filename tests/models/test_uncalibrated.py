@@ -73,3 +73,10 @@ def test_tokens_far_too_long_are_warned_of_too(sink):
         for layer in model.get_base_model().model.layers:
             layer.input_layernorm.weight.mul_(50.0)
     assert step(model.train())
+
+
+def test_checkpointed_layers_are_watched_without_saving_more_than_they_recompute(sink):
+    model = sink().train()
+    model.enable_input_require_grads()
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    assert step(model)
