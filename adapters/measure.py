@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
+from manifold_lora.adapters.fast.rank_space import direct_factor, norm_of
 from manifold_lora.adapters.norm_scaling import ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.transforms import Charted, Direct, Transform, is_identity
@@ -140,6 +141,9 @@ def gain(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
     with autocast_off(x):
         if update.path == "linear":
             return linear_gain(update.norm_scaling.law(torch.float64), x) * torch.ones_like(x[..., :1])
+        if update.path != "general" and isinstance(update.transform, Direct):
+            norm, radial = norm_of(x), cast(Radial, update.manifold)
+            return direct_factor(radial, update.law_of_norm(norm), update.transform, x @ A.T, B, norm)
 
         def at_zero() -> Tensor:
             return small_gain(update.manifold, update.transform, update.law(x), x)

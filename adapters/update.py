@@ -217,8 +217,7 @@ class ManifoldUpdate(nn.Module):
     @torch.no_grad()
     def angle(self, x: Tokens) -> Float[Tensor, "*tokens 1"]:
         """a = abs(v)/R for each token, before any limit, in float64; a product's largest; 0 on flat space."""
-        x = x.double()
-        law = self._law_before_limit(functions.norm(x))
+        x, law = self._seen(x)
         return torch.cat([angle for angle, _ in measure.angles(self.manifold, law, x)], -1).amax(-1, True)
 
     @torch.no_grad()
@@ -226,8 +225,13 @@ class ManifoldUpdate(nn.Module):
         """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel: there is no gain."""
         if self._cancels():
             return torch.zeros(())
-        law = self._law_before_limit(functions.norm(x.double()))
-        return measure.capped(self.manifold, law, x.double(), self.max_angle)
+        x, law = self._seen(x)
+        return measure.capped(self.manifold, law, x, self.max_angle)
+
+    def _seen(self, x: Tokens) -> tuple[Tensor, ScaleLaw]:
+        """Tokens in float64 and their lengths in effect; a radial geometry sees lengths alone."""
+        norm = rank_space.norm_of(x.double())
+        return norm if isinstance(self.manifold, Radial) else x.double(), self._law_before_limit(norm)
 
     def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
         """The lengths in effect for the tokens x: the norm scaling's, times token scale and angle limit.
@@ -242,7 +246,7 @@ class ManifoldUpdate(nn.Module):
         law = self.norm_scaling.law(norm.dtype)
         return law if self.token_scale is None else law.times(self.token_scale(norm))
 
-    def _law_of_norm(self, norm: Tensor) -> ScaleLaw:
+    def law_of_norm(self, norm: Tensor) -> ScaleLaw:
         """``law`` on a radial geometry, from abs(x) alone."""
         law, manifold = self._law_before_limit(norm), cast(Radial, self.manifold)
         limit = self.max_angle if manifold.radial_law is None else self._limit()
@@ -273,7 +277,7 @@ class ManifoldUpdate(nn.Module):
         if self.path == "general" or not isinstance(self.manifold, Radial):
             return self._general(x, A, B)
         norm = rank_space.norm_of(x)
-        law, transform = self._law_of_norm(norm), self.transform
+        law, transform = self.law_of_norm(norm), self.transform
         if isinstance(transform, Direct):
             return rank_space.direct_update(self.manifold, law, transform, x, A, B, norm)
         boost = cast(Boost, transform)

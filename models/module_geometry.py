@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.manifolds.functions import norm
 from manifold_lora.models.dose import dose
 from manifold_lora.models.tuner.token_inputs import active_update, visit_inputs
 from manifold_lora.models.tuner.variant import Layer
@@ -80,7 +79,7 @@ def measure_geometry(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> 
 
 def norms_of(name: str, x: Tensor) -> Tensor:
     """abs(x) of each token, in float64. Raises ManifoldLoraError, with the module's name, for NaN or inf."""
-    lengths = norm(x.detach().double()).flatten()
+    lengths = torch.linalg.vector_norm(x.detach(), dim=-1, dtype=torch.float64).flatten()
     if not bool(lengths.isfinite().all()):
         bad = float(lengths[~lengths.isfinite()][0])
         raise ManifoldLoraError(

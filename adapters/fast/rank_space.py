@@ -90,8 +90,16 @@ def direct_update(
     manifold: Radial, law: ScaleLaw, transform: Direct, x: Tokens, A: Down, B: Up, norm: PerToken
 ) -> Output:
     """delta = c gain B A x; ``norm`` is ``norm_of(x)``."""
-    length, reach = _entry(law, norm)
     u = x @ A.T
+    factor = direct_factor(manifold, law, transform, u, B, norm)
+    return narrow(u.double() * factor, u.dtype) @ B.T
+
+
+def direct_factor(
+    manifold: Radial, law: ScaleLaw, transform: Direct, u: Tensor, B: Up, norm: PerToken
+) -> PerToken:
+    """c gain in delta = c gain B u, from u = A x and ``norm_of(x)``; its limit where B u = 0."""
+    length, reach = _entry(law, norm)
     wide, up = u.double(), B.double()
     square = ((wide @ (up.T @ up)) * wide).sum(-1, keepdim=True).clamp_min(0.0)
     radial = manifold.radial_law
@@ -106,8 +114,7 @@ def direct_update(
         manifold.max_coord_radius(wide.dtype).to(wide.dtype),
         _cap(manifold) if type(transform) is Direct else None,
     )
-    factor = c * (functions.ratio(law.gain * torch.ones_like(norm), norm) if law.unit else law.gain)
-    return narrow(wide * factor, u.dtype) @ B.T
+    return c * (functions.ratio(law.gain * torch.ones_like(norm), norm) if law.unit else law.gain)
 
 
 def boost_update(
