@@ -276,7 +276,7 @@ class RunSettings(Strict):
     preflight: Literal["stop", "warn"] = "stop"
     """Whether a check before training that fails stops the run, or is told and the run goes on."""
     plugins: tuple[str, ...] = ()
-    """Installed geometry plugins the run needs, by entry point; a module is named by --plugin MODULE."""
+    """Installed plugins the run needs, by entry point; a module is named by --plugin MODULE."""
 
 
 # Keys that came later, and what the results from before there were these had: those keep their names.
