@@ -1,0 +1,155 @@
+"""One study of a planted truth: six arms trained, and what the report's rule says of the curved one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manifold_lora.experiments.planted.gains import Array, Constant, Gain, Geometry, Power
+from manifold_lora.experiments.planted.settings import PlantedSettings, TruthName
+from manifold_lora.experiments.planted.students import Students, matched, train
+from manifold_lora.experiments.planted.truth import Planted, plant
+from manifold_lora.experiments.reports.comparison import compare
+from manifold_lora.experiments.reports.row import COSTS, Record, Row
+from manifold_lora.experiments.reports.verdicts import verdict
+from manifold_lora.experiments.settings.arms import ARMS
+
+CURVED, BASELINE, MATCHED, TEST = "direct", "lora", "gain-matched-lora", "test"
+# The order in which truths draw their studies; never changed, or numbers change.
+_PLACES: tuple[TruthName, ...] = ("linear", "saturating", "power", "lorentz", "yours", "argmax")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an arm's trainings got right: validation (rates, seeds, items) and test, 0/1; median gains c."""
+
+    validation: np.ndarray
+    test: np.ndarray
+    gains: Array
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A study's verdict on the curved arm and the rows that it follows from."""
+
+    truth: TruthName
+    number: int
+    word: str
+    because: str
+    row: Row
+    answers: dict[str, Answers]
+
+
+def radius(truth: TruthName, settings: PlantedSettings) -> float:
+    """R of a truth's arms, and of its teacher where that is curved."""
+    return settings.R if truth == "yours" else settings.reference_R
+
+
+def sizes(truth: TruthName, settings: PlantedSettings) -> tuple[int, int]:
+    """Seeds and test items of a truth's studies."""
+    if truth == "yours":
+        return settings.seeds, settings.items
+    return settings.reference_seeds, settings.reference_items
+
+
+def teacher(truth: TruthName, settings: PlantedSettings) -> Gain:
+    """The gain that a truth's teacher has."""
+    match truth:
+        case "linear" | "argmax":
+            return Constant()
+        case "saturating":
+            return Power(radius(truth, settings), settings.max_angle, 0.0)
+        case "power":
+            return Power(radius(truth, settings), settings.max_angle)
+        case _:
+            return Geometry(radius(truth, settings), settings.max_angle)
+
+
+def run_study(truth: TruthName, number: int, settings: PlantedSettings) -> Reading:
+    """Plant, train all arms, and read; the same for the same numbers, in whatever order studies run."""
+    data_rng, training_seed = np.random.default_rng([settings.seed, _PLACES.index(truth), number]), number
+    saturated = truth in ("saturating", "power")
+    counts = (settings.train_items, settings.validation_items, sizes(truth, settings)[1])
+    rho = settings.saturated_rho if saturated else settings.rho
+    data = plant(teacher(truth, settings), counts, settings.sigma, rho, data_rng, truth == "argmax")
+    answers = {
+        arm: Answers(
+            students.right(data.validation),
+            students.right(data.test),
+            np.median(students.gains(data.validation), axis=(-2, -1)),
+        )
+        for arm, students in _trained(truth, settings, data, training_seed)
+    }
+    return read(truth, number, answers, settings)
+
+
+def _trained(
+    truth: TruthName, settings: PlantedSettings, data: Planted, number: int
+) -> Iterator[tuple[str, Students]]:
+    R, limit = radius(truth, settings), settings.max_angle
+    seeds, _ = sizes(truth, settings)
+
+    def trained(gain: Gain) -> Students:
+        rng = np.random.default_rng([settings.seed, number, len(settings.rates), seeds])
+        return train(gain, data, settings.rates, seeds, settings.steps, settings.batch_size, rng)
+
+    direct = trained(Geometry(R, limit))
+    yield CURVED, direct
+    yield BASELINE, trained(Constant())
+    yield MATCHED, trained(matched(direct, data.validation))
+    yield "norm-blind", trained(Power(R, limit, 0.0))
+    yield "power", trained(Power(R, limit))
+    yield "power-learned", trained(Power(R, limit, learned=True))
+
+
+def read(truth: TruthName, number: int, answers: dict[str, Answers], settings: PlantedSettings) -> Reading:
+    """The rule of the reports over these answers, as over the records of an ablation."""
+    kappa = -1 / radius(truth, settings) ** 2
+    cells = {
+        f"{arm} {rate:g} {seed}": (arm, place, seed)
+        for arm, found in answers.items()
+        for place, rate in enumerate(settings.rates)
+        for seed in range(found.test.shape[1])
+    }
+
+    def items(cell: str) -> list[dict[str, Any]]:
+        arm, place, seed = cells[cell]
+        right = answers[arm].test[place, seed].tolist()
+        return [{"set": TEST, "id": f"{at:07}", "correct": one} for at, one in enumerate(right)]
+
+    records = [
+        _record(cell, arm, settings.rates[place], seed, _of(answers[arm], place, seed), kappa)
+        for cell, (arm, place, seed) in cells.items()
+    ]
+    rows = compare(records, items, BASELINE)
+    row = next(row for row in rows if row.label == CURVED)
+    found = verdict(row, TEST, rows)
+    if found is None:
+        raise AssertionError("the curved arm is compared with LoRA")
+    return Reading(truth, number, found.word, found.because, row, answers)
+
+
+def _of(found: Answers, place: int, seed: int) -> tuple[float, float, float]:
+    validation, test = found.validation[place, seed].mean(), found.test[place, seed].mean()
+    return float(validation), float(test), float(found.gains[place, seed])
+
+
+def _record(
+    cell: str, arm: str, rate: float, seed: int, figures: tuple[float, float, float], kappa: float
+) -> Record:
+    validation, test, gain = figures
+    curved = ARMS[arm]["method"] == "manifold_lora"
+    run = {"arm": arm, "adapter": ARMS[arm], "train": {"learning_rate": rate, "seed": seed}}
+    return {
+        "cell": cell,
+        "status": "ok",
+        "point": {"arm": arm, "train.learning_rate": rate, "train.seed": seed},
+        "run": run,
+        "evaluation": {"validation": {"accuracy": validation}, TEST: {"accuracy": test}},
+        "cost": dict.fromkeys(COSTS, 0.0),
+        "geometry": {
+            "gain": {"layer": gain} if curved else {},
+            "kappa": {"layer": kappa} if curved else {},
+        },
+    }
