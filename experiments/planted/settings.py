@@ -38,6 +38,10 @@ class PlantedSettings(Strict):
     """Mean abs(B A x)/abs(x) of the teacher, in all truths but saturating and power."""
     saturated_rho: Positive = 1.0
     """The same in these two, where gains have to saturate."""
+    sharpness: Positive = 6.0
+    """Root mean square of the teacher's logits, in all truths but argmax: how sure its labels are."""
+    argmax_sharpness: Positive = 1.0
+    """The same where labels are surer than these logits, as if they came from a larger model."""
     max_angle: Positive = 3.0
     """Angle limit of the layer."""
     truths: tuple[TruthName, ...] = tuple(TRUTHS)

@@ -9,7 +9,7 @@ import numpy as np
 from manifold_lora.experiments.planted.gains import Array, Constant, Gain, Geometry, Power
 from manifold_lora.experiments.planted.settings import PlantedSettings, TruthName
 from manifold_lora.experiments.planted.students import Students, matched, train
-from manifold_lora.experiments.planted.truth import Planted, plant
+from manifold_lora.experiments.planted.truth import Planted, Population, plant
 from manifold_lora.experiments.reports.comparison import compare
 from manifold_lora.experiments.reports.row import COSTS, Record, Row
 from manifold_lora.experiments.reports.verdicts import verdict
@@ -66,20 +66,26 @@ def teacher(truth: TruthName, settings: PlantedSettings) -> Gain:
             return Geometry(radius(truth, settings), settings.max_angle)
 
 
+def population(truth: TruthName, settings: PlantedSettings) -> Population:
+    """What a truth's items are drawn by."""
+    rho = settings.saturated_rho if truth in ("saturating", "power") else settings.rho
+    argmax = truth == "argmax"
+    sharpness = settings.argmax_sharpness if argmax else settings.sharpness
+    return Population(settings.sigma, rho, sharpness, argmax)
+
+
 def run_study(truth: TruthName, number: int, settings: PlantedSettings) -> Reading:
     """Plant, train all arms, and read; the same for the same numbers, in whatever order studies run."""
-    data_rng, training_seed = np.random.default_rng([settings.seed, _PLACES.index(truth), number]), number
-    saturated = truth in ("saturating", "power")
+    rng = np.random.default_rng([settings.seed, _PLACES.index(truth), number])
     counts = (settings.train_items, settings.validation_items, sizes(truth, settings)[1])
-    rho = settings.saturated_rho if saturated else settings.rho
-    data = plant(teacher(truth, settings), counts, settings.sigma, rho, data_rng, truth == "argmax")
+    data = plant(teacher(truth, settings), counts, population(truth, settings), rng)
     answers = {
         arm: Answers(
             students.right(data.validation),
             students.right(data.test),
             np.median(students.gains(data.validation), axis=(-2, -1)),
         )
-        for arm, students in _trained(truth, settings, data, training_seed)
+        for arm, students in _trained(truth, settings, data, number)
     }
     return read(truth, number, answers, settings)
 
@@ -119,7 +125,7 @@ def read(truth: TruthName, number: int, answers: dict[str, Answers], settings: P
         return [{"set": TEST, "id": f"{at:07}", "correct": one} for at, one in enumerate(right)]
 
     records = [
-        _record(cell, arm, settings.rates[place], seed, _of(answers[arm], place, seed), kappa)
+        _record(cell, arm, settings.rates[place], seed, answers[arm], kappa, place)
         for cell, (arm, place, seed) in cells.items()
     ]
     rows = compare(records, items, BASELINE)
@@ -130,15 +136,13 @@ def read(truth: TruthName, number: int, answers: dict[str, Answers], settings: P
     return Reading(truth, number, found.word, found.because, row, answers)
 
 
-def _of(found: Answers, place: int, seed: int) -> tuple[float, float, float]:
-    validation, test = found.validation[place, seed].mean(), found.test[place, seed].mean()
-    return float(validation), float(test), float(found.gains[place, seed])
-
-
 def _record(
-    cell: str, arm: str, rate: float, seed: int, figures: tuple[float, float, float], kappa: float
+    cell: str, arm: str, rate: float, seed: int, found: Answers, kappa: float, place: int
 ) -> Record:
-    validation, test, gain = figures
+    validation, test = (
+        {"accuracy": float(right[place, seed].mean()), "items": right.shape[-1]}
+        for right in (found.validation, found.test)
+    )
     curved = ARMS[arm]["method"] == "manifold_lora"
     run = {"arm": arm, "adapter": ARMS[arm], "train": {"learning_rate": rate, "seed": seed}}
     return {
@@ -146,10 +150,10 @@ def _record(
         "status": "ok",
         "point": {"arm": arm, "train.learning_rate": rate, "train.seed": seed},
         "run": run,
-        "evaluation": {"validation": {"accuracy": validation}, TEST: {"accuracy": test}},
+        "evaluation": {"validation": validation, TEST: test},
         "cost": dict.fromkeys(COSTS, 0.0),
         "geometry": {
-            "gain": {"layer": gain} if curved else {},
+            "gain": {"layer": float(found.gains[place, seed])} if curved else {},
             "kappa": {"layer": kappa} if curved else {},
         },
     }

@@ -9,8 +9,6 @@ from manifold_lora.experiments.planted.gains import Array, Gain
 WIDTH, CLASSES, RANK = 32, 8, 4
 # |B A x| of the teacher over |W x|, root mean squares: at 1 a gain of 3 changes which of the two decides.
 BALANCE = 1.0
-# Root mean square of the teacher's logits over classes.
-SHARPNESS = 6.0
 NONE = np.zeros(1)
 
 
@@ -37,36 +35,37 @@ class Planted:
     sharpness: float
 
 
-def plant(
-    gain: Gain,
-    counts: tuple[int, int, int],
-    sigma: float,
-    rho: float,
-    rng: np.random.Generator,
-    argmax: bool = False,
-) -> Planted:
-    """Data of a teacher y = W x + c B A x of the given gain, abs(B A x)/abs(x) being rho in the mean.
+@dataclass(frozen=True)
+class Population:
+    """What tokens, teacher and labels are drawn by.
 
     Args:
-        gain: the teacher's c.
-        counts: training, validation and test items.
         sigma: spread of the tokens' log norms; their median is 1.
-        rho: how large the teacher's update is.
-        rng: draws everything.
+        rho: mean abs(B A x)/abs(x) of the teacher.
+        sharpness: root mean square of the logits without the gain.
         argmax: labels are the teacher's likeliest class, not a draw from its softmax.
     """
+
+    sigma: float
+    rho: float
+    sharpness: float
+    argmax: bool = False
+
+
+def plant(gain: Gain, counts: tuple[int, int, int], of: Population, rng: np.random.Generator) -> Planted:
+    """Data of a teacher y = W x + c B A x of the given gain: training, validation and test items."""
     total = sum(counts)
     x = rng.standard_normal((total, WIDTH))
-    x *= np.exp(sigma * rng.standard_normal((total, 1))) / np.linalg.norm(x, axis=1, keepdims=True)
+    x *= np.exp(of.sigma * rng.standard_normal((total, 1))) / np.linalg.norm(x, axis=1, keepdims=True)
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     update = x @ rng.standard_normal((WIDTH, RANK)) @ rng.standard_normal((RANK, CLASSES))
-    update *= rho / np.mean(np.linalg.norm(update, axis=1, keepdims=True) / norm)
+    update *= of.rho / np.mean(np.linalg.norm(update, axis=1, keepdims=True) / norm)
     base = x @ rng.standard_normal((WIDTH, CLASSES))
     base *= _size(update) / (BALANCE * _size(base))
     out = np.linalg.norm(update, axis=1, keepdims=True)
     y = base + gain.value(norm, out, NONE) * update
-    sharpness = SHARPNESS / _size(base + update)
-    noise = 0.0 if argmax else rng.gumbel(size=y.shape)
+    sharpness = of.sharpness / _size(base + update)
+    noise = 0.0 if of.argmax else rng.gumbel(size=y.shape)
     items = Items(x, norm, base, np.argmax(sharpness * y + noise, axis=1))
     first, second = counts[0], counts[0] + counts[1]
     return Planted(items[:first], items[first:second], items[second:], float(sharpness))
