@@ -19,7 +19,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main(argv: list[str]) -> int:
-    """The verb ``positive-control [CONFIG] [--flags]``: run all studies; exit 1 where a criterion is missed."""
+    """The verb ``positive-control [CONFIG] [--flags]``: exit 1 where a criterion is missed."""
     settings = parse(PlantedSettings, argv, "positive-control")
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     readings: list[Reading] = []

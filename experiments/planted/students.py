@@ -34,7 +34,9 @@ class Students:
         """LoRA's start: A by seed alone, uniform in +- 1/sqrt(n); B = 0."""
         bound = WIDTH**-0.5
         A = np.tile(rng.uniform(-bound, bound, (1, seeds, RANK, WIDTH)), (rates, 1, 1, 1))
-        return cls(gain, sharpness, A, np.zeros((rates, seeds, CLASSES, RANK)), np.zeros((rates, seeds, 1, 1)))
+        return cls(
+            gain, sharpness, A, np.zeros((rates, seeds, CLASSES, RANK)), np.zeros((rates, seeds, 1, 1))
+        )
 
     def products(self, items: Items) -> tuple[Array, Array, Array]:
         """A x, B A x (each by training and token) and abs(B A x)."""

@@ -136,9 +136,7 @@ def read(truth: TruthName, number: int, answers: dict[str, Answers], settings: P
     return Reading(truth, number, found.word, found.because, row, answers)
 
 
-def _record(
-    cell: str, arm: str, rate: float, seed: int, found: Answers, kappa: float, place: int
-) -> Record:
+def _record(cell: str, arm: str, rate: float, seed: int, found: Answers, kappa: float, place: int) -> Record:
     validation, test = (
         {"accuracy": float(right[place, seed].mean()), "items": right.shape[-1]}
         for right in (found.validation, found.test)

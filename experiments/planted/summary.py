@@ -73,9 +73,9 @@ def _power(readings: Sequence[Reading], settings: PlantedSettings) -> str:
 def _warning(readings: Sequence[Reading], settings: PlantedSettings) -> str:
     found = count(readings, "argmax", POSITIVE)
     return (
-        f"warning: where labels are the teacher's likeliest class, a positive word is said of LoRA's own update "
-        f"in {found} of {settings.studies}: longer tokens deserve surer answers, which no control blind to "
-        f"norms gives; relabel by the best norm-blind student (a self-distilled null) before believing one"
+        f"warning: labels that are the teacher's likeliest class give LoRA's own update a positive word in "
+        f"{found} of {settings.studies}; the curved arm does score better there, and no control explains it: "
+        "relabel by the best norm-blind arm (a self-distilled null) before believing such a word"
     )
 
 

@@ -1,4 +1,4 @@
-"""What an arm is compared by, beside accuracy at its chosen rate: all rates alike, and the gold answer's nats."""
+"""What an arm is compared by: accuracy at its chosen rate, mean over all rates, nats of the gold answer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ KINDS: dict[Kind, str] = {
 class Endpoint:
     """An arm minus another by one measure, on the same seeds and items; p is of this comparison alone.
 
-    ``about`` is the pair's comparison by accuracy. ``value`` and ``other_value`` are the two means that ``difference`` is of, ``rates`` the learning rates
-    that went into the arm's.
+    ``about`` is the pair's comparison by accuracy. ``value`` and ``other_value`` are the two means that
+    ``difference`` is of, ``rates`` the learning rates that went into the arm's.
     """
 
     kind: Kind
@@ -71,7 +71,9 @@ def _of(
     grids = [[rate.records for rate in side.rates if rate.value in common] for side in sides]
     whole = _shared([records for grid in grids for records in grid]) if len(common) > 1 else []
     if whole and whole[0]:
-        means = [np.mean([answers.matrix(records, item.test) for records in half], axis=0) for half in _halves(whole)]
+        half = len(whole) // 2
+        by_rate = [answers.matrix(records, item.test) for records in whole]
+        means = [np.mean(part, axis=0) for part in (by_rate[:half], by_rate[half:])]
         yield made("mean over rates", means[0], means[1], common)
     nats = [answers.nll(records, item.test) for records in kept]
     if nats[0] is not None and nats[1] is not None:
@@ -82,8 +84,3 @@ def _shared(groups: Sequence[Mapping[int, Record]]) -> list[dict[int, Record]]:
     """The records of the seeds that all have, in the order of the seeds."""
     seeds = sorted(set.intersection(*(set(group) for group in groups)))
     return [{seed: group[seed] for seed in seeds} for group in groups]
-
-
-def _halves(groups: list[dict[int, Record]]) -> tuple[list[dict[int, Record]], list[dict[int, Record]]]:
-    middle = len(groups) // 2
-    return groups[:middle], groups[middle:]

@@ -42,8 +42,8 @@ class _Answered:
 class Answers:
     """What cells answered, each cell's file read once.
 
-    Items that share a ``cluster`` (one question in two orders) answer together: an interval that took them for
-    independent would be too narrow. The matrices hold their means.
+    Items that share a ``cluster`` (one question in two orders) answer together: an interval that took them
+    for independent would be too narrow. The matrices hold their means.
     """
 
     def __init__(self, items: Items) -> None:

@@ -28,8 +28,8 @@ STATISTICS = (
     "squares of the two-way layout. In simulations it covers 96 to 98 % at 2 to 10 seeds, where a "
     "percentile bootstrap covers 81 to 92 % at three seeds and an interval over items alone 53 to 86 %; "
     "where no arm differs, a table of five such comparisons shows a false discovery in at most 3 %. "
-    "Differences are paired: same seeds, same items. Items of one cluster (a question in two orders) count as "
-    "one, by their mean. Adjusted p-values are Benjamini and Hochberg's: the "
+    "Differences are paired: same seeds, same items. Items of one cluster (a question in two orders) count "
+    "as one, by their mean. Adjusted p-values are Benjamini and Hochberg's: the "
     "comparisons with the baseline together, the claims of curved arms together, each claim by the "
     "largest p of its hurdles. McNemar's exact test of one seed compares two trained models, not two "
     "methods, and pooled over seeds it counts every item several times as if independent: its p is too "
@@ -76,11 +76,7 @@ def page(study: Study, pictures: Sequence[Picture]) -> str:
 def _lead(study: Study) -> Html:
     header = study.header
     seeds = f" {len(study.rows[0].chosen.records)} seeds." if study.rows else ""
-    sets = (
-        "".join(_counted(study.rows[0], name) for name in study.rows[0].scores)
-        if study.rows
-        else ""
-    )
+    sets = "".join(_counted(study.rows[0], name) for name in study.rows[0].scores) if study.rows else ""
     cells = link("#origin", f"{header.total} cells: {header.ended}.")
     text = element("p", cells, f" Baseline: {study.manifest.baseline}.{seeds}{sets}", cls="lead")
     read = "; ".join(f"{name} {_short(hashes)}" for name, hashes in header.inputs.items())

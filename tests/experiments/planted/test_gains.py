@@ -99,7 +99,9 @@ def test_the_first_gradient_at_B_0_is_c_times_loras():
     rng = np.random.default_rng(1)
     data = plant(Constant(), (64, 4, 4), Population(0.0, 0.3, 3.0), rng)
     batch = data.train[np.arange(16)[None]]
-    starts = [Students.start(gain, 1.0, 1, 1, np.random.default_rng(2)) for gain in (Geometry(1.0, 3.0), Constant())]
+    starts = [
+        Students.start(gain, 1.0, 1, 1, np.random.default_rng(2)) for gain in (Geometry(1.0, 3.0), Constant())
+    ]
     ours, loras = (students.gradients(batch)[1] for students in starts)
     assert ours == pytest.approx(np.sinh(1.0) * loras, rel=1e-12)
 

@@ -1,4 +1,4 @@
-"""Planted truths end to end: a small run through the command, its files, criteria, and the whole run marked slow."""
+"""Planted truths end to end: a small run through the command, its files, criteria; the whole run is slow."""
 
 import csv
 
@@ -33,7 +33,7 @@ def test_a_small_run_says_what_it_found_and_keeps_every_answer(tmp_path, capsys)
     assert code == ("MISSED" in shown)
     assert "lorentz: norm-dependent gain or hyperbolic form in 0 of 2, at least 2 wanted" in shown
     assert "power at your R 1, 2 seeds x 60 items: 0 of 2" in shown
-    assert "warning: where labels are the teacher's likeliest class" in shown
+    assert "warning: labels that are the teacher's likeliest class" in shown
     with (tmp_path / "studies.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["truth"] for line in lines] == [truth for truth in TRUTHS for _ in range(2)]
@@ -65,7 +65,9 @@ def test_seeds_differ_and_rates_share_them():
     assert not (test[2, 0] == test[2, 1]).all()
 
 
-@pytest.mark.parametrize(("better", "word"), [(("lora", "gain-matched-lora", "norm-blind"), NORMS), ((), FORM)])
+@pytest.mark.parametrize(
+    ("better", "word"), [(("lora", "gain-matched-lora", "norm-blind"), NORMS), ((), FORM)]
+)
 def test_the_word_is_the_rules(better, word):
     """Answers written by hand: direct is right more often than the arms named (than all, if none is)."""
     answers = run_study("yours", 0, PlantedSettings(**{**SMALL, "items": 400})).answers
@@ -91,11 +93,16 @@ def test_the_criteria_are_shares_of_the_studies(studies, most, least):
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "said"),
-    [("--R", "0", "greater than 0"), ("--truths", "[linear, linear]", "each once"), ("--seeds", "1", "2")],
+    ("flags", "said"),
+    [
+        ("--R 0", "greater than 0"),
+        ("--truths linear linear", "each once"),
+        ("--seeds 1", "greater than or equal to 2"),
+        ("--truths liner", "did you mean 'linear'?"),
+    ],
 )
-def test_bad_flags_are_one_line(flag, value, said, capsys):
-    assert main(["positive-control", flag, value]) == 2
+def test_bad_flags_are_one_line(flags, said, capsys):
+    assert main(["positive-control", *flags.split()]) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.count("\n") == 1
