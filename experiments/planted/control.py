@@ -49,9 +49,13 @@ def run_studies(settings: PlantedSettings) -> Iterator[Reading]:
     if settings.jobs == 1:
         yield from (run_study(*one) for one in asked)
         return
-    with ProcessPoolExecutor(settings.jobs, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(settings.jobs, mp_context=get_context("spawn"))
+    try:
         for done in as_completed([pool.submit(run_study, *one) for one in asked]):
             yield done.result()
+    finally:
+        # Left to itself a pool would finish every study that waits.
+        pool.shutdown(cancel_futures=True)
 
 
 def count(readings: Sequence[Reading], truth: TruthName, words: Sequence[str]) -> int:

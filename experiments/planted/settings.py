@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from manifold_lora.experiments.settings.run import Count, Positive, Seed, Strict
 
 TruthName = Literal["linear", "saturating", "power", "lorentz", "yours", "argmax"]
+# A truth draws its studies by its place here: a new one comes last.
 TRUTHS: dict[TruthName, str] = {
     "linear": "LoRA's update",
     "saturating": "a gain that falls as abs(B A x) grows, whatever the token's norm",

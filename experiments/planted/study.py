@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from manifold_lora.experiments.planted.gains import Array, Constant, Gain, Geometry, Power
-from manifold_lora.experiments.planted.settings import PlantedSettings, TruthName
+from manifold_lora.experiments.planted.settings import TRUTHS, PlantedSettings, TruthName
 from manifold_lora.experiments.planted.students import Students, matched, train
 from manifold_lora.experiments.planted.truth import Planted, Population, plant
 from manifold_lora.experiments.reports.comparison import compare
@@ -16,8 +16,6 @@ from manifold_lora.experiments.reports.verdicts import verdict
 from manifold_lora.experiments.settings.arms import ARMS
 
 CURVED, BASELINE, MATCHED, TEST = "direct", "lora", "gain-matched-lora", "test"
-# The order in which truths draw their studies; never changed, or numbers change.
-_PLACES: tuple[TruthName, ...] = ("linear", "saturating", "power", "lorentz", "yours", "argmax")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def population(truth: TruthName, settings: PlantedSettings) -> Population:
 
 def run_study(truth: TruthName, number: int, settings: PlantedSettings) -> Reading:
     """Plant, train all arms, and read; the same for the same numbers, in whatever order studies run."""
-    rng = np.random.default_rng([settings.seed, _PLACES.index(truth), number])
+    rng = np.random.default_rng([settings.seed, list(TRUTHS).index(truth), number])
     counts = (settings.train_items, settings.validation_items, sizes(truth, settings)[1])
     data = plant(teacher(truth, settings), counts, population(truth, settings), rng)
     answers = {
@@ -113,9 +111,9 @@ def read(truth: TruthName, number: int, answers: dict[str, Answers], settings: P
     """The rule of the reports over these answers, as over the records of an ablation."""
     kappa = -1 / radius(truth, settings) ** 2
     cells = {
-        f"{arm} {rate:g} {seed}": (arm, place, seed)
+        f"{arm} {place} {seed}": (arm, place, seed)
         for arm, found in answers.items()
-        for place, rate in enumerate(settings.rates)
+        for place in range(len(settings.rates))
         for seed in range(found.test.shape[1])
     }
 

@@ -13,6 +13,7 @@ from manifold_lora.experiments.reports.comparison import compare
 from manifold_lora.experiments.reports.csv_files import endpoints_csv
 from manifold_lora.experiments.reports.endpoints import endpoints
 from manifold_lora.experiments.reports.matrices import Answers
+from manifold_lora.experiments.reports.row import COSTS
 from manifold_lora.experiments.reports.statistics import crossed_estimate
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.tasks.taxonomy import Taxonomy
@@ -34,17 +35,7 @@ def study_of(cells):
                     "validation": {"accuracy": 1 - rate},
                     "test": {"accuracy": 0.0, "items": len(right)},
                 },
-                "cost": dict.fromkeys(
-                    (
-                        "train_seconds",
-                        "tokens_per_second",
-                        "seconds_per_item",
-                        "peak_memory_mb",
-                        "trainable_parameters",
-                        "adapter_bytes",
-                    ),
-                    1.0,
-                ),
+                "cost": dict.fromkeys(COSTS, 1.0),
                 "geometry": {"gain": {}, "kappa": {}},
             }
         )
