@@ -36,6 +36,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "manifold_lora.experiments.commands.report",
         "the table, CSV and figure of an ablation folder",
     ),
+    "positive-control": (
+        "manifold_lora.experiments.commands.positive_control",
+        "what the report's verdicts say where the truth is known, and what your sizes can show",
+    ),
     "check": (
         "manifold_lora.experiments.commands.check",
         "the property contract on your own geometry (module:Class)",
@@ -60,7 +64,7 @@ EXTRA = (
 
 def usage() -> str:
     """The text of ``manifold-lora --help``."""
-    lines = [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    lines = [f"  {verb:<16} {text}" for verb, (_, text) in VERBS.items()]
     return "\n".join(
         [
             "usage: manifold-lora VERB [CONFIG] [--flags] [--plugin MODULE]",

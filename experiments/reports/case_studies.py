@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from manifold_lora.experiments.reports.comparison import Items
+from manifold_lora.experiments.reports.matrices import Items
 from manifold_lora.experiments.reports.row import Row
 
 LIMIT = 4

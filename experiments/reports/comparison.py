@@ -1,15 +1,13 @@
 """From results to rows: each arm at its validation-best rate, beside others on the same seeds and items."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any
-
-import numpy as np
 
 from manifold_lora.experiments.reports.controls import FORMS, control_of, counterpart, hurdles_of
 from manifold_lora.experiments.reports.groups import GROUPS, ROLES, Role, role_of
+from manifold_lora.experiments.reports.matrices import Answers, Items
 from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.reports.row import (
     COSTS,
@@ -29,9 +27,6 @@ from manifold_lora.experiments.reports.statistics import (
     crossed_estimate,
     paired_difference,
 )
-from manifold_lora.experiments.results.accuracy import Right, right_by_set
-
-Items = Callable[[str], list[dict[str, Any]]]
 
 CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "blind", "norms", "bias", "frozen", *FORMS)
 
@@ -55,24 +50,6 @@ def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]
 
 def _place(row: Row) -> tuple[int, int]:
     return list(GROUPS).index(row.group), list(ROLES).index(row.role)
-
-
-class Answers:
-    """Which items of a cell were right, each cell's file read once."""
-
-    def __init__(self, items: Items) -> None:
-        self._items = items
-        self._read: dict[str, dict[str, Right]] = {}
-
-    def matrix(self, records: Mapping[int, Record], test: str) -> Matrix:
-        """The (seeds, items) 0/1 matrix of a test set, items in the order of their ids."""
-        scored = [self._of(record["cell"])[test] for record in records.values()]
-        return np.array([[float(right[key]) for key in sorted(right)] for right in scored])
-
-    def _of(self, cell: str) -> dict[str, Right]:
-        if cell not in self._read:
-            self._read[cell] = right_by_set(self._items(cell))
-        return self._read[cell]
 
 
 def _rates(records: Iterable[Record]) -> dict[str, tuple[Rate, ...]]:
@@ -159,12 +136,10 @@ def _seeds(row: Row) -> set[int]:
 
 def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -> Comparison:
     shared = sorted(_seeds(row) & _seeds(other))
-    ours, theirs = (
-        answers.matrix({seed: side.chosen.records[seed] for seed in shared}, test) for side in (row, other)
-    )
-    return Comparison(
-        test, other.label, role, paired_difference(ours, theirs), SeedTests.of(shared, ours, theirs)
-    )
+    ours, theirs = ({seed: side.chosen.records[seed] for seed in shared} for side in (row, other))
+    gap = paired_difference(answers.matrix(ours, test), answers.matrix(theirs, test))
+    alone = SeedTests.of(shared, answers.right(ours, test), answers.right(theirs, test))
+    return Comparison(test, other.label, role, gap, alone)
 
 
 def _adjust(rows: list[Row]) -> list[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from manifold_lora.experiments.reports.costs import ratio
+from manifold_lora.experiments.reports.endpoints import Endpoint
 from manifold_lora.experiments.reports.row import Comparison, Dose, Row
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
@@ -19,6 +20,11 @@ def scores_csv(rows: list[Row]) -> str:
 def comparisons_csv(rows: list[Row]) -> str:
     """One line per comparison, with McNemar's tests beside."""
     return _text(_comparison_line(row, item) for row in rows for item in row.comparisons)
+
+
+def endpoints_csv(endpoints: Iterable[Endpoint]) -> str:
+    """One line per comparison and measure."""
+    return _text(_endpoint_line(one) for one in endpoints)
 
 
 def _text(lines: Iterable[dict[str, object]]) -> str:
@@ -49,7 +55,8 @@ def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[s
         "learning_rate": row.chosen.value,
         "at_edge": row.at_edge,
         "seeds": score.seeds,
-        "items": score.items,
+        "items": row.items(name),
+        "clusters": score.items,
         "accuracy": score.mean,
         "low": score.low,
         "high": score.high,
@@ -84,7 +91,8 @@ def _comparison_line(row: Row, item: Comparison) -> dict[str, object]:
         "role": item.role,
         "test": item.test,
         "seeds": gap.seeds,
-        "items": gap.items,
+        "items": row.items(item.test),
+        "clusters": gap.items,
         "difference": gap.mean,
         "low": gap.low,
         "high": gap.high,
@@ -95,4 +103,24 @@ def _comparison_line(row: Row, item: Comparison) -> dict[str, object]:
         "only_other_right": pooled.other,
         "mcnemar_p_pooled": pooled.p,
         "mcnemar_p_by_seed": " ".join(f"{seed}:{test.p:.3g}" for seed, test in item.mcnemar.by_seed.items()),
+    }
+
+
+def _endpoint_line(one: Endpoint) -> dict[str, object]:
+    gap = one.difference
+    return {
+        "arm": one.arm,
+        "other": one.about.other,
+        "role": one.about.role,
+        "test": one.about.test,
+        "endpoint": one.kind,
+        "arm_mean": one.value,
+        "other_mean": one.other_value,
+        "difference": gap.mean,
+        "low": gap.low,
+        "high": gap.high,
+        "p": gap.p,
+        "seeds": gap.seeds,
+        "clusters": gap.items,
+        "learning_rates": " ".join(f"{rate:g}" for rate in one.rates),
     }

@@ -32,12 +32,13 @@ def _scores(study: Study) -> str:
     head = ["Arm", "lr"]
     for test in study.tests:
         head += [rf"{escape(test)} (\%)", r"$\Delta$ [95\,\% CI]"]
-    counts = study.rows[0].scores[study.tests[0]]
+    lead, test = study.rows[0], study.tests[0]
+    seeds, items = lead.scores[test].seeds, lead.items(test)
     task, first, base = (
         escape(name) for name in (study.manifest.task, study.rows[0].label, study.manifest.baseline)
     )
     caption = (
-        rf"{task}: accuracy (mean $\pm$ standard deviation over seeds; {counts.seeds} seeds, {counts.items} "
+        rf"{task}: accuracy (mean $\pm$ standard deviation over seeds; {seeds} seeds, {items} "
         rf"items for {first}) with each arm at its validation-best learning rate, and paired difference to "
         rf"{base} in points with a 95\,\% interval over seeds and items. $^{{*}}$: significant at 5\,\% "
         "after Benjamini--Hochberg over all comparisons of the report, never by one seed."

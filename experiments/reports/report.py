@@ -12,7 +12,7 @@ from manifold_lora.experiments.reports.console import (
     score_table,
     verdict_lines,
 )
-from manifold_lora.experiments.reports.csv_files import comparisons_csv, scores_csv
+from manifold_lora.experiments.reports.csv_files import comparisons_csv, endpoints_csv, scores_csv
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.results.atomic import sweep_temporaries, write_bytes, write_text
 
@@ -22,8 +22,9 @@ FIGURES = "figures"
 def write_report(folder: Path, console: Console) -> int:
     """Write the files and print the tables; returns 1 if a cell has no result, else 0.
 
-    ``table.csv``, ``comparisons.csv``, ``table.tex``, ``table.png``, ``figures/*.svg`` and ``report.html``.
-    Every figure is computed from the verified result files. Temp files that dead writers left are removed.
+    ``table.csv``, ``comparisons.csv``, ``endpoints.csv``, ``table.tex``, ``table.png``, ``figures/*.svg`` and
+    ``report.html``. Every figure is computed from the verified result files. Temp files that dead writers
+    left are removed.
     Raises ManifoldLoraError for another folder, StorageError where there is no room; the old files hold then.
     """
     study = Study.read(folder)
@@ -38,7 +39,9 @@ def write_report(folder: Path, console: Console) -> int:
     failed = failed_table(study.records)
     if failed is not None:
         console.print(failed)
-    others = ", table.csv, comparisons.csv, table.tex, table.png, figures" if study.rows else ""
+    others = (
+        ", table.csv, comparisons.csv, endpoints.csv, table.tex, table.png, figures" if study.rows else ""
+    )
     console.print(literal(f"{folder / 'report.html'}{others}"))
     return 1 if study.unfinished or not study.records else 0
 
@@ -55,6 +58,7 @@ def _write(study: Study) -> None:
     if study.rows:
         write_text(folder / "table.csv", scores_csv(study.rows))
         write_text(folder / "comparisons.csv", comparisons_csv(study.rows))
+        write_text(folder / "endpoints.csv", endpoints_csv(study.endpoints))
         write_text(folder / "table.tex", latex(study))
         with styled():
             write_bytes(folder / "table.png", png(scores(study.rows)))

@@ -195,6 +195,11 @@ class Row:
         """Whether the algebra makes it LoRA itself (``groups.is_plain_lora``)."""
         return is_plain_lora(self.adapter)
 
+    def items(self, test: str) -> int:
+        """How many items of a test set each seed answered; ``Estimate.items`` counts clusters."""
+        record = next(iter(self.chosen.records.values()))
+        return int(record["evaluation"][test]["items"])
+
     def with_role(self, test: str, role: Role) -> Comparison | None:
         """Its comparison with the arm of a role on a test set, if there is one."""
         found = (item for item in self.comparisons if (item.test, item.role) == (test, role))

@@ -8,6 +8,8 @@ from typing import Any
 
 from manifold_lora.experiments.reports.case_studies import CaseStudy, case_studies
 from manifold_lora.experiments.reports.comparison import compare
+from manifold_lora.experiments.reports.endpoints import Endpoint, endpoints
+from manifold_lora.experiments.reports.matrices import Answers
 from manifold_lora.experiments.reports.provenance import Header
 from manifold_lora.experiments.reports.row import Comparison, Record, Row
 from manifold_lora.experiments.results.ledger import Ledger
@@ -39,6 +41,11 @@ class Study:
     def header(self) -> Header:
         """Counts, versions, hashes."""
         return Header.of(self.records)
+
+    @cached_property
+    def endpoints(self) -> list[Endpoint]:
+        """Every comparison by every measure; reads the items of all learning rates."""
+        return list(endpoints(self.rows, Answers(Ledger(self.folder).items)))
 
     @property
     def tests(self) -> list[str]:

@@ -100,7 +100,7 @@ def verdict(row: Row, test: str, rows: Sequence[Row]) -> Verdict | None:
         return None
     pooled = base.mcnemar.pooled
     if pooled.arm + pooled.other == 0:
-        answers = base.difference.seeds * base.difference.items
+        answers = base.difference.seeds * row.items(test)
         text = f"all {answers} answers are right or wrong together with those of {base.other}"
         return Verdict(SAME, (Remark(text, row.label, base),))
     if row.is_plain_lora:

@@ -54,7 +54,7 @@ class ItemResult:
 
     ``second`` is what a second extractor read (None where the task has one only), ``agree`` whether both
     read the same; ``truncated`` says that the token limit cut the output, of which only what was complete
-    before is read.
+    before is read. Items of one ``cluster`` ask the same.
     """
 
     id: str
@@ -67,6 +67,7 @@ class ItemResult:
     second: str | None = None
     agree: bool = True
     truncated: bool = False
+    cluster: str = ""
 
 
 def evaluate(
@@ -149,6 +150,7 @@ def judged(task: Task, example: Example, output: Output) -> ItemResult:
         scored.second,
         scored.agree,
         output.truncated,
+        example.cluster,
     )
 
 

@@ -13,6 +13,7 @@ class Example:
 
     ``numbers`` holds the quantities that N0, N1, ... of the prompt stand for; ``choices`` what an answer is
     chosen from; ``group`` is the stratum that reports break scores down by (answer depth, number of steps).
+    Examples of one ``cluster`` ask the same in other words: statistics count them as one.
     Where ``learn_prompt`` is set, the loss counts the prompt as well as the target.
     """
 
@@ -24,6 +25,7 @@ class Example:
     numbers: tuple[float, ...] = ()
     choices: tuple[str, ...] = ()
     learn_prompt: bool = False
+    cluster: str = ""
 
 
 @dataclass(frozen=True)

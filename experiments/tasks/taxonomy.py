@@ -65,7 +65,14 @@ class Taxonomy(Task):
     def _both_orders(self, pair: tuple[int, int, int], depth: int) -> list[Example]:
         first, second, meet = (self._names[node] for node in pair)
         return [
-            Example(f"taxonomy-{a}-{b}", f"lca {a} {b} =>", meet, meet, f"depth {depth}")
+            Example(
+                f"taxonomy-{a}-{b}",
+                f"lca {a} {b} =>",
+                meet,
+                meet,
+                f"depth {depth}",
+                cluster=f"{first} and {second}",
+            )
             for a, b in ((first, second), (second, first))
         ]
 

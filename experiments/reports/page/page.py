@@ -9,6 +9,7 @@ from manifold_lora.experiments.reports.figures.canvas import inline
 from manifold_lora.experiments.reports.figures.gallery import Picture
 from manifold_lora.experiments.reports.groups import ROLES
 from manifold_lora.experiments.reports.page.cases import case_section
+from manifold_lora.experiments.reports.page.endpoints import endpoints_section
 from manifold_lora.experiments.reports.page.markup import Html, element, join, link, row, table
 from manifold_lora.experiments.reports.page.style import CSS
 from manifold_lora.experiments.reports.page.tables import (
@@ -17,7 +18,7 @@ from manifold_lora.experiments.reports.page.tables import (
     costs_table,
     scores_table,
 )
-from manifold_lora.experiments.reports.row import label_of
+from manifold_lora.experiments.reports.row import Row, label_of
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import FORM, NORMS, RULES, WORSE, Remark, Verdict, verdict
 
@@ -27,7 +28,8 @@ STATISTICS = (
     "squares of the two-way layout. In simulations it covers 96 to 98 % at 2 to 10 seeds, where a "
     "percentile bootstrap covers 81 to 92 % at three seeds and an interval over items alone 53 to 86 %; "
     "where no arm differs, a table of five such comparisons shows a false discovery in at most 3 %. "
-    "Differences are paired: same seeds, same items. Adjusted p-values are Benjamini and Hochberg's: the "
+    "Differences are paired: same seeds, same items. Items of one cluster (a question in two orders) count "
+    "as one, by their mean. Adjusted p-values are Benjamini and Hochberg's: the "
     "comparisons with the baseline together, the claims of curved arms together, each claim by the "
     "largest p of its hurdles. McNemar's exact test of one seed compares two trained models, not two "
     "methods, and pooled over seeds it counts every item several times as if independent: its p is too "
@@ -45,6 +47,7 @@ def page(study: Study, pictures: Sequence[Picture]) -> str:
         ("scores", "Accuracy", join([scores_table(study), element("p", LEGEND, cls="note")])),
         ("figures", "Figures", _figures(pictures)),
         ("comparisons", "Comparisons", comparisons_table(study)),
+        ("endpoints", "Endpoints", endpoints_section(study)),
         ("costs", "Cost", costs_table(study)),
         ("cases", "Case studies", case_section(study)),
         ("method", "How it was computed", _method()),
@@ -73,17 +76,18 @@ def page(study: Study, pictures: Sequence[Picture]) -> str:
 def _lead(study: Study) -> Html:
     header = study.header
     seeds = f" {len(study.rows[0].chosen.records)} seeds." if study.rows else ""
-    sets = (
-        "".join(f" {score.items} {name} items." for name, score in study.rows[0].scores.items())
-        if study.rows
-        else ""
-    )
+    sets = "".join(_counted(study.rows[0], name) for name in study.rows[0].scores) if study.rows else ""
     cells = link("#origin", f"{header.total} cells: {header.ended}.")
     text = element("p", cells, f" Baseline: {study.manifest.baseline}.{seeds}{sets}", cls="lead")
     read = "; ".join(f"{name} {_short(hashes)}" for name, hashes in header.inputs.items())
     data = [element("p", "Data (sha256): ", link("#origin", read), ".", cls="lead")] if read else []
     versions = [element("p", f"Versions: {header.packages}.", cls="lead")] if header.versions else []
     return join([text, *data, *versions])
+
+
+def _counted(first: Row, test: str) -> str:
+    items, clusters = first.items(test), first.scores[test].items
+    return f" {items} {test} items{f' in {clusters} clusters' if clusters < items else ''}."
 
 
 def _short(hashes: Sequence[str]) -> str:

@@ -178,7 +178,8 @@ def test_arms_by_what_they_are_for():
     groups = {name: group_of(role_of({}, name)) for name in ARMS if name != "custom"}
     controls = {name for name, group in groups.items() if group == "control"}
     linear = {"tangent", "euclidean", "direct-flat"}
-    assert controls == {GAIN, BLIND, "power", "power-learned", "shuffled-norms", "lora-bias", *linear}
+    dosed = {"norm-blind-dose-0.15", "power-dose-0.15"}
+    assert controls == {GAIN, BLIND, "power", "power-learned", "shuffled-norms", "lora-bias", *dosed, *linear}
     assert {name for name, group in groups.items() if group == "baseline"} >= {"lora", "dora", "prefix"}
     assert {name for name, group in groups.items() if group == "geometry"} >= {"direct", "boost"}
     assert role_of({"adapter": {"curvature": {"mode": "fixed", "kappa": -1e-6}}}, "direct") == "flat"

@@ -1,6 +1,7 @@
 """docs/study says what its own raw results say."""
 
 import csv
+import io
 import json
 import tarfile
 from collections import defaultdict
@@ -44,10 +45,14 @@ def test_the_tables_follow_from_the_raw_results(part):
     name, folder = part
     rows = Study.read(folder).rows
     for file, text in (("table.csv", scores_csv(rows)), ("comparisons.csv", comparisons_csv(rows))):
-        told, again = ((STUDY / name / file).read_text().splitlines(), text.splitlines())
+        told, again = (
+            list(csv.DictReader(io.StringIO(lines))) for lines in ((STUDY / name / file).read_text(), text)
+        )
         assert len(told) == len(again)
-        for ours, theirs in zip(csv.reader(told), csv.reader(again), strict=True):
-            for one, other in zip(ours, theirs, strict=True):
+        # Columns that reports have gained since are not in the study's tables.
+        for ours, theirs in zip(told, again, strict=True):
+            for column, one in ours.items():
+                other = theirs[column]
                 assert one == other or float(one) == pytest.approx(float(other), rel=1e-6, abs=1e-9)
 
 
