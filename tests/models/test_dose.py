@@ -80,8 +80,8 @@ def test_near_equal_lengths_have_the_dose_of_the_formula(angle):
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(["lorentz", "poincare", "sphere"]),
-    st.floats(0.01, 0.12),
-    st.floats(0.3, 0.9),
+    st.floats(0.01, 0.1),  # which all three reach from sigma 0.4 on
+    st.floats(0.4, 0.9),
     st.integers(0, 99),
 )
 def test_the_kappa_found_has_the_dose_asked_for_and_no_flatter_one_has_more(manifold, share, sigma, seed):
