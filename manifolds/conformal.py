@@ -7,7 +7,8 @@ from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Free, Point, Scalar
-from manifold_lora.manifolds.conformal_operations import MARGIN, Dist, ExpMap, LogMap, SqDist, Transp
+from manifold_lora.manifolds.conformal_operations import Dist, ExpMap, LogMap, SqDist, Transp
+from manifold_lora.manifolds.conformal_pair import MARGIN
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial

@@ -6,106 +6,28 @@ of the loss by a quantity.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
+from manifold_lora.manifolds.conformal_pair import (
+    MARGIN,
+    Pair,
+    Tail,
+    arc_of,
+    factor,
+    measure,
+    remeasure,
+    signed,
+    smooth_factor,
+    smooth_pair,
+)
 from manifold_lora.manifolds.fused import Grads, Operation, Rows
 from manifold_lora.manifolds.scratch import Scratch
-
-# 1 + h above which it may be a difference from 1.
-_FLAT = 0.1
-# How many eps a stored point stays inside the boundary of the ball.
-MARGIN = 4.0
-_FLOOR = torch.finfo(torch.float64).eps / 4
-
-
-class _Pair(NamedTuple):
-    """Two points: d, |x|^2, |y|^2, |d|^2, alpha, beta, h, and 1 + h, right near the antipode too."""
-
-    d: Tensor
-    xx: Tensor
-    yy: Tensor
-    dd: Tensor
-    alpha: Tensor
-    beta: Tensor
-    h: Tensor
-    flat: Tensor
-
-
-def _factor(k: Any, xx: Tensor) -> Tensor:
-    """alpha, kept positive on the boundary itself."""
-    return (xx * -k).add_(1.0).clamp_(min=_FLOOR)
-
-
-def _measure(k: Any, pad: Scratch, x: Tensor, y: Tensor) -> _Pair:
-    d = torch.sub(y, x, out=pad.like(x))
-    # Near the edge of the ball the digits of 1 - k |x|^2 are the geometry: no root on the way.
-    xx, yy, dd = pad.dot(x, x), pad.dot(y, y), col.square(d)
-    alpha, beta = _factor(k, xx), _factor(k, yy)
-    h = dd * k / (alpha * beta)
-    flat = h + 1.0
-    if not isinstance(k, float) or (k < 0 and flat.amin().item() < _FLAT):
-        xy = pad.dot(x, y)
-        across = col.square(pad.plus(y, (col.over(-xy, xx), x))) * xx
-        opened = ((1 - k * xy).square() + k * k * across) / (alpha * beta)
-        flat = torch.where(flat < _FLAT, opened, flat)
-    return _Pair(d, xx, yy, dd, alpha, beta, h, flat)
-
-
-def _remeasure(k: Any, pad: Scratch, x: Tensor, y: Tensor, saved: Rows) -> _Pair:
-    """The pair once more from |x|^2, |y|^2, |d|^2, 1 + h."""
-    xx, yy, dd, flat = saved
-    alpha, beta = _factor(k, xx), _factor(k, yy)
-    return _Pair(torch.sub(y, x, out=pad.like(x)), xx, yy, dd, alpha, beta, dd * k / (alpha * beta), flat)
-
-
-def _signed(k: Any, hyperbolic: Callable[[], Tensor], circular: Callable[[], Tensor]) -> Tensor:
-    """One of two columns, by the sign of k."""
-    if isinstance(k, float):
-        return hyperbolic() if k >= 0 else circular()
-    return torch.where(k >= 0, hyperbolic(), circular())
-
-
-def _arc(k: Any, h: Tensor, flat: Tensor) -> Tensor:
-    """A = asinh(sqrt h)/sqrt h, or asin(sqrt -h)/sqrt -h."""
-
-    def circular() -> Tensor:
-        root = (-h).sqrt_().clamp_(min=col.TINY)
-        return torch.atan2(root, flat.sqrt()).div_(root)
-
-    return _signed(k, lambda: col.asinhc(h), circular)
-
-
-class _Tail:
-    """What every gradient of a pair ends in: those by |d|^2, alpha, beta, brought to x, y and k."""
-
-    def __init__(self, k: Any, pair: _Pair, dd_bar: Tensor, alpha_bar: Tensor, beta_bar: Tensor) -> None:
-        self.k, self.pair = k, pair
-        self.by_d, self.by_x, self.by_y = 2 * dd_bar, -2 * k * alpha_bar, -2 * k * beta_bar
-        self.alpha_bar, self.beta_bar = alpha_bar, beta_bar
-
-    def rows(
-        self, pad: Scratch, x: Tensor, needs: Sequence[bool], *terms: tuple[Tensor, Tensor, Tensor]
-    ) -> list[Tensor | None]:
-        """The gradients of x and y; further terms are (column of x's, column of y's, row)."""
-        d, grads = self.pair.d, []
-        columns = (
-            (-self.by_d, self.by_x, *(term[0] for term in terms)),
-            (self.by_d + self.by_y, self.by_y, *(term[1] for term in terms)),
-        )
-        rows = (d, x, *(term[2] for term in terms))
-        for needed, weights in zip(needs[1:], columns, strict=True):
-            grads.append(pad.combine(*zip(weights, rows, strict=True)) if needed else None)
-        return grads
-
-    def of_k(self) -> Tensor:
-        """By k through alpha and beta."""
-        return -self.pair.xx * self.alpha_bar - self.pair.yy * self.beta_bar
 
 
 class _Length(Operation):
@@ -120,7 +42,7 @@ class _Length(Operation):
         """Its derivative by k at fixed D, from A and dA/dh."""
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
-        pair = _measure(k, pad, *rows)
+        pair = measure(k, pad, *rows)
         ratio = pair.dd / (pair.alpha * pair.beta)
         value, slope = self.solve(k, ratio, pair.h, pair.flat)
         return (value,), (pair.xx, pair.yy, pair.dd, pair.flat, slope)
@@ -129,15 +51,15 @@ class _Length(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (*measured, slope), (bar,) = rows, saved, g
-        pair = _remeasure(k, pad, x, y, tuple(measured))
+        pair = remeasure(k, pad, x, y, tuple(measured))
         product = pair.alpha * pair.beta
         ratio, ratio_bar = pair.dd / product, bar * slope
         falling = -ratio_bar * ratio
-        tail = _Tail(k, pair, ratio_bar / product, falling / pair.alpha, falling / pair.beta)
+        tail = Tail(k, pair, ratio_bar / product, falling / pair.alpha, falling / pair.beta)
         grads = tail.rows(pad, x, needs)
         if not needs[0]:
             return grads, None
-        arc = _arc(k, pair.h, pair.flat)
+        arc = arc_of(k, pair.h, pair.flat)
         return grads, bar * self.by_k(ratio, arc, col.asinhc_slope(pair.h, pair.flat, arc)) + tail.of_k()
 
 
@@ -147,7 +69,7 @@ class Dist(_Length):
     def solve(self, k: Any, ratio: Tensor, h: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
         root = ratio.sqrt()
         slope = torch.where(ratio == 0, 0.0, flat.sqrt().mul_(root).reciprocal_())
-        return 2 * root * _arc(k, h, flat), slope
+        return 2 * root * arc_of(k, h, flat), slope
 
     def by_k(self, ratio: Tensor, arc: Tensor, slope: Tensor) -> Tensor:
         return 2 * ratio.sqrt() * slope * ratio
@@ -161,7 +83,7 @@ class SqDist(_Length):
     """4 D A(h)^2, smooth at x = y."""
 
     def solve(self, k: Any, ratio: Tensor, h: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
-        arc = _arc(k, h, flat)
+        arc = arc_of(k, h, flat)
         return 4 * ratio * arc.square(), 4 * arc * flat.rsqrt()
 
     def by_k(self, ratio: Tensor, arc: Tensor, slope: Tensor) -> Tensor:
@@ -177,8 +99,8 @@ class LogMap(Operation):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, y = rows
-        pair = _measure(k, pad, x, y)
-        b = _arc(k, pair.h, pair.flat) * pair.flat.rsqrt() / pair.beta
+        pair = measure(k, pad, x, y)
+        b = arc_of(k, pair.h, pair.flat) * pair.flat.rsqrt() / pair.beta
         u = pad.combine((b * pair.alpha, pair.d), (b * pair.dd * -k, x))
         return (u,), (pair.xx, pair.yy, pair.dd, pair.flat)
 
@@ -186,8 +108,8 @@ class LogMap(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (g_row,) = rows, g
-        pair = _remeasure(k, pad, x, y, saved)
-        arc, root = _arc(k, pair.h, pair.flat), pair.flat.rsqrt()
+        pair = remeasure(k, pad, x, y, saved)
+        arc, root = arc_of(k, pair.h, pair.flat), pair.flat.rsqrt()
         b = arc * root / pair.beta
         b_slope = (col.asinhc_slope(pair.h, pair.flat, arc) - arc / (2 * pair.flat)) * root / pair.beta
         on_d, on_x = pad.dot(g_row, pair.d), pad.dot(g_row, x)
@@ -195,7 +117,7 @@ class LogMap(Operation):
         h_bar = length * b_slope
         falling, product = h_bar * pair.h, pair.alpha * pair.beta
         dd_bar = h_bar * k / product - k * b * on_x
-        tail = _Tail(
+        tail = Tail(
             k,
             pair,
             dd_bar,
@@ -233,13 +155,13 @@ class ExpMap(Operation):
     def _rolled(self, k: Any, q: Tensor) -> tuple[Tensor, Tensor]:
         """T and 1 - t^2 at q = a^2."""
         a = q.abs().sqrt_().clamp_(min=col.TINY)
-        size = _signed(k, a.tanh, a.tan).div(a)
-        return size, _signed(k, a.cosh, a.cos).square().reciprocal_()
+        size = signed(k, a.tanh, a.tan).div(a)
+        return size, signed(k, a.cosh, a.cos).square().reciprocal_()
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, u = rows
         xx, uu, xu = col.square(x), col.square(u), pad.dot(x, u)
-        alpha = _factor(k, xx)
+        alpha = factor(k, xx)
         q = uu * k / alpha.square()
         size, beyond = self._rolled(k, q)
         below = alpha * beyond + k * col.square(pad.plus(x, (size / alpha, u)))
@@ -250,7 +172,7 @@ class ExpMap(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, u), (xx, uu, xu, below), (g_row,) = rows, saved, g
-        alpha = _factor(k, xx)
+        alpha = factor(k, xx)
         q = uu * k / alpha.square()
         size, beyond = self._rolled(k, q)
         square, slope = q * size.square(), col.tanhc_slope(q, size, beyond)
@@ -290,14 +212,14 @@ class Transp(Operation):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, y, v = rows
-        pair = _measure(k, pad, x, y)
+        pair = measure(k, pad, x, y)
         xv, dv = pad.dot(x, v), pad.dot(pair.d, v)
         grown, turn, a, b = self._solved(k, pair, xv, dv)
         w = pad.combine((grown, v), (grown * turn * a, x), (-grown * turn * b, pair.d))
         return (w,), (pair.xx, pair.yy, pair.dd, pair.flat, xv, dv)
 
     @staticmethod
-    def _solved(k: Any, pair: _Pair, xv: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _solved(k: Any, pair: Pair, xv: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         xd = (pair.yy - pair.xx - pair.dd) / 2
         a = k * pair.alpha * dv - k * k * pair.dd * xv
         b = k * k * pair.xx * dv + k * xv * (pair.alpha - 2 * k * xd)
@@ -307,7 +229,7 @@ class Transp(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y, v), (*measured, xv, dv), (g_row,) = rows, saved, g
-        pair = _remeasure(k, pad, x, y, tuple(measured))
+        pair = remeasure(k, pad, x, y, tuple(measured))
         grown, turn, a, b = self._solved(k, pair, xv, dv)
         xx, dd, alpha, xd = pair.xx, pair.dd, pair.alpha, (pair.yy - pair.xx - pair.dd) / 2
         on_x, on_d = pad.dot(g_row, x), pad.dot(g_row, pair.d)
@@ -346,24 +268,3 @@ class Transp(Operation):
         b = k.square() * fn.square(x) * dv + k * xv * (alpha - 2 * k * fn.dot(x, d))
         turn = 2 / (alpha * beta * smooth_pair(k, x, y)[2])
         return beta / alpha * (v + turn * (a * x - b * d))
-
-
-def smooth_factor(k: Tensor, x: Tensor) -> Tensor:
-    """alpha, differentiable."""
-    return fn.positive(1 - k * fn.square(x))
-
-
-def smooth_pair(k: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """D, A and 1 + h, differentiable."""
-    product, dd = smooth_factor(k, x) * smooth_factor(k, y), fn.square(y - x)
-    ratio = dd / product
-    near = k * ratio
-    plain = 1 + near > _FLAT
-    x, y = torch.broadcast_tensors(x, y)
-    x = torch.where(plain, 1.0, x)
-    across = fn.square(x) * fn.square(y - fn.dot(x, y) / fn.square(x) * x)
-    opened = ((1 - k * fn.dot(x, y)).square() + k.square() * across) / product
-    flat = torch.where(plain, 1 + near, opened)
-    # asin(r) = atan(r/sqrt(1 - r^2)) keeps the antipode.
-    far = fn.atanhc(torch.where(k > 0, 0.0, near / flat)) * flat.rsqrt()
-    return ratio, torch.where(k > 0, fn.asinhc(torch.where(k > 0, near, 0.0)), far), flat

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.manifolds.conformal import BALL, Conformal
-from manifold_lora.manifolds.conformal_operations import MARGIN
+from manifold_lora.manifolds.conformal_pair import MARGIN
 from manifold_lora.manifolds.curvature import Curvature
 
 

@@ -8,7 +8,7 @@ far = |x/|x| + y/|y||^2 = 4 - near, each taken from a difference that is small w
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,88 +17,18 @@ from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.fused import Grads, Operation, Rows
 from manifold_lora.manifolds.scratch import Scratch
-
-
-class _Pair(NamedTuple):
-    """Two points: |x|, near, far, <x, step> and |step|^2, |y|, step and its sign.
-
-    The step is y - x or, where that is longer, y + x, and the sign that of x taken away.
-    """
-
-    nx: Tensor
-    near: Tensor
-    far: Tensor
-    along: Tensor
-    square: Tensor
-    ny: Tensor
-    step: Tensor
-    sign: Tensor
-
-    @property
-    def saved(self) -> Rows:
-        """The columns that the others follow from."""
-        return self[:5]
-
-
-def _measure(pad: Scratch, x: Tensor, y: Tensor) -> _Pair:
-    nx, step = col.norm(x), torch.sub(y, x, out=pad.like(x))
-    sign, small = torch.ones_like(nx), col.square(step)
-    if nx.device.type != "cpu" or not (small / nx.square()).amax().item() < 2.0:
-        sign = torch.where(small < 2.0 * nx.square(), 1.0, -1.0).to(nx.dtype)
-        step.addcmul_(x, 1 - sign)
-        small = col.square(step)
-    along = pad.dot(x, step)
-    ny = _length(nx, sign, along, small)
-    # |y| - |x| from the step: the difference of the lengths has no digits where the points are close.
-    uneven = (small + 2 * sign * along).div_(nx + ny).square_()
-    least = (small - uneven).div_(nx * ny).clamp_(min=0.0)
-    near, far = torch.where(sign > 0, least, 4 - least), torch.where(sign > 0, 4 - least, least)
-    return _Pair(nx, near, far, along, small, ny, step, sign)
-
-
-def _length(nx: Tensor, sign: Tensor, along: Tensor, square: Tensor) -> Tensor:
-    return (nx.square() + 2 * sign * along).add_(square).sqrt_()
-
-
-def _remeasure(pad: Scratch, x: Tensor, y: Tensor, saved: Rows) -> _Pair:
-    """The pair once more from what was saved."""
-    nx, near, far, along, square = saved
-    sign = torch.where(near < far, 1.0, -1.0).to(nx.dtype)
-    step = torch.addcmul(y, x, -sign, out=pad.like(x))
-    return _Pair(nx, near, far, along, square, _length(nx, sign, along, square), step, sign)
-
-
-def _angle(pair: _Pair) -> Tensor:
-    return torch.atan2(pair.near.sqrt(), pair.far.sqrt()).mul_(2.0)
-
-
-def _by_sine(pair: _Pair, column: Tensor | float, else_: float) -> Tensor:
-    """A column over sin(angle), another number where that is 0."""
-    sine = (pair.near * pair.far).sqrt_().mul_(0.5)
-    return torch.where(sine == 0, else_, column / sine)
-
-
-class _Across(NamedTuple):
-    """The parts of y across x and of x across y, as coefficients of step and x.
-
-    y - <x, y>/|x|^2 x = step - off x, and likewise from y.
-    """
-
-    off: Tensor
-    x_step: Tensor
-    x_x: Tensor
-
-    @classmethod
-    def of(cls, pair: _Pair) -> "_Across":
-        """From the pair."""
-        lean = (pair.square + pair.sign * pair.along) / pair.ny.square()  # <y, step>/|y|^2
-        return cls(pair.along / pair.nx.square(), pair.sign * (lean - 1), lean)
-
-
-def _by_near(pair: _Pair, across: _Across, near_bar: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-    """The coefficients of step and x in the gradients of x and of y by way of near."""
-    scaled = near_bar * -2 / (pair.nx * pair.ny)
-    return (scaled, -scaled * across.off), (scaled * across.x_step, scaled * across.x_x)
+from manifold_lora.manifolds.sphere_pair import (
+    Across,
+    Pair,
+    angle_of,
+    any_direction,
+    by_near,
+    by_sine,
+    measure,
+    remeasure,
+    smooth_across,
+    smooth_pair,
+)
 
 
 class _Length(Operation):
@@ -107,11 +37,11 @@ class _Length(Operation):
     power: float
 
     @abstractmethod
-    def solve(self, k: float, pair: _Pair) -> tuple[Tensor, Tensor]:
+    def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
         """The value and its derivative by near."""
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
-        pair = _measure(pad, *rows)
+        pair = measure(pad, *rows)
         value, slope = self.solve(k, pair)
         return (value,), (*pair.saved, slope)
 
@@ -119,8 +49,8 @@ class _Length(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (*measured, slope), (bar,) = rows, saved, g
-        pair = _remeasure(pad, x, y, tuple(measured))
-        both = _by_near(pair, _Across.of(pair), bar * slope)
+        pair = remeasure(pad, x, y, tuple(measured))
+        both = by_near(pair, Across.of(pair), bar * slope)
         grads: list[Tensor | None] = [
             pad.combine((by_step, pair.step), (by_x, x)) if needed else None
             for needed, (by_step, by_x) in zip(needs[1:], both, strict=True)
@@ -133,8 +63,8 @@ class Dist(_Length):
 
     power = 1.0
 
-    def solve(self, k: float, pair: _Pair) -> tuple[Tensor, Tensor]:
-        return _angle(pair).mul_(k**-0.5), _by_sine(pair, k**-0.5 / 2, 0.0)
+    def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
+        return angle_of(pair).mul_(k**-0.5), by_sine(pair, k**-0.5 / 2, 0.0)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         near, far, _ = smooth_pair(*arguments)
@@ -146,9 +76,9 @@ class SqDist(_Length):
 
     power = 2.0
 
-    def solve(self, k: float, pair: _Pair) -> tuple[Tensor, Tensor]:
-        angle = _angle(pair)
-        return angle.square().div_(k), _by_sine(pair, angle, 1.0).mul_(1 / k)
+    def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
+        angle = angle_of(pair)
+        return angle.square().div_(k), by_sine(pair, angle, 1.0).mul_(1 / k)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         near, _, arc = smooth_pair(*arguments)
@@ -164,10 +94,10 @@ class LogMap(Operation):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, y = rows
-        pair = _measure(pad, x, y)
+        pair = measure(pad, x, y)
         off = pair.along / pair.nx.square()
         opposite = pair.far == 0
-        scale = torch.where(opposite, 0.0, _by_sine(pair, _angle(pair), 1.0)) * k**-0.5 / pair.ny
+        scale = torch.where(opposite, 0.0, by_sine(pair, angle_of(pair), 1.0)) * k**-0.5 / pair.ny
         u = pad.combine((scale, pair.step), (-scale * off, x))
         if u.device.type != "cpu" or opposite.any():
             u = torch.where(opposite, math.pi * k**-0.5 * any_direction(x), u)
@@ -177,8 +107,8 @@ class LogMap(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (*measured, scale), (g_row,) = rows, saved, g
-        pair = _remeasure(pad, x, y, tuple(measured))
-        across = _Across.of(pair)
+        pair = remeasure(pad, x, y, tuple(measured))
+        across = Across.of(pair)
         on_step, on_x = pad.dot(g_row, pair.step), pad.dot(g_row, x)
         length = on_step - across.off * on_x  # <g, u>/scale
         flat, h = pair.far / 4, pair.near / -4
@@ -186,7 +116,7 @@ class LogMap(Operation):
         arc = ratio * flat.sqrt()
         ratio_slope = (col.asinhc_slope(h, flat, arc) - arc / (2 * flat)) * flat.rsqrt()
         near_bar = torch.where(flat == 0, 0.0, length * ratio_slope * (k**-0.5 / pair.ny) / -4)
-        (x_step, x_x), (y_step, y_x) = _by_near(pair, across, near_bar)
+        (x_step, x_x), (y_step, y_x) = by_near(pair, across, near_bar)
         lean, cosine = scale * on_x / pair.nx.square(), pair.sign + across.off
         pull = -length * scale / pair.ny.square()
         grads: list[Tensor | None] = [None, None]
@@ -255,7 +185,7 @@ class Transp(Operation):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, y, v = rows
-        pair = _measure(pad, x, y)
+        pair = measure(pad, x, y)
         xv, yv = pad.dot(x, v), pad.dot(y, v)
         f = col.over(2 * (xv / pair.nx + yv / pair.ny), pair.far)
         w = pad.plus(v, (-f / pair.nx, x), (-f / pair.ny, y))
@@ -265,11 +195,11 @@ class Transp(Operation):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y, v), (*measured, xv, yv, f), (g_row,) = rows, saved, g
-        pair = _remeasure(pad, x, y, tuple(measured))
+        pair = remeasure(pad, x, y, tuple(measured))
         on_x, on_y = pad.dot(g_row, x), pad.dot(g_row, y)
         f_bar = -(on_x / pair.nx + on_y / pair.ny)
         p_bar = col.over(2 * f_bar, pair.far)
-        both = _by_near(pair, _Across.of(pair), col.over(f_bar * f, pair.far))
+        both = by_near(pair, Across.of(pair), col.over(f_bar * f, pair.far))
         grads: list[Tensor | None] = [None, None, None]
         ends = ((x, pair.nx, on_x, xv), (y, pair.ny, on_y, yv))
         for place, ((by_step, by_x), (end, size, on_end, end_v)) in enumerate(zip(both, ends, strict=True)):
@@ -285,28 +215,3 @@ class Transp(Operation):
         x, y, v = arguments
         middle = x / fn.norm(x) + y / fn.norm(y)
         return v - 2 * fn.ratio(fn.dot(middle, v), fn.square(middle)) * middle
-
-
-def any_direction(x: Tensor) -> Tensor:
-    """A unit vector across x: along the axis that x is least along, made tangent."""
-    axis = torch.nn.functional.one_hot(x.abs().argmin(-1), x.shape[-1]).to(x.dtype)
-    across = axis - fn.dot(axis, x) / fn.square(x) * x
-    return across / fn.norm(across)
-
-
-def smooth_across(x: Tensor, y: Tensor) -> Tensor:
-    """The part of y across x, differentiable."""
-    step, _ = fn.nearer(x, y)
-    return step - fn.dot(x, step) / fn.square(x) * x
-
-
-def smooth_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """near, far and angle/sqrt(near), differentiable."""
-    step, sign = fn.nearer(x, y)
-    nx, ny, square = fn.norm(x), fn.norm(y), fn.square(step)
-    uneven = ((square + 2 * sign * fn.dot(x, step)) / (nx + ny)).square()
-    least = (square - uneven) / (nx * ny)
-    near, far = torch.where(sign > 0, least, 4 - least), torch.where(sign > 0, 4 - least, least)
-    # asin(r)/r = atan(t)/r with t = r/sqrt(1 - r^2) keeps the antipode.
-    flat = torch.where(far <= 0, 1.0, far / 4)
-    return near, far, fn.atanhc(near / -4 / flat) * flat.rsqrt()

@@ -9,7 +9,7 @@ from torch import Tensor
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Scalar
 from manifold_lora.manifolds.conformal import BALL, ROUND, Conformal
-from manifold_lora.manifolds.conformal_operations import MARGIN
+from manifold_lora.manifolds.conformal_pair import MARGIN
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.radial_law import RadialLaw
 

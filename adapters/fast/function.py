@@ -27,6 +27,7 @@ from manifold_lora.adapters.fast.numbers import (
     constant,
     evaluate,
     finite,
+    gram_of,
     narrow,
     numbers,
     row_norm,
@@ -154,12 +155,6 @@ def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType)
 def fewer_tokens_than_rank(x: Tensor, B: Tensor) -> bool:
     """Is measuring B u cheaper than B^T B in float64?"""
     return x.shape[0] <= B.shape[1]
-
-
-def gram_of(B: Tensor) -> Tensor:
-    """B^T B in float64."""
-    wide = B.double()
-    return wide.T @ wide
 
 
 class _Fused(torch.autograd.Function):

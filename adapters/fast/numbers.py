@@ -94,3 +94,9 @@ def is_transformed() -> bool:
     if torch.compiler.is_compiling():
         return False
     return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
+def gram_of(B: Tensor) -> Tensor:
+    """B^T B in float64."""
+    wide = B.double()
+    return wide.T @ wide

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from manifold_lora.experiments.training.encoding import TrainingRows
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
-GAIN_EXAMPLES = 32
+GAIN_EXAMPLES = 8
 # Where the adapter is not calibrated, its geometry is measured on this many training rows all the same.
 MEASURED_ROWS = 8
 

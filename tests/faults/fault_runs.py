@@ -102,7 +102,7 @@ def in_child(arm: str, base: Path, out: Path, steps: Connection, train: dict[str
     """``run_once`` in a process that tells each step it has done."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    run_once(arm, base, out, lambda step, _: steps.send(step), **train)
+    run_once(arm, base, out, lambda step, *_: steps.send(step), **train)
 
 
 def difference(one: Path, other: Path) -> float:
