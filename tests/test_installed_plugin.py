@@ -30,7 +30,7 @@ py-modules = ["klein_plugin"]
 
 @pytest.fixture(scope="module")
 def install(tmp_path_factory):
-    """Run Python where the plug-in is installed as a wheel; ``place`` is its folder, a tiny model in it."""
+    """Run Python where the plug-in is installed from its wheel, in the folder ``place`` with a tiny model."""
     project = tmp_path_factory.mktemp("project")
     (module,) = re.findall(r"```python\n(# fmt: off\n.*?)```", README, re.DOTALL)
     ((group, line),) = re.findall(r'# (\[project\.entry-points\.".*?"\]) (klein = ".*?")', README)

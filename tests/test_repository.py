@@ -108,9 +108,10 @@ def test_every_name_of_ours_in_the_readme_is_in_the_package():
 def test_the_study_has_as_many_cells_as_is_said():
     manifests = ROOT.glob("docs/study/*/manifest.json")
     count = sum(len(json.loads(path.read_text(encoding="utf-8"))["cells"]) for path in manifests)
-    for name in ("README.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert re.findall(r"(?:make study.*?)(\d+) cells", text) == [str(count)], name
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "README.md")]
+    said = [re.findall(r"[Ss]tudy\b[^.]*?(\d+) cells", text) for text in texts]
+    assert said[0] == [str(count)]
+    assert set(said[1]) <= {str(count)}
 
 
 def test_files_stay_small():
