@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
@@ -166,7 +167,7 @@ def test_a_corpus_of_one_token_has_defined_values_and_reasons(ask, tmp_path):
     [
         ({"data": ()}, ManifoldLoraError, "--data"),
         ({"data": ("nothing",)}, UnknownNameError, "data"),
-        ({"model": ""}, ManifoldLoraError, "--model"),
+        ({"model": ""}, ValidationError, "some text"),
         ({"model": "/nowhere/at/all"}, UnknownNameError, "model folder"),
     ],
 )
