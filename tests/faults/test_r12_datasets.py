@@ -223,6 +223,7 @@ def test_the_command_line_names_the_line(folder: Path, capsys, tmp_path_factory)
     output = tmp_path_factory.mktemp("out") / "run"
     model = tmp_path_factory.mktemp("no model")
     (model / "config.json").write_text('{"model_type": "llama"}')
+    (model / "model.safetensors").write_bytes(b"")
     command = ["train", "--task", "gsm8k", "--data", str(folder), "--model", str(model)]
     assert main([*command, "--output", str(output)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
