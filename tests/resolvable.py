@@ -55,7 +55,8 @@ def registry_only() -> dict[str, str]:
     """This process's environment with pip's way to the registry, and no other setting of pip's."""
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
-    for line in listed.stdout.splitlines():
+    # The environment's settings come last: pip lets them win over its files.
+    for line in sorted(listed.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
         key, _, value = line.partition("=")
         setting = key.rpartition(".")[2]
         if setting.removeprefix("default-") in SETTINGS and "file:" not in value:

@@ -199,7 +199,7 @@ def test_a_model_from_disk_is_adapted_on_word_problems_as_plain_text(tmp_path):
     settings = _settings(
         tmp_path / "model",
         tmp_path / "out",
-        task={"name": "word_problems", "data": str(tmp_path / "data")},
+        task={"name": "word_problems", "style": "text", "data": str(tmp_path / "data")},
         evaluation={"batch_size": 24},
         grid={"arm": ["lora", "direct"], "train.seed": [0]},
     )
