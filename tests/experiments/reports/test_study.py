@@ -1,4 +1,4 @@
-"""docs/study says what its own raw results say."""
+"""docs/study and docs/real say what their own raw results say."""
 
 import csv
 import io
@@ -15,22 +15,23 @@ from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.manifest import Manifest
 
-STUDY = Path(__file__).parents[3] / "docs" / "study"
-PARTS = sorted(path.parent.name for path in STUDY.glob("*/results.tar.xz"))
+DOCS = Path(__file__).parents[3] / "docs"
+PARTS = sorted(path.parent.relative_to(DOCS).as_posix() for path in DOCS.rglob("results.tar.xz"))
 
 
 @pytest.fixture(scope="module", params=PARTS)
 def part(request, tmp_path_factory):
     """A part of the study unpacked as its own report's folder."""
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "manifest.json").write_bytes((STUDY / request.param / "manifest.json").read_bytes())
-    with tarfile.open(STUDY / request.param / "results.tar.xz") as archive:
+    folder = tmp_path_factory.mktemp("part")
+    (folder / "manifest.json").write_bytes((DOCS / request.param / "manifest.json").read_bytes())
+    with tarfile.open(DOCS / request.param / "results.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return request.param, folder
 
 
 def test_every_part_is_there():
-    assert PARTS == ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
+    study = ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
+    assert ["real", *(f"study/{part}" for part in study)] == PARTS
 
 
 def test_every_cell_verifies_and_finished(part):
@@ -46,7 +47,7 @@ def test_the_tables_follow_from_the_raw_results(part):
     rows = Study.read(folder).rows
     for file, text in (("table.csv", scores_csv(rows)), ("comparisons.csv", comparisons_csv(rows))):
         told, again = (
-            list(csv.DictReader(io.StringIO(lines))) for lines in ((STUDY / name / file).read_text(), text)
+            list(csv.DictReader(io.StringIO(lines))) for lines in ((DOCS / name / file).read_text(), text)
         )
         assert len(told) == len(again)
         # Columns that reports have gained since are not in the study's tables.
@@ -66,8 +67,8 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
         answers = [json.loads(line) for line in items.read_text().splitlines()]
         for kind in {answer["set"] for answer in answers}:
             share = fmean(answer["correct"] for answer in answers if answer["set"] == kind)
-            right[*place, "validation" if kind == "validation" else "test"].append(share)
-    with (STUDY / name / "table.csv").open() as file:
+            right[*place, kind].append(share)
+    with (DOCS / name / "table.csv").open() as file:
         for line in csv.DictReader(file):
             rates = {
                 rate: fmean(shares)
@@ -76,4 +77,4 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
             }
             chosen = max(rates, key=lambda rate: (rates[rate], -rate))
             assert float(line["learning_rate"]) == chosen
-            assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, "test"]))
+            assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, line["test"]]))
