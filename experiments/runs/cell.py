@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from manifold_lora.experiments.training.checkpoints import Checkpoints
     from manifold_lora.experiments.training.early_stopping import EarlyStopping
     from manifold_lora.experiments.training.encoding import TrainingRows
+    from manifold_lora.models.module_geometry import ModuleGeometry
 
 PACKAGES = ("manifold-lora", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 GAIN_EXAMPLES = 8
@@ -35,11 +36,15 @@ MEASURED_ROWS = 8
 
 
 class Adapted(NamedTuple):
-    """A base model with an untrained adapter, its tokenizer, and what the adapter is going to learn from."""
+    """A base model with an untrained adapter, its tokenizer, and what the adapter is going to learn from.
+
+    ``geometry`` is what calibration measured on ``calibration_rows``; None where nothing was calibrated.
+    """
 
     model: "PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
     rows: "TrainingRows"
+    geometry: "dict[str, ModuleGeometry] | None" = None
 
 
 def run_cell(
@@ -110,22 +115,20 @@ def load_adapted(run: RunSettings, base: str, examples: "list[Example]", gains: 
     set_seed(run.train.seed)
     config = peft_config(run.adapter, gains, kappas, run.train.steps, run.train.seed)
     adapted = Adapted(adapt(model, config), tokenizer, rows)
-    _start_scales(adapted, run)
-    return adapted
+    return adapted._replace(geometry=_start_scales(adapted, run))
 
 
-def _start_scales(adapted: Adapted, run: RunSettings) -> None:
+def _start_scales(adapted: Adapted, run: RunSettings) -> "dict[str, ModuleGeometry] | None":
     """The norm scalings' s, and kappa where a dose is asked for, from a few training rows."""
     from manifold_lora.models.calibration import calibrate as start
 
     if not has_geometry(run.adapter.method) or not run.adapter.calibration_rows:
-        return
+        return None
     dose = wanted_dose(run.adapter)
     batches = [calibration_rows(adapted, run)]
     if dose is None:
-        start(adapted.model, batches)
-    else:
-        start(adapted.model, batches, dose=dose.share, out_of_reach=dose.out_of_reach)
+        return start(adapted.model, batches)
+    return start(adapted.model, batches, dose=dose.share, out_of_reach=dose.out_of_reach)
 
 
 def calibration_rows(adapted: Adapted, run: RunSettings) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def train_and_evaluate(
     from manifold_lora.models.geometry_log import effective_kappa, effective_scale, token_gates
     from manifold_lora.models.module_geometry import measure_geometry
 
-    model, tokenizer, rows = adapted
+    model, tokenizer, rows, calibrated = adapted
     if rows.left_out:
         tell(rows.left_out_line(run.train.max_length))
     run = in_steps(run, len(rows))
@@ -171,7 +174,7 @@ def train_and_evaluate(
         progress(step, run.train.steps)
 
     batch = calibration_rows(adapted, run)
-    before = preflight(model, batch, run)
+    before = preflight(model, batch, run, calibrated)
     tell(before.line())
     if run.preflight == "stop":
         before.check()

@@ -72,14 +72,22 @@ def calibration_batch(
     return pad_right([rows[place] for place in sorted(drawn)], pad_id(tokenizer))
 
 
-def preflight(model: "PeftModel", batch: Mapping[str, Any], run: RunSettings) -> Preflight:
-    """Measure a model before its first step; an arm without a geometry has nothing to measure."""
+def preflight(
+    model: "PeftModel",
+    batch: Mapping[str, Any],
+    run: RunSettings,
+    calibrated: "Mapping[str, ModuleGeometry] | None" = None,
+) -> Preflight:
+    """Measure a model before its first step; an arm without a geometry has nothing to measure.
+
+    ``calibrated`` is what calibration found on the same batch, which need not be measured again.
+    """
     if not has_geometry(run.adapter.method):
         return Preflight({}, 1.0, ())
     from manifold_lora.models.first_gradient import gradient_ratio
     from manifold_lora.models.module_geometry import measure_geometry
 
-    modules = measure_geometry(model, [batch])
+    modules = measure_geometry(model, [batch]) if calibrated is None else calibrated
     ratio = gradient_ratio(model, batch)
     return Preflight(modules, ratio, tuple(_faults(modules, ratio)))
 

@@ -31,7 +31,7 @@ def preflight_alone(run: RunSettings, cache: Path, shown: int, console: Console)
     task = task_of(run.task, run.model.name)
     ready = prepared(run, cache, console)
     adapted = load_adapted(run, ready["base"], task.train, {})
-    found = preflight(adapted.model, calibration_rows(adapted, run), run)
+    found = preflight(adapted.model, calibration_rows(adapted, run), run, adapted.geometry)
     if found.modules:
         console.print(module_table(found.modules, shown))
     for line in (found.line(), *found.faults):

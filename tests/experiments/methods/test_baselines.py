@@ -83,7 +83,7 @@ def test_an_arm_trains_is_saved_and_answers_the_same_when_loaded(base, tmp_path,
 @pytest.mark.parametrize("arm", ["series", "parallel", "adalora", "lora-plus", BIASED, *OURS])
 def test_an_arm_starts_as_the_base(base, arm):
     task = build_task("taxonomy", style="equation", limit=4)
-    model, tokenizer, _ = load_adapted(run_of(base, arm), base, task.train, {})
+    model, tokenizer, *_ = load_adapted(run_of(base, arm), base, task.train, {})
     ids = torch.tensor([tokenizer(task.train[0].prompt)["input_ids"]])
     with model.eval().disable_adapter():
         expected = model(ids).logits
@@ -93,7 +93,7 @@ def test_an_arm_starts_as_the_base(base, arm):
 def test_adalora_ends_at_its_target_rank(base):
     run = run_of(base, "adalora", steps=12, learning_rate=1e-2)
     task = build_task("taxonomy", style="equation", limit=24)
-    model, tokenizer, rows = load_adapted(run, base, task.train, {})
+    model, tokenizer, rows, _ = load_adapted(run, base, task.train, {})
     assert isinstance(model.base_model, AdaLoraModel)
     fit(model, tokenizer, rows.encoded, run.train)
     pattern = model.peft_config["default"].rank_pattern
@@ -109,7 +109,7 @@ def test_adalora_ends_at_its_target_rank(base):
 def test_adalora_does_not_write_checkpoints_it_could_not_go_on_from(base, tmp_path):
     run = run_of(base, "adalora", checkpoint_every=1)
     task = build_task("taxonomy", style="equation", limit=24)
-    model, tokenizer, rows = load_adapted(run, base, task.train, {})
+    model, tokenizer, rows, _ = load_adapted(run, base, task.train, {})
     with pytest.raises(ManifoldLoraError, match=r"checkpoint_every.*adalora"):
         fit(model, tokenizer, rows.encoded, run.train)
 
@@ -118,7 +118,7 @@ def test_lora_plus_moves_b_faster(base):
     """One step of Adam moves a parameter by its learning rate, whatever the size of the gradient."""
     run = run_of(base, "lora-plus", steps=1, learning_rate=1e-3, warmup_ratio=0.0)
     task = build_task("taxonomy", style="equation", limit=24)
-    model, tokenizer, rows = load_adapted(run, base, task.train, {})
+    model, tokenizer, rows, _ = load_adapted(run, base, task.train, {})
     options = FitOptions(lora_plus_ratio=run.adapter.lora_plus_ratio)
     fit(model, tokenizer, rows.encoded, run.train, options)
     moved = [p.abs().max().item() for name, p in model.named_parameters() if ".lora_B." in name]
@@ -127,7 +127,7 @@ def test_lora_plus_moves_b_faster(base):
 
 def test_a_prefix_is_what_generation_sees(base):
     task = build_task("taxonomy", style="equation", limit=4)
-    model, tokenizer, _ = load_adapted(run_of(base, "prefix"), base, task.train, {})
+    model, tokenizer, *_ = load_adapted(run_of(base, "prefix"), base, task.train, {})
     assert isinstance(model, PeftModel)
     ids = torch.tensor([tokenizer(example.prompt)["input_ids"] for example in task.train[:2]])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -78,7 +78,7 @@ def test_a_cell_records_a_finite_negative_kappa_for_each_layer_and_they_differ(b
 
 
 def test_a_reload_measures_nothing_and_gives_identical_logits(base, task, tmp_path, monkeypatch):
-    model, tokenizer, _ = load_adapted(cell_of(base).run, base, task.train, {})
+    model, tokenizer, *_ = load_adapted(cell_of(base).run, base, task.train, {})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:

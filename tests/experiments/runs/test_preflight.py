@@ -6,8 +6,12 @@ import math
 import pytest
 
 from manifold_lora.experiments.cli import main
+from manifold_lora.experiments.runs.cell import calibration_rows, load_adapted
 from manifold_lora.experiments.runs.preflight import Preflight, dose_summary
-from manifold_lora.models.module_geometry import ModuleGeometry, Quantiles
+from manifold_lora.experiments.settings.parse import validate
+from manifold_lora.experiments.settings.run import RunSettings
+from manifold_lora.experiments.tasks import build_task
+from manifold_lora.models.module_geometry import ModuleGeometry, Quantiles, measure_geometry
 
 
 @pytest.fixture
@@ -55,6 +59,14 @@ def test_what_was_measured_is_in_the_result(flags, tmp_path):
     assert set(geometry["dose"]) == {"start", "end"}
     start = geometry["dose"]["start"]
     assert start["median"] <= start["p90"] <= start["largest"]
+
+
+@pytest.mark.parametrize("curvature", [-1.0, {"mode": "dose", "share": 0.01, "out_of_reach": "nearest"}])
+def test_what_calibration_measured_is_what_the_model_measures_again(base, curvature):
+    adapter = {"rank": 2, "manifold": "lorentz", "curvature": curvature}
+    run = validate(RunSettings, {"model": {"name": base}, "adapter": adapter}, "test")
+    adapted = load_adapted(run, base, build_task("taxonomy").train, {})
+    assert adapted.geometry == measure_geometry(adapted.model, [calibration_rows(adapted, run)])
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02])
