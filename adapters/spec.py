@@ -5,26 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from manifold_lora.adapters.norm_spec import NormScope, check_norm, join_norm, split_norm
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
-from manifold_lora.adapters.scope import (
-    TOKEN_NORMS,
-    NormScope,
-    Scope,
-    check_norm,
-    check_scope,
-    join_norm,
-    join_scope,
-    split_norm,
-    split_scope,
-)
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS
-from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.manifolds.spec import TOKEN, ManifoldSpec
 from manifold_lora.registry import Options
 
 # Where c is at most sinh(3)/3 = 3.3 on Lorentz space: the few tokens that are far longer than the others
 # (of a real model: the first one) keep a bounded gain.
 MAX_ANGLE = 3.0
+TOKEN_NORMS = ("own", "shuffled")
 
 
 def check_rank(rank: object) -> int:
@@ -60,11 +51,9 @@ class AdapterSpec:
     """An adapter as a tuple of parts: delta = unscale(logmap0(T(expmap0(scale(x))))).
 
     Args:
-        manifold: the geometry (``parse`` and ``with_`` also read names and mappings).
+        manifold: the geometry with its curvature (``parse`` and ``with_`` also read names and mappings).
         transform: a name in ``TRANSFORMS`` (``parse`` and ``with_`` also read ``{name: ..., **options}``).
         norm_scaling: a name in ``NORM_SCALINGS``, likewise.
-        curvature_scope: over what kappa is one number: ``"layer"``; ``"model"``, which ``parse`` reads from
-            ``curvature: {mode: learned, shared: true}``; or ``"token"``, from ``curvature: {mode: token}``.
         token_norms: ``"own"``, or ``"shuffled"`` for the control that gives a token another one's norm.
         norm_scope: ``"layer"``, or ``"model"`` for one learned log(s/sqrt(n)) in all layers, which ``parse``
             reads from ``norm_scaling: {mode: learned, shared: true}``.
@@ -74,7 +63,6 @@ class AdapterSpec:
 
     Raises:
         UnknownNameError: a name that no registry knows.
-        CurvatureError: a scope that this curvature cannot have.
         ManifoldLoraError: a transform that this geometry does not have, or a norm scaling with nothing to
             share.
     """
@@ -82,7 +70,6 @@ class AdapterSpec:
     manifold: ManifoldSpec
     transform: str = "direct"
     norm_scaling: str = "learned"
-    curvature_scope: Scope = "layer"
     token_norms: str = "own"
     norm_scope: NormScope = "layer"
     max_angle: float = MAX_ANGLE
@@ -94,14 +81,13 @@ class AdapterSpec:
             hint = "AdapterSpec.parse reads names and mappings"
             raise ManifoldLoraError("manifold of a spec", self.manifold, "a ManifoldSpec", hint)
         object.__setattr__(self, "max_angle", check_max_angle(self.max_angle))
-        check_scope(self.manifold, self.curvature_scope)
         if self.token_norms not in TOKEN_NORMS:
             raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
         check_norm(self.norm_scaling, self.norm_scope)
         TRANSFORMS.named({"name": self.transform, **dict(self.transform_options)})
         NORM_SCALINGS.named({"name": self.norm_scaling, **dict(self.norm_options)})
         if TRANSFORMS.facts(self.transform).get("radial") and (
-            self.curvature_scope == "token" or self.token_norms != "own"
+            self.manifold.curvature.scope == TOKEN or self.token_norms != "own"
         ):
             got = f"{self.transform} with token curvature or shuffled norms"
             raise ManifoldLoraError("transform", got, transforms_of(self.manifold), "one control at a time")
@@ -126,21 +112,17 @@ class AdapterSpec:
         for key in value:
             if key not in _KEYS:
                 raise UnknownNameError("key of an adapter", key, _KEYS)
-        manifold = _with_curvature(value.get("manifold", "lorentz"), value.get("curvature"))
-        spec, scope = parse_scoped(manifold)
+        manifold = ManifoldSpec.parse(value.get("manifold", "lorentz"), value.get("curvature"))
         given = {key: value[key] for key in ("token_norms", "max_angle") if key in value}
         parts = _transform(value.get("transform", cls.transform))
         parts |= _norm_scaling(value.get("norm_scaling", cls.norm_scaling))
-        return cls(spec, curvature_scope=scope, **parts, **given)
+        return cls(manifold, **parts, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``parse`` reads back to an equal spec."""
-        manifold = self.manifold.to_dict()
-        if self.curvature_scope != "layer":
-            manifold["curvature"] = join_scope(manifold.get("curvature"), self.curvature_scope)
         options = dict(self.transform_options)
         return {
-            "manifold": manifold,
+            "manifold": self.manifold.to_dict(),
             "transform": {"name": self.transform, **options} if options else self.transform,
             "norm_scaling": join_norm(self.norm_scaling, self.norm_scope, self.norm_options),
             "token_norms": self.token_norms,
@@ -149,8 +131,8 @@ class AdapterSpec:
 
     def with_(self, **changes: Any) -> "AdapterSpec":
         """The same spec with some fields changed, validated anew."""
-        if isinstance(changes.get("manifold"), str | Mapping):
-            changes["manifold"], changes["curvature_scope"] = parse_scoped(changes["manifold"])
+        if "manifold" in changes:
+            changes["manifold"] = ManifoldSpec.parse(changes["manifold"])
         if "norm_scaling" in changes:
             changes = {**changes, **_norm_scaling(changes["norm_scaling"])}
         if "transform" in changes:
@@ -180,37 +162,10 @@ def _norm_scaling(given: Any) -> dict[str, Any]:
     return {"norm_scaling": name, "norm_scope": scope, "norm_options": options}
 
 
-def parse_scoped(manifold: Any) -> tuple[ManifoldSpec, Scope]:
-    """A geometry and the scope of its curvature, from a name, a mapping or a ManifoldSpec.
-
-    Raises ManifoldLoraError as ManifoldSpec.parse does.
-    """
-    if not isinstance(manifold, Mapping):
-        return ManifoldSpec.parse(manifold), "layer"
-    curvature, scope = split_scope(manifold.get("curvature"))
-    stated = {} if curvature is None else {"curvature": curvature}
-    rest = {key: value for key, value in manifold.items() if key != "curvature"}
-    return ManifoldSpec.parse(rest | stated), scope
-
-
 def _is_identity(manifold: ManifoldSpec) -> bool:
     if manifold.parts:
         return all(_is_identity(part) for _, part in manifold.parts)
     return bool(MANIFOLDS.facts(manifold.name).get("linear", False))
-
-
-def _with_curvature(manifold: Any, curvature: Any) -> Any:
-    if curvature is None:
-        return manifold
-    if isinstance(manifold, ManifoldSpec):
-        manifold = manifold.to_dict()
-        manifold.pop("curvature", None)
-    named = {"name": manifold} if isinstance(manifold, str) else dict(manifold)
-    if "curvature" in named or "parts" in named:
-        raise ManifoldLoraError(
-            "curvature", curvature, "", "the manifold states its own curvature: give it in one place"
-        )
-    return {**named, "curvature": curvature}
 
 
 _KEYS = ("manifold", "curvature", "transform", "norm_scaling", "token_norms", "max_angle")

@@ -100,7 +100,7 @@ class ManifoldUpdate(nn.Module):
         norm_scaling = NORM_SCALINGS[spec.norm_scaling](in_features, **dict(spec.norm_options))
         if scaled_as is not None:
             norm_scaling.share(scaled_as)
-        scale = token_scale(in_features, spec.curvature_scope == "token", spec.token_norms)
+        scale = token_scale(in_features, spec.manifold.curvature.scope == "token", spec.token_norms)
         geometry = build_manifold(spec.manifold) if manifold is None else manifold
         return cls(geometry, transform, norm_scaling, scale, spec.max_angle)
 

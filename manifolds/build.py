@@ -18,5 +18,5 @@ def build_manifold(spec: ManifoldSpec | str | dict[str, Any]) -> Manifold:
     make = MANIFOLDS[spec.name]
     if spec.name == PRODUCT:
         return cast(Manifold, make([(share, build_manifold(part)) for share, part in spec.parts]))
-    kappa, mode = spec.curvature.kappa, cast(Mode, spec.curvature.mode)
-    return cast(Manifold, make() if kappa is None else make(Curvature(kappa, mode)))
+    kappa, mode, options = spec.curvature.kappa, cast(Mode, spec.curvature.mode), dict(spec.options)
+    return cast(Manifold, make(**options) if kappa is None else make(Curvature(kappa, mode), **options))

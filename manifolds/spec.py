@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.registry import Options
 
 PRODUCT = "product"
-
 MODES = ("fixed", "learned", "free")
-
-
+# Over what a curvature is one number: each layer, all layers of a model, or each token.
+SCOPES = ("layer", "model", "token")
+TOKEN = "token"
 SIGNS = {-1: "a negative number", 0: "0", 1: "a positive number"}
 
 
@@ -31,37 +32,52 @@ def _number(asked: str, value: object) -> float:
 
 @dataclass(frozen=True)
 class CurvatureSpec:
-    """kappa as stated (None: the geometry's default) and how it is kept: fixed, learned or free."""
+    """A curvature as stated: its number, how that is kept, and over what it is one number.
+
+    Attributes:
+        kappa: the number; None for the geometry's default.
+        mode: ``"fixed"``, ``"learned"`` (its sign stays) or ``"free"``.
+        scope: ``"layer"``, ``"model"`` (written ``shared: true``) or ``"token"`` (written ``mode: token``).
+    """
 
     kappa: float | None = None
     mode: str = "fixed"
+    scope: str = "layer"
 
     @classmethod
     def parse(cls, given: object, asked: str = "curvature") -> "CurvatureSpec":
-        """Read None, a number, a mapping or a CurvatureSpec.
+        """Read None, a number, ``{kappa, mode, shared}`` or a CurvatureSpec.
 
         Raises:
             CurvatureError: not a finite number.
-            ManifoldLoraError: unknown key or mode.
+            ManifoldLoraError: unknown key or mode, or ``shared`` that is no truth value.
         """
         if given is None or isinstance(given, CurvatureSpec):
             return given or cls()
         if not isinstance(given, Mapping):
             return cls(_number(asked, given))
-        only_keys(asked, given, ("kappa", "mode"))
-        mode, kappa = given.get("mode", "fixed"), given.get("kappa")
-        if mode not in MODES:
-            raise ManifoldLoraError(f"mode of {asked}", mode, MODES)
-        return cls(None if kappa is None else _number(asked, kappa), mode)
+        mode, kappa, shared = given.get("mode", "fixed"), given.get("kappa"), given.get("shared", False)
+        only_keys(asked, given, ("kappa", "mode") if mode == TOKEN else ("kappa", "mode", "shared"))
+        if mode not in (*MODES, TOKEN):
+            raise ManifoldLoraError(f"mode of {asked}", mode, (*MODES, TOKEN))
+        if not isinstance(shared, bool):
+            raise ManifoldLoraError(f"shared of {asked}", shared, "true or false")
+        number = None if kappa is None else _number(asked, kappa)
+        return (
+            cls(number, "fixed", TOKEN)
+            if mode == TOKEN
+            else cls(number, mode, "model" if shared else "layer")
+        )
 
     def resolved(self, name: str) -> "CurvatureSpec":
-        """With the default of the named geometry filled in, its sign and mode checked.
+        """With the default of the named geometry filled in; its sign, mode and scope checked.
 
         Raises:
-            CurvatureError: sign or mode that the geometry does not have.
+            CurvatureError: a sign, mode or scope that the geometry does not have.
         """
         facts = MANIFOLDS.facts(name)
         if "kappa_sign" not in facts:  # A plugin without facts keeps its own default and its own checks.
+            self._check_scope(name, None)
             return self
         sign = facts["kappa_sign"]
         kappa = float(sign or 0) if self.kappa is None else self.kappa
@@ -74,11 +90,36 @@ class CurvatureSpec:
             raise CurvatureError(
                 f"learned kappa of {name}", kappa, "a non-zero number", "'free' may start at 0"
             )
-        return CurvatureSpec(kappa, self.mode)
+        resolved = replace(self, kappa=kappa)
+        resolved._check_scope(name, sign)
+        return resolved
+
+    def _check_scope(self, name: str, sign: int | None) -> None:
+        if self.scope not in SCOPES:
+            raise ManifoldLoraError("curvature scope", self.scope, SCOPES)
+        if self.scope == "layer":
+            return
+        if sign == 0 or name == PRODUCT:
+            what = "mode token" if self.scope == TOKEN else "shared"
+            curved = [known for known in MANIFOLDS if MANIFOLDS.facts(known).get("kappa_sign") in (-1, 1)]
+            raise CurvatureError(f"manifold of a curvature with {what}", name, ", ".join(curved))
+        alone = replace(self, scope="layer").to_dict()
+        if self.scope == TOKEN and (self.mode != "fixed" or self.kappa == 0):
+            raise CurvatureError("kappa with mode token", alone, "a non-zero number")
+        if self.scope == "model" and self.mode == "fixed":
+            hint = "a fixed one is the same number in every layer already"
+            raise CurvatureError("shared curvature", alone, "mode learned or free", hint)
 
     def to_dict(self) -> float | dict[str, Any] | None:
-        """A number (or None) when fixed, else a mapping."""
-        return self.kappa if self.mode == "fixed" else {"kappa": self.kappa, "mode": self.mode}
+        """What ``parse`` reads back: a number (or None) for a fixed one of a layer, else a mapping."""
+        if self.scope == TOKEN:
+            return {"kappa": self.kappa, "mode": TOKEN}
+        shared = {"shared": True} if self.scope == "model" else {}
+        return (
+            {"kappa": self.kappa, "mode": self.mode, **shared}
+            if shared or self.mode != "fixed"
+            else self.kappa
+        )
 
 
 @dataclass(frozen=True)
@@ -89,28 +130,34 @@ class ManifoldSpec:
         name: a name of the registry.
         curvature: the geometry's default (the sign of its curvature) when not stated.
         parts: (share, geometry) of a product, in the order of the last axis.
+        options: what else goes to the geometry's constructor, as its registry row allows.
     """
 
     name: str
     curvature: CurvatureSpec = field(default_factory=CurvatureSpec)
     parts: tuple[tuple[float, "ManifoldSpec"], ...] = ()
+    options: Options = ()
 
     def __post_init__(self) -> None:
         MANIFOLDS.check(self.name)
         if (self.name == PRODUCT) != bool(self.parts):
             got = f"{self.name} with {len(self.parts)} parts"
             raise ManifoldLoraError("parts", got, "parts for a product and only for it")
+        if self.parts and self.curvature.scope != "layer":
+            self.curvature.resolved(self.name)
         if self.parts and self.curvature != CurvatureSpec():
             raise CurvatureError("kappa of product", self.curvature.kappa, "a curvature for each part")
         if not self.parts:
             object.__setattr__(self, "curvature", self.curvature.resolved(self.name))
+        MANIFOLDS.named({"name": self.name, **dict(self.options)})
 
     @classmethod
-    def parse(cls, given: object) -> "ManifoldSpec":
-        """Read a name, a mapping or a ManifoldSpec.
+    def parse(cls, given: object, curvature: object = None) -> "ManifoldSpec":
+        """Read a name, a mapping or a ManifoldSpec, and the curvature stated beside it.
 
         ``"lorentz"``, ``{"name": "lorentz", "curvature": {"mode": "learned", "kappa": -0.5}}``,
         ``{"name": "product", "parts": [{"share": 0.5, "name": "lorentz", "curvature": -1.0}, ...]}``.
+        A curvature beside a ManifoldSpec replaces the spec's own.
 
         Raises:
             UnknownNameError: no such geometry.
@@ -118,23 +165,29 @@ class ManifoldSpec:
             ManifoldLoraError: unknown key, missing name, shares that are not positive.
         """
         if isinstance(given, ManifoldSpec):
-            return given
+            return given if curvature is None else replace(given, curvature=CurvatureSpec.parse(curvature))
         if isinstance(given, str):
-            return cls(given)
+            given = {"name": given}
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             raise ManifoldLoraError("manifold", given, "a name, or a mapping with a name")
-        only_keys("manifold", given, ("name", "curvature", "parts"))
-        curvature = CurvatureSpec.parse(given.get("curvature"), f"kappa of {given['name']}")
+        if curvature is not None and ("curvature" in given or "parts" in given):
+            hint = "the manifold states its own curvature: give it in one place"
+            raise ManifoldLoraError("curvature", curvature, "", hint)
+        name, options = MANIFOLDS.named(given, ("curvature", "parts"))
+        stated = given.get("curvature") if curvature is None else curvature
         listed = given.get("parts") or ()
         if not isinstance(listed, list | tuple):
             raise ManifoldLoraError("parts of product", listed, "a list of mappings with share and name")
-        return cls(given["name"], curvature, tuple(_part(entry) for entry in listed))
+        parts = tuple(_part(entry) for entry in listed)
+        return cls(name, CurvatureSpec.parse(stated, f"kappa of {name}"), parts, options)
 
     def to_dict(self) -> dict[str, Any]:
         """The mapping that parse reads back."""
         if not self.parts:
             stated = self.curvature.to_dict()
-            return {"name": self.name} | ({} if stated is None else {"curvature": stated})
+            return {"name": self.name, **dict(self.options)} | (
+                {} if stated is None else {"curvature": stated}
+            )
         return {
             "name": self.name,
             "parts": [{"share": share, **part.to_dict()} for share, part in self.parts],
@@ -147,4 +200,9 @@ def _part(entry: object) -> tuple[float, ManifoldSpec]:
     share = entry.get("share")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < float("inf"):
         raise ManifoldLoraError("share of a part", share, "a positive number")
-    return float(share), ManifoldSpec.parse({key: entry[key] for key in entry if key != "share"})
+    part = ManifoldSpec.parse({key: entry[key] for key in entry if key != "share"})
+    if part.curvature.scope != "layer":
+        raise CurvatureError(
+            f"curvature of a part, {part.name}", part.curvature.to_dict(), "one of its layer"
+        )
+    return float(share), part

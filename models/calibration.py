@@ -134,7 +134,7 @@ def _set_dose(
         adapter, update, _, _ = active_update(layer)
         config: Any = model.peft_config[adapter]  # type: ignore[index]
         spec = config.layer_spec(name)
-        if spec.curvature_scope == "model":
+        if spec.manifold.curvature.scope == "model":
             hint = "a shared curvature is one number for all layers, a dose asks for one in each"
             raise ManifoldLoraError("curvature with a dose", "shared", "not shared", hint)
         key = id(norms[name]), spec

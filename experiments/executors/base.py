@@ -4,7 +4,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
+
+from manifold_lora.experiments.settings.ablation import AblationSettings
 
 # Called with (id of the job, step, steps), and with what is done where that is not training.
 OnProgress = Callable[..., None]
@@ -73,6 +76,11 @@ class Executor(ABC):
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: AblationSettings, limits: Limits, logs: Path) -> "Executor":
+        """The executor that an ablation asks for; ``logs`` is the folder of one log file per job."""
 
     @abstractmethod
     def start(self, job: Job) -> Run:

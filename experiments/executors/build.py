@@ -1,24 +1,16 @@
 """From settings to the executor that cells run on."""
 
 from manifold_lora.experiments.executors.base import Executor, Limits
-from manifold_lora.experiments.executors.devices import Devices
-from manifold_lora.experiments.executors.local import LocalExecutor
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.executors import EXECUTORS
 
 
 def build_executor(settings: AblationSettings) -> Executor:
     """The executor of an ablation, not started.
 
-    Raises ManifoldLoraError where Ray, submitit or sbatch is not installed, or GPUs are missing.
+    Raises ManifoldLoraError where a package or a program that it needs is not installed, or GPUs are missing.
     """
-    asked, logs = settings.execution, settings.output / "logs"
+    asked = settings.execution
     limits = Limits(settings.timeout, asked.memory_mb, asked.retries, asked.threads)
-    if asked.executor == "ray":
-        from manifold_lora.experiments.executors.ray_cluster import RayExecutor
-
-        return RayExecutor(settings.jobs, limits, logs, asked.address, asked.gpus)
-    if asked.executor == "slurm":
-        from manifold_lora.experiments.executors.slurm import SlurmExecutor
-
-        return SlurmExecutor(settings.jobs, limits, logs, asked.gpus, asked.slurm)
-    return LocalExecutor(settings.jobs, limits, logs, devices=Devices.of_machine(asked.gpus, settings.jobs))
+    made: Executor = EXECUTORS[asked.executor].from_settings(settings, limits, settings.output / "logs")
+    return made

@@ -14,6 +14,7 @@ from manifold_lora.experiments.executors.base import Executor, Job, Limits, OnPr
 from manifold_lora.experiments.executors.child import Ending, Surroundings, child
 from manifold_lora.experiments.executors.devices import Devices
 from manifold_lora.experiments.executors.fork_server import PRELOAD, fork_server
+from manifold_lora.experiments.settings.ablation import AblationSettings
 
 # What multiprocessing reports where the fork server was killed, and nobody saw how its child ended.
 UNSEEN = 255
@@ -47,6 +48,12 @@ class LocalExecutor(Executor):
         self.threads = limits.threads or max(1, (os.cpu_count() or 1) // jobs)
         self.environment = environment or {}
         self.devices = devices or Devices([], 0)
+
+    @classmethod
+    def from_settings(cls, settings: AblationSettings, limits: Limits, logs: Path) -> "LocalExecutor":
+        """The executor that an ablation asks for."""
+        devices = Devices.of_machine(settings.execution.gpus, settings.jobs)
+        return cls(settings.jobs, limits, logs, devices=devices)
 
     def start(self, job: Job) -> "ChildRun":
         """Start a job's first attempt."""

@@ -10,6 +10,7 @@ from manifold_lora.experiments.executors.base import Executor, Job, Limits, OnPr
 from manifold_lora.experiments.executors.fork_server import PRELOAD
 from manifold_lora.experiments.executors.interrupt import kept_handlers
 from manifold_lora.experiments.executors.supervisor import Supervisor
+from manifold_lora.experiments.settings.ablation import AblationSettings
 
 # Read by Ray when it is imported and when it starts processes.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -54,6 +55,11 @@ class RayExecutor(Executor):
         self._task: Any = None
         if address not in (None, "auto"):
             _check_answers(str(address))
+
+    @classmethod
+    def from_settings(cls, settings: AblationSettings, limits: Limits, logs: Path) -> "RayExecutor":
+        """The executor that an ablation asks for."""
+        return cls(settings.jobs, limits, logs, settings.execution.address, settings.execution.gpus)
 
     def start(self, job: Job) -> "RayRun":
         """Submit a job; the first one connects to Ray."""

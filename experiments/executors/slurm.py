@@ -10,6 +10,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Executor, Job, Limits, OnProgress, Outcome
 from manifold_lora.experiments.executors.fork_server import PRELOAD
 from manifold_lora.experiments.executors.supervisor import Supervisor
+from manifold_lora.experiments.settings.ablation import AblationSettings
 
 # What SLURM says of a job that left no outcome, and what it means; anything else is a lost machine.
 ENDINGS = {"OUT_OF_MEMORY": "oom", "TIMEOUT": "timeout"}
@@ -60,6 +61,11 @@ class SlurmExecutor(Executor):
             self.queue.update_parameters(**asked, **named)
         except (NameError, TypeError, ValueError, AssertionError) as error:
             raise ManifoldLoraError("execution.slurm", dict(parameters or {}), str(error)) from error
+
+    @classmethod
+    def from_settings(cls, settings: AblationSettings, limits: Limits, logs: Path) -> "SlurmExecutor":
+        """The executor that an ablation asks for."""
+        return cls(settings.jobs, limits, logs, settings.execution.gpus, settings.execution.slurm)
 
     def start(self, job: Job) -> "SlurmRun":
         """Submit a job."""

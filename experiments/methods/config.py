@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.adapters.layer_map import layer_map
-from manifold_lora.adapters.scope import TOKEN
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.experiments.methods.dose_curvature import MODE as DOSE
@@ -14,7 +13,7 @@ from manifold_lora.experiments.settings.preflight import check_kappas, check_pat
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
 from manifold_lora.manifolds.registry import MANIFOLDS
-from manifold_lora.manifolds.spec import MODES, PRODUCT
+from manifold_lora.manifolds.spec import MODES, PRODUCT, TOKEN
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -1,20 +1,22 @@
 """What an ablation is made of: a run, a grid over it, and how cells are executed."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from tyro.conf import arg
 
 from manifold_lora.experiments.settings.arms import ARMS
+from manifold_lora.experiments.settings.executors import EXECUTORS
 from manifold_lora.experiments.settings.run import RunSettings, Strict, YamlValue
 
 
 class ExecutionSettings(Strict):
     """Where cells run, and what each may use."""
 
-    executor: Annotated[Literal["local", "ray", "slurm"], arg(aliases=("--executor",))] = "local"
-    """local: child processes of this machine; ray, slurm: a cluster (extras), by a shared output folder."""
+    executor: Annotated[str, AfterValidator(EXECUTORS.check), arg(aliases=("--executor",))] = "local"
+    """local: child processes of this machine; ray, slurm: a cluster (extras), by a shared output folder; or
+    one that a plugin registers."""
     memory_mb: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Resident memory above which a cell is ended and counted as oom."""
     retries: Annotated[int, Field(ge=0, le=1000)] = 2

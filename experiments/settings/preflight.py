@@ -13,6 +13,7 @@ from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.executors import EXECUTORS
 from manifold_lora.experiments.settings.run import ModelSettings, RunSettings
 from manifold_lora.models.saved.folders import check_model_folder, existing_folder, is_folder_name
 
@@ -22,7 +23,6 @@ _SIGNS = "Δ±×…━"
 _LARGEST_KAPPA = 1e30
 # Of a pattern that is matched against module names of a hundred characters.
 _STARS = 4
-_EXTRAS = {"ray": ("ray", "ray"), "slurm": ("submitit", "slurm")}
 
 
 def preflight(run: RunSettings, output: Path, cache: Path) -> None:
@@ -35,7 +35,8 @@ def preflight(run: RunSettings, output: Path, cache: Path) -> None:
     check_writable("cache", cache)
     check_model(run.model)
     if isinstance(run, AblationSettings):
-        _check_extra("execution.executor", run.execution.executor, _EXTRAS)
+        name = run.execution.executor
+        _check_extra("execution.executor", name, {name: EXECUTORS.facts(name).get("needs", ("", ""))})
 
 
 def check_console() -> None:

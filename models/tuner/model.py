@@ -76,7 +76,7 @@ class ManifoldLoraModel(LoraModel):
 
     def _common(self, spec: AdapterSpec) -> Manifold | None:
         """The geometry whose curvature all layers share; None where each has its own."""
-        if spec.curvature_scope != "model":
+        if spec.manifold.curvature.scope != "model":
             return None
         if spec.manifold not in self._shared:
             self._shared[spec.manifold] = build_manifold(spec.manifold)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from peft.utils.other import get_pattern_key
@@ -11,7 +12,7 @@ from manifold_lora.adapters.layer_map import check_pattern_key
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS
-from manifold_lora.manifolds.spec import PRODUCT, CurvatureSpec, ManifoldSpec
+from manifold_lora.manifolds.spec import PRODUCT
 
 
 def curvature_pattern(kappas: Mapping[str, float]) -> dict[str, float]:
@@ -30,7 +31,7 @@ def check_curvature_pattern(pattern: Any, spec: AdapterSpec) -> None:
     if pattern and not _has_kappa(name):
         curved = [known for known in MANIFOLDS if _has_kappa(known)]
         raise ManifoldLoraError(f"curvature_pattern of {name}", dict(pattern), curved)
-    if pattern and spec.curvature_scope == "model":
+    if pattern and spec.manifold.curvature.scope == "model":
         hint = "a shared curvature is one number for all layers"
         raise ManifoldLoraError("curvature_pattern", dict(pattern), "no pattern", hint)
     for key, kappa in pattern.items():
@@ -60,8 +61,8 @@ def _check_entry(key: Any, kappa: Any, spec: AdapterSpec) -> None:
 
 
 def _with_kappa(spec: AdapterSpec, kappa: float) -> AdapterSpec:
-    curvature = CurvatureSpec(float(kappa), spec.manifold.curvature.mode)
-    return spec.with_(manifold=ManifoldSpec(spec.manifold.name, curvature))
+    curvature = replace(spec.manifold.curvature, kappa=float(kappa))
+    return spec.with_(manifold=replace(spec.manifold, curvature=curvature))
 
 
 PATTERNS = ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern")
