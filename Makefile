@@ -14,7 +14,7 @@ REAL := $(if $(FETCHED),$(if $(filter file,$(origin TASK)),real))
 CONFIG ?= experiments/configs/$(if $(REAL),real$(if $(DATA),_data),$(if $(DATA),word_problems,$(TASK))).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation study positive-control test test-slow test-extras test-faults check resolvable lint types arrows wheel lock clean
+.PHONY: ablation study positive-control test test-slow test-extras test-faults check docs resolvable lint types arrows wheel lock clean
 
 # gemma3 has terms: make ablation MODEL=gemma3 FETCH=--accept-terms
 ablation: .venv/installed
@@ -47,6 +47,12 @@ test-faults: .venv/installed
 		--fault-report docs/reliability.md $(ARGS)
 
 check: lint types arrows wheel
+
+# The site of docs/ in site/, from what is installed alone; index.html opens from the disk, its search wants a server:
+# python -m http.server --directory site
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir site
+	$(BIN)/python tests/site_is_offline.py site
 
 # That the pinned set can be had on every Python, whatever lies on this machine.
 resolvable: .venv/installed
@@ -94,4 +100,4 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv .extras build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .extras build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

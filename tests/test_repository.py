@@ -6,16 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
+from documents import PAGES, ROOT, blocks, page_id
 
-ROOT = Path(__file__).parents[1]
 FLOORS = ("manifolds", "adapters", "models", "experiments")
-
-
-def _blocks(path, language):
-    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def test_every_public_name_resolves():
@@ -66,7 +61,7 @@ def test_reading_a_config_does_not_import_torch(module):
 def test_the_quick_start_runs_on_a_saved_model(tmp_path):
     from manifold_lora.models.tiny import tiny_model
 
-    (quick_start,) = [block for block in _blocks(ROOT / "README.md", "python") if "get_peft_model" in block]
+    (quick_start,) = [block for block in blocks(ROOT / "README.md", "python") if "get_peft_model" in block]
     assert len(quick_start.strip().splitlines()) <= 8
     tiny_model(64, hidden_size=16, layers=1, heads=2, intermediate_size=32).save_pretrained(tmp_path)
     check = "assert type(model.base_model).__name__ == 'ManifoldLoraModel'"
@@ -76,19 +71,16 @@ def test_the_quick_start_runs_on_a_saved_model(tmp_path):
 
 
 def test_the_other_python_blocks_of_the_readme_run():
-    blocks = [block for block in _blocks(ROOT / "README.md", "python") if "get_peft_model" not in block]
-    assert len(blocks) >= 2
-    for block in blocks:
+    others = [block for block in blocks(ROOT / "README.md", "python") if "get_peft_model" not in block]
+    assert len(others) >= 2
+    for block in others:
         exec(compile(block, "README.md", "exec"), {})
 
 
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/**/*.md")})
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_what_a_python_block_says_it_gives_is_an_assertion(path):
-    """Blocks are executed (here, test_tutorial, test_run); a result in a comment would not be."""
-    lines = [line for block in _blocks(path, "python") for line in block.splitlines()]
+    """Blocks are executed, here or by test_documentation; a result in a comment would not be."""
+    lines = [line for block in blocks(path, "python") for line in block.splitlines()]
     results = [line for line in lines if re.search(r"#\s*(->|=|[-(\[]?\d)", line) and "assert" not in line]
     assert results == []
 
@@ -99,7 +91,7 @@ def test_every_name_of_ours_in_the_readme_is_in_the_package():
         offered |= dict.fromkeys(importlib.import_module(f"manifold_lora.{floor}").__all__, floor)
     text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     named = {name for code in re.findall(r"`([^`]+)`", text) for name in re.findall(r"\w+", code)}
-    named |= {name for block in _blocks(ROOT / "README.md", "python") for name in re.findall(r"\w+", block)}
+    named |= {name for block in blocks(ROOT / "README.md", "python") for name in re.findall(r"\w+", block)}
     ours = named & offered.keys()
     assert {"load_adapter", "save_adapter", "create_optimizer", "GeometryLog", "ManifoldLoRA"} <= ours
     assert ours - set(importlib.import_module("manifold_lora").__all__) == set()
