@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from manifold_lora.experiments.reports.figures.canvas import styled, svg
 from manifold_lora.experiments.reports.figures.costs import costs
 from manifold_lora.experiments.reports.figures.curvature import curvature, gains, kappas
 from manifold_lora.experiments.reports.figures.rates import rates
 from manifold_lora.experiments.reports.figures.scores import differences, scores
+from manifold_lora.experiments.reports.figures.style import styled, svg
 from manifold_lora.experiments.reports.row import Row
 
 _DRAWN: tuple[tuple[str, Callable[[Sequence[Row]], Figure | None], str], ...] = (
