@@ -1,11 +1,13 @@
 """The command manifold-lora: one verb per file of experiments, each imported when it is asked for."""
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 from manifold_lora import __version__
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
@@ -78,8 +80,36 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; bad input is one line on stderr and exit code 2, Ctrl-C is 130."""
+    """Run a verb; bad input is one line on stderr and exit code 2, Ctrl-C is 130, a closed pipe 141."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            # Here, and not when Python ends: it would print a traceback that nobody can catch.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        closed = [_is_closed(stream) for stream in (sys.stdout, sys.stderr)]
+        if not any(closed):
+            raise
+        return 141  # as a shell reports a program that SIGPIPE ended
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether the reader of a stream has gone; what is left to write goes nowhere then."""
+    try:
+        # Nothing shorter fails where Python does not buffer, and what follows is a traceback anyway.
+        stream.write("\n")
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return True
+    return False
+
+
+def _run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # better a ? than no answer

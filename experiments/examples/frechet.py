@@ -8,15 +8,14 @@ import math
 from pathlib import Path
 
 import geoopt
-import matplotlib
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from torch import Tensor
 
+from manifold_lora.experiments.reports.figures.style import CYCLE, FAINT, INK, png, styled
 from manifold_lora.manifolds import Euclidean, Lorentz, Manifold, Poincare, Sphere
 from manifold_lora.models.riemannian import riemannian_parameter
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 
 def frechet_mean(manifold: Manifold, points: Tensor, steps: int = 200) -> Tensor:
@@ -95,20 +94,31 @@ def embed(
 
 
 def draw(manifold: Manifold, points: Tensor, edges: list[tuple[int, int]], title: str, path: Path) -> None:
-    """The embedded tree, edges as geodesics, in the Poincaré disc."""
+    """The embedded tree, edges as geodesics, in the Poincaré disc with its boundary, where infinity is."""
     disc = Poincare(manifold.kappa.item()) if manifold.kappa.item() < 0 else manifold
-    figure, axis = plt.subplots(figsize=(4, 4))
+    with styled():
+        path.write_bytes(png(_drawn(manifold, disc, points, edges, title), dpi=110))
+
+
+def _drawn(
+    manifold: Manifold, disc: Manifold, points: Tensor, edges: list[tuple[int, int]], title: str
+) -> Figure:
+    figure = Figure(figsize=(4, 4.2))
+    axis = figure.subplots()
+    if disc.kappa.item() < 0:
+        radius = (-disc.kappa.item()) ** -0.5
+        axis.add_patch(Circle((0, 0), radius, facecolor="none", edgecolor=INK, lw=1))
+        axis.set(xlim=(-1.02 * radius, 1.02 * radius), ylim=(-1.02 * radius, 1.02 * radius))
     for a, b in edges:
         way = torch.linspace(0, 1, 20, dtype=points.dtype)[:, None]
         curve = manifold.geodesic(points[a][None], points[b][None], way)
         shown = disc.coords(disc.expmap0(manifold.logmap0(curve)))
-        axis.plot(shown[:, 0], shown[:, 1], color="0.6", linewidth=1)
+        axis.plot(shown[:, 0], shown[:, 1], color=FAINT, lw=1)
     nodes = disc.coords(disc.expmap0(manifold.logmap0(points)))
-    axis.scatter(nodes[:, 0], nodes[:, 1], s=14, zorder=2)
+    axis.scatter(nodes[:, 0], nodes[:, 1], s=10, color=CYCLE[0], zorder=2)
     axis.set(title=title, aspect="equal")
     axis.axis("off")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    return figure
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from manifold_lora.experiments.reports.answer import answer
 from manifold_lora.experiments.reports.console import (
     LEGEND,
     cost_table,
@@ -34,6 +35,8 @@ def write_report(folder: Path, console: Console) -> int:
     if study.rows:
         console.print(score_table(study.rows, study.title), cost_table(study.rows), sep="\n")
         console.print(LEGEND, style="dim")
+        if (found := answer(study.rows)) is not None:
+            console.print(literal(found.text), style="bold")
         for line in verdict_lines(study.rows):
             console.print(literal(line))
     failed = failed_table(study.records)
@@ -48,9 +51,9 @@ def write_report(folder: Path, console: Console) -> int:
 
 def _write(study: Study) -> None:
     # Imported late: matplotlib takes a second, which a refused folder need not wait for.
-    from manifold_lora.experiments.reports.figures.canvas import png, styled
     from manifold_lora.experiments.reports.figures.gallery import gallery
     from manifold_lora.experiments.reports.figures.scores import scores
+    from manifold_lora.experiments.reports.figures.style import png, styled
     from manifold_lora.experiments.reports.latex import latex
     from manifold_lora.experiments.reports.page.page import page
 

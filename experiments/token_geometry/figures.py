@@ -1,14 +1,14 @@
 """The figures of a geometry report, drawn from its plain record."""
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from manifold_lora.experiments.reports.figures.style import CYCLE, FAINT, INK, png, styled
 
 Record = dict[str, Any]
 
@@ -26,27 +26,25 @@ def draw_all(record: Record) -> dict[str, bytes]:
 
 
 def _png(draw: Callable[[Axes, Record], None], part: Record) -> bytes:
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    with styled():
+        figure = Figure(figsize=(5.2, 3.6))
         draw(figure.subplots(), part)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+    return png(figure, dpi=130)
 
 
 def draw_frequency(axis: Axes, part: Record) -> None:
     """Share of tokens that occur at least so often, log-log, with the fitted tail."""
     counts, tokens = np.unique(part["counts"], return_counts=True)
     share = tokens[::-1].cumsum()[::-1] / tokens.sum()
-    axis.loglog(counts, share, ".", ms=3, color="tab:blue", label="tokens")
+    axis.loglog(counts, share, ".", ms=3, color=CYCLE[0], label="tokens")
     fit = part.get("fit")
     if fit:
         tail = counts[counts >= fit["xmin"]]
         line = share[counts >= fit["xmin"]][0] * (tail / fit["xmin"]) ** (1.0 - fit["gamma"])
-        axis.loglog(tail, line, color="black", lw=1, label=f"γ = {fit['gamma']:.2f} from {fit['xmin']:.0f}")
+        axis.loglog(tail, line, color=INK, lw=1, label=f"γ = {fit['gamma']:.2f} from {fit['xmin']:.0f}")
     axis.set_xlabel("occurrences")
     axis.set_ylabel("share of tokens with at least as many")
-    axis.legend(frameon=False)
+    axis.legend()
 
 
 def draw_norms(axis: Axes, part: Record) -> None:
@@ -58,7 +56,7 @@ def draw_norms(axis: Axes, part: Record) -> None:
     axis.set_xlabel("occurrences")
     axis.set_ylabel("mean norm (bar: standard error)")
     rho = part["spearman"]
-    axis.set_title(f"Spearman ρ = {rho['rho']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]", fontsize=9)
+    axis.set_title(f"Spearman ρ = {rho['rho']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]")
 
 
 def draw_delta(axis: Axes, part: Record) -> None:
@@ -66,16 +64,16 @@ def draw_delta(axis: Axes, part: Record) -> None:
     sets = part["sets"]
     places = np.arange(len(sets))
     for shift, name, color in (
-        (0.0, "real", "black"),
-        (0.15, "gaussian", "tab:red"),
-        (0.3, "shuffled", "tab:orange"),
+        (0.0, "real", INK),
+        (0.15, "gaussian", CYCLE[1]),
+        (0.3, "shuffled", CYCLE[0]),
     ):
         values = [one["relative"] if name == "real" else one["nulls"][name] for one in sets.values()]
         means = np.array([one["mean"] for one in values])
         spread = np.array([[one["mean"] - one["low"], one["high"] - one["mean"]] for one in values]).T
         axis.errorbar(means, places + shift, xerr=spread, fmt="o", ms=4, lw=1, color=color, label=name)
     for one in part["references"]:
-        axis.axvline(one["relative"], color="0.75", lw=0.8, zorder=0)
+        axis.axvline(one["relative"], color=FAINT, lw=0.8, zorder=0)
         axis.text(
             one["relative"], -0.45, one["name"], rotation=90, fontsize=6, color="0.4", va="bottom", ha="right"
         )
@@ -83,7 +81,7 @@ def draw_delta(axis: Axes, part: Record) -> None:
     axis.set_ylim(len(sets) - 0.3, -0.5)
     axis.set_xlim(-0.03, 1.03)
     axis.set_xlabel("relative delta, 2δ / diam (bar: 95 % interval)")
-    axis.legend(frameon=False, fontsize=7)
+    axis.legend()
 
 
 def draw_layers(axis: Axes, part: Record) -> None:
@@ -93,11 +91,11 @@ def draw_layers(axis: Axes, part: Record) -> None:
         axis.plot(numbers, [one["relative"]["mean"] for one in layers.values()], "o-", ms=3, lw=1, label=arm)
         if arm == "base":
             null = [one["nulls"]["gaussian"]["mean"] for one in layers.values()]
-            axis.plot(numbers, null, ":", color="tab:red", lw=1, label="base, Gaussian null")
+            axis.plot(numbers, null, ":", color=CYCLE[1], lw=1, label="base, Gaussian null")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer (0: embeddings)")
     axis.set_ylabel("relative delta")
-    axis.legend(frameon=False, fontsize=7)
+    axis.legend()
 
 
 def draw_hierarchy(axis: Axes, part: Record) -> None:
@@ -109,4 +107,4 @@ def draw_hierarchy(axis: Axes, part: Record) -> None:
     axis.set_xlabel(f"depth in {part['name']}")
     axis.set_ylabel("mean norm")
     rho = part["norm_depth"]
-    axis.set_title(f"Spearman ρ = {rho['rho']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]", fontsize=9)
+    axis.set_title(f"Spearman ρ = {rho['rho']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]")

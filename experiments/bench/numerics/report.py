@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from manifold_lora.experiments.reports.figures.style import CYCLE, FAINT, png, styled
 
 if TYPE_CHECKING:
     from manifold_lora.experiments.bench.numerics.gradients import GradientRow
@@ -111,15 +110,18 @@ def gradient_table(measured: Sequence["GradientRow"]) -> str:
 def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
     """Worst error over dimensions and curvatures against |v|/R, ours solid, geoopt's dashed."""
     dtypes = [d for d in DTYPES if any(r.dtype == d and r.geometry == geometry for r in rows)]
-    figure, axes = plt.subplots(
-        1, len(dtypes), figsize=(4.2 * len(dtypes), 3.6), sharey=True, squeeze=False, layout="constrained"
-    )
+    with styled():
+        path.write_bytes(png(_drawn(rows, geometry, dtypes), dpi=110))
+
+
+def _drawn(rows: Sequence["Row"], geometry: str, dtypes: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(4.2 * len(dtypes), 3.6))
+    axes = figure.subplots(1, len(dtypes), sharey=True, squeeze=False)
     for axis, dtype in zip(axes[0], dtypes, strict=True):
         chosen = [r for r in rows if r.geometry == geometry and r.dtype == dtype]
-        for color, operation in zip(
-            matplotlib.color_sequences["tab10"], dict.fromkeys(r.operation for r in chosen), strict=False
-        ):
-            for who, style in (("ours", "-"), ("geoopt", "--")):
+        operations = dict.fromkeys(r.operation for r in chosen)
+        for shade, operation in zip(CYCLE, operations, strict=False):
+            for who, style, width in (("geoopt", "--", 0.9), ("ours", "-", 1.6)):
                 worst: dict[float, float] = {}
                 for r in chosen:
                     error = getattr(r, who)
@@ -127,14 +129,15 @@ def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
                         reach = float(f"{max(r.reach, 1e-12):.2g}")
                         worst[reach] = max(worst.get(reach, 0.0), error, 1e-18)
                 label = operation if who == "ours" else None
-                axis.plot(sorted(worst), [worst[k] for k in sorted(worst)], style, color=color, label=label)
+                axis.plot(
+                    *zip(*sorted(worst.items()), strict=True), style, lw=width, color=shade, label=label
+                )
         axis.set(xscale="log", yscale="log", title=dtype, xlabel="|v|/R", ylim=(1e-18, 1e3))
-        axis.axhline(LIMITS.get(dtype, ULPS), color="grey", linewidth=0.6)
+        axis.axhline(LIMITS.get(dtype, ULPS), color=FAINT, lw=2.5, zorder=0)
     axes[0][0].set_ylabel("relative error")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
-    figure.suptitle(f"{geometry}: ours solid, geoopt dashed, grey: accepted")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
+    figure.suptitle(f"{geometry}: ours solid, geoopt dashed; grey band: what is accepted", fontsize=10)
+    return figure
 
 
 def _csv(path: Path, rows: Sequence["Row"]) -> None:

@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lora.experiments.reports.costs import TABLE, Cost
-from manifold_lora.experiments.reports.figures.canvas import COLOURS, WIDTH, colour, panels
+from manifold_lora.experiments.reports.figures.canvas import WIDTH, colour, panels
 from manifold_lora.experiments.reports.figures.margin_labels import Named, height_for, name_in_margin
+from manifold_lora.experiments.reports.figures.style import COLOURS, scale_by_range
 from manifold_lora.experiments.reports.groups import GROUPS, Group
 from manifold_lora.experiments.reports.row import Row
 
@@ -33,7 +34,7 @@ def costs(rows: Sequence[Row]) -> Figure | None:
         axis.set_ylabel(f"{test}: accuracy, %")
         axis.margins(x=0.08)
         points = [Named(cost.of(row), 100 * row.scores[test].mean, row.label, colour(row)) for row in chosen]
-        _scale(axis, [cost.of(row) for row in rows])
+        scale_by_range(axis, [cost.of(row) for row in rows], 4)
         name_in_margin(axis, points, height)
     for group, mark in _MARKS.items():
         axes[0].plot([], [], mark, ms=4, color=COLOURS[group], label=GROUPS[group])
@@ -46,13 +47,6 @@ def _point(axis: Axes, row: Row, cost: Cost, test: str) -> None:
     ends = [100 * score.low, 100 * score.high]
     axis.plot([cost.of(row)] * 2, ends, color=colour(row), lw=0.7, alpha=0.35)
     axis.plot(cost.of(row), 100 * score.mean, _MARKS[row.group], ms=4, mew=0, alpha=0.8, color=colour(row))
-
-
-def _scale(axis: Axes, values: Sequence[float]) -> None:
-    if max(values) > 4 * min(values) > 0:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
 
 
 def _worth_naming(rows: Sequence[Row], cost: Cost, test: str) -> list[Row]:

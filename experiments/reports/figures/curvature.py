@@ -9,14 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from manifold_lora.experiments.reports.figures.canvas import (
+from manifold_lora.experiments.reports.figures.canvas import WIDTH, colour, name_rows, panels
+from manifold_lora.experiments.reports.figures.style import (
     COLOURS,
     INK,
-    WIDTH,
-    colour,
     dashes,
-    name_rows,
-    panels,
+    plain,
+    scale_by_range,
     told_apart,
 )
 from manifold_lora.experiments.reports.row import Row
@@ -66,7 +65,7 @@ def _scale(axis: Axes, kappas: Sequence[float]) -> None:
     if sizes and max(sizes) > 6 * min(sizes):
         axis.set_xscale("symlog", linthresh=0.1)
         axis.set_xlabel("mean kappa (0: flat; logarithmic beyond ±0.1)")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_major_formatter(plain)
 
 
 def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -155,10 +154,7 @@ def gains(rows: Sequence[Row]) -> Figure | None:
         axis.plot(values[len(values) // 2], place, "|", ms=13, mew=2, color=INK)
     name_rows(axis, with_gain)
     every = [value for row in with_gain for value in _gains(row)]
-    if max(every) > 3 * min(every) > 0:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+    scale_by_range(axis, every, 3)
     axis.set_xlabel("gain c = |Δh| / |BAx| by layer and seed (bar: median)")
     return figure
 

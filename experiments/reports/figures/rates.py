@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from manifold_lora.experiments.reports.figures.canvas import COLOURS, WIDTH, dashes, panels, told_apart
+from manifold_lora.experiments.reports.figures.canvas import WIDTH, panels
 from manifold_lora.experiments.reports.figures.margin_labels import Named, height_for, name_in_margin
+from manifold_lora.experiments.reports.figures.style import COLOURS, dashes, told_apart
 from manifold_lora.experiments.reports.groups import GROUPS
 from manifold_lora.experiments.reports.row import Row
 
@@ -46,9 +47,15 @@ def _scale(axes: Sequence[Axes], rows: Sequence[Row]) -> None:
     for axis in axes:
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xticks(tried, [f"{value:g}" for value in tried])
+        axis.set_xticks(tried, [_short(value) for value in tried])
         axis.set_ylim(min(means) - room, max(means) + room)
         axis.set_ylabel("validation accuracy, %")
+
+
+def _short(rate: float) -> str:
+    """A rate as 3e−4, so that seven of them stand side by side."""
+    mantissa, exponent = f"{rate:.6e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")
 
 
 def _line(axis: Axes, row: Row, shade: str, mark: str, line: str) -> Named:

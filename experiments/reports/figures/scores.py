@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from manifold_lora.experiments.reports.figures.canvas import INK, WIDTH, colour, name_rows, panels
+from manifold_lora.experiments.reports.figures.canvas import WIDTH, colour, name_rows, panels
+from manifold_lora.experiments.reports.figures.style import INK
 from manifold_lora.experiments.reports.row import Comparison, Row
 
 _MARKS = {"baseline": "o", "gain": "s", "tangent": "D"}

@@ -1,7 +1,7 @@
 """Comparisons by other measures than accuracy at the chosen rate, as a table of the page."""
 
 from manifold_lora.experiments.reports.endpoints import KINDS, Endpoint
-from manifold_lora.experiments.reports.page.markup import Html, element, join, link, row, table
+from manifold_lora.experiments.reports.page.markup import Html, element, join, link, row, signed, table
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import p_text
 from manifold_lora.experiments.results.accuracy import percent
@@ -25,4 +25,4 @@ def _line(study: Study, one: Endpoint) -> Html:
     place = f"#{study.place(one.arm, one.about)}"
     numbers = text(one.value), text(one.other_value), interval, p_text(gap.p)
     names = one.about.other, one.about.test, one.kind
-    return row(one.arm, *names, *(link(place, number) for number in numbers))
+    return row(one.arm, *names, *(link(place, signed(number)) for number in numbers))

@@ -1,5 +1,6 @@
 """HTML from strings: every text is escaped unless it is markup already."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -28,6 +29,11 @@ def join(parts: Iterable[object]) -> Html:
 def link(address: str, text: object, **attributes: object) -> Html:
     """A link within the page or to a file beside it."""
     return element("a", text, href=address, **attributes)
+
+
+def signed(text: str) -> str:
+    """Figures with minus signs in place of hyphens; names that hold a hyphen stay."""
+    return re.sub(r"(?<![\w.)-])-(?=\d)", "−", text)
 
 
 def table(head: Sequence[object], rows: Iterable[Html], caption: object = "") -> Html:

@@ -1,16 +1,17 @@
 """The report as one HTML file: no script, nothing fetched; links lead to the result files beside it."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from manifold_lora.experiments.reports.answer import answer
 from manifold_lora.experiments.reports.console import LEGEND
 from manifold_lora.experiments.reports.figures.canvas import inline
 from manifold_lora.experiments.reports.figures.gallery import Picture
 from manifold_lora.experiments.reports.groups import ROLES
 from manifold_lora.experiments.reports.page.cases import case_section
 from manifold_lora.experiments.reports.page.endpoints import endpoints_section
-from manifold_lora.experiments.reports.page.markup import Html, element, join, link, row, table
+from manifold_lora.experiments.reports.page.markup import Html, element, join, link, row, signed, table
 from manifold_lora.experiments.reports.page.style import CSS
 from manifold_lora.experiments.reports.page.tables import (
     cells_table,
@@ -20,7 +21,20 @@ from manifold_lora.experiments.reports.page.tables import (
 )
 from manifold_lora.experiments.reports.row import Row, label_of
 from manifold_lora.experiments.reports.study import Study
-from manifold_lora.experiments.reports.verdicts import FORM, NORMS, RULES, WORSE, Remark, Verdict, verdict
+from manifold_lora.experiments.reports.verdicts import (
+    BETTER,
+    EQUIVALENT,
+    FORM,
+    NORMS,
+    RULES,
+    SAME,
+    TWIN,
+    UNKNOWN,
+    WORSE,
+    Remark,
+    Verdict,
+    verdict,
+)
 
 STATISTICS = (
     "Each test set is a matrix of seeds × items with 1 where an answer is right. Intervals count seeds "
@@ -35,9 +49,14 @@ STATISTICS = (
     "methods, and pooled over seeds it counts every item several times as if independent: its p is too "
     "small. It is shown because papers report it; no verdict uses it. Detectable is the difference in "
     "points that would be found significant four times in five, at 5 % shared by all tests of its kind. "
-    "Alone right counts the answers that one of two arms alone got right. Learning rates are chosen by "
-    "validation accuracy alone."
+    "The first line of the page gives the largest lead over the baseline that stays possible for any "
+    "geometry on any test set, one-sided at 95 % for all of them together, and the smallest lead that one "
+    "of these comparisons detects. Alone right counts the answers that one of two arms alone got right. "
+    "Learning rates are chosen by validation accuracy alone."
 )
+
+# A colour says one thing on the whole page: better or right, worse or wrong, open; what is known has none.
+TONES = {FORM: "good", NORMS: "good", BETTER: "good", WORSE: "bad", UNKNOWN: "open"}
 
 
 def page(study: Study, pictures: Sequence[Picture]) -> str:
@@ -68,9 +87,22 @@ def page(study: Study, pictures: Sequence[Picture]) -> str:
             element("style", Html(CSS)),
         ]
     )
-    top = element("header", element("h1", f"{study.manifest.task}: an ablation"), _lead(study), nav)
+    top = element(
+        "header", element("h1", f"{study.manifest.task}: an ablation"), _answer(study), _lead(study), nav
+    )
     document = element("html", element("head", head), element("body", top, element("main", *body)), lang="en")
     return f"<!doctype html>\n{document}\n"
+
+
+def _answer(study: Study) -> Html:
+    found = answer(study.rows)
+    if found is None:
+        return Html("")
+    text: str = signed(found.text)
+    if found.about is not None:
+        text = link(f"#{study.place(found.arm, found.about)}", text)
+    tone = "good" if found.is_found else "open" if found.text.startswith("Cannot tell") else "known"
+    return element("p", text, cls=f"answer {tone}")
 
 
 def _lead(study: Study) -> Html:
@@ -96,39 +128,51 @@ def _short(hashes: Sequence[str]) -> str:
 
 
 def _reading(study: Study) -> Html:
+    """Verdicts, geometries first; arms of one verdict fold into a line that opens."""
     found = [(item, test, verdict(item, test, study.rows)) for item in study.rows for test in study.tests]
     said = [(item, test, one) for item, test, one in found if one is not None]
     if not said:
         return element("p", "Nothing was compared with a baseline.", cls="note")
-    # The question is about geometries: they come first.
-    said.sort(key=lambda entry: entry[0].group != "geometry")
-    words = Counter(one.word for item, _, one in said if item.group == "geometry")
-    summary = "; ".join(f"{count} × {word}" for word, count in words.items())
+    parts = [element("p", link("#method", "The rules"), " by which these words are given.", cls="note")]
+    for heading, asked in (("Geometries", True), ("Other arms", False)):
+        groups: dict[str, list[tuple[Row, str, Verdict]]] = defaultdict(list)
+        for item, test, one in said:
+            if (item.group == "geometry") == asked:
+                groups[one.word].append((item, test, one))
+        parts += [element("h3", heading)] if groups else []
+        parts += [_folded(study, word, members) for word, members in groups.items()]
+    return element("div", *parts, cls="reading")
+
+
+def _folded(study: Study, word: str, members: Sequence[tuple[Row, str, Verdict]]) -> Html:
+    """One verdict and its arms; open where it says more than that nothing was seen, or of one arm alone."""
     lines = [
         _verdict(study, item.label if len(study.tests) == 1 else f"{item.label}, {test}", one)
-        for item, test, one in said
+        for item, test, one in members
     ]
-    heading = (
-        element("p", f"Geometries: {summary}. ", link("#method", "The rules."), cls="note") if words else ""
-    )
-    return join([heading, element("ul", *lines, cls="verdicts")])
+    names = ", ".join(dict.fromkeys(item.label for item, _, _ in members))
+    summary = element("summary", _word(word), f"{len(members)} × ", element("span", names, cls="note"))
+    is_open = word not in (UNKNOWN, SAME, TWIN, EQUIVALENT) or len(members) == 1
+    return element("details", summary, element("ul", *lines, cls="verdicts"), open="" if is_open else None)
+
+
+def _word(word: str) -> Html:
+    return element("span", word, cls=f"word {TONES.get(word, 'known')}")
 
 
 def _verdict(study: Study, name: str, found: Verdict) -> Html:
-    tone = {FORM: "good", NORMS: "good", WORSE: "bad"}.get(found.word, "open")
-    word = element("span", found.word, cls=f"word {tone}")
     reason = join(
         part
         for place, remark in enumerate(found.remarks)
         for part in ("; " if place else "", _remark(study, remark))
     )
-    return element("li", element("span", name, cls="arm"), word, element("p", reason, cls="note"))
+    return element("li", element("span", name, cls="arm"), element("p", reason, cls="note"))
 
 
 def _remark(study: Study, remark: Remark) -> str:
     if remark.about is None:
-        return remark.text
-    return link(f"#{study.place(remark.arm, remark.about)}", remark.text, cls="figure")
+        return signed(remark.text)
+    return link(f"#{study.place(remark.arm, remark.about)}", signed(remark.text), cls="figure")
 
 
 def _figures(pictures: Sequence[Picture]) -> Html:

@@ -5,10 +5,10 @@
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5a6472; --line: #d9dee4; --ground: #fff;
   --raised: #f6f8fa; --link: #0b5cad; --good: #1a7f37; --bad: #b3261e; --open: #7a5b00; --good-bg: #e6f4ea;
-  --bad-bg: #fdecea; --open-bg: #fff5d6; }
+  --bad-bg: #fdecea; --open-bg: #fff5d6; --mark: #dcebfb; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ed; --soft: #9aa5b1; --line: #343b44;
   --ground: #14171b; --raised: #1d2126; --link: #7ab7ff; --good: #6fd58c; --bad: #ff9a90; --open: #f0cf6a;
-  --good-bg: #16301d; --bad-bg: #3a1b19; --open-bg: #332b10; } }
+  --good-bg: #16301d; --bad-bg: #3a1b19; --open-bg: #332b10; --mark: #1b3350; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 80rem; background: var(--ground);
   color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -31,12 +31,17 @@ tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--ground); }
 tr.group th { font-weight: 600; font-style: italic; color: var(--soft); border-top: 1px solid var(--line);
   padding-top: .5rem; }
-.seeds { display: block; color: var(--soft); font-size: .8rem; } .seeds a { margin-left: .45rem; }
-td a, a.figure { color: inherit; } a.figure { text-decoration: underline; text-decoration-color: var(--line); text-underline-offset: .25em; } :target { background: var(--open-bg); }
+.seeds { display: block; white-space: normal; color: var(--soft); font-size: .8rem; } .seeds a { margin-left: .45rem; }
+td a, a.figure { color: inherit; } a.figure { text-decoration: underline; text-decoration-color: var(--line); text-underline-offset: .25em; } :target { background: var(--mark); }
 .wide td, .wide th { white-space: normal; text-align: left; } .wide td:last-child { min-width: 14rem; }
 .word { display: inline-block; border-radius: .3rem; padding: 0 .45rem; font-weight: 600; white-space: nowrap; }
 .good { color: var(--good); background: var(--good-bg); } .bad { color: var(--bad); background: var(--bad-bg); }
 .open { color: var(--open); background: var(--open-bg); }
+.known { color: var(--soft); background: var(--raised); }
+.answer { font-weight: 600; margin: .5rem 0 .9rem; padding: .5rem .8rem; border-left: 4px solid; }
+.answer a { color: inherit; }
+.reading summary { padding: .35rem 0; } .reading summary .word { margin-right: .5rem; }
+.reading h3 { margin-bottom: 0; }
 .verdicts { list-style: none; padding: 0; margin: .5rem 0; }
 .verdicts li { padding: .45rem 0; border-bottom: 1px solid var(--line); }
 .compared td:nth-last-child(2) { white-space: normal; min-width: 9rem; } .compared tbody :is(th, td:nth-child(2)) { white-space: normal; }
@@ -57,7 +62,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; fo
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } dl { grid-template-columns: 1fr; }
   dd { margin-bottom: .4rem; } .sides { grid-template-columns: 1fr; } th, td { padding: .3rem .45rem; }
-  tbody th { max-width: 9rem; white-space: normal; } }
+  tbody th { max-width: 8rem; white-space: normal; min-width: 6rem; }
+  .seeds { max-width: 7.5rem; margin-left: auto; } }
 @media print { :root { color-scheme: light; } body { max-width: none; font-size: 10pt; padding: 0; }
   nav { display: none; } .scroll, figure { overflow: visible; } figure, .case, tr { break-inside: avoid; }
   a { color: inherit; } h2 { break-after: avoid; } }

@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from manifold_lora.experiments.reports.console import DOSES, difference, dose_texts, rate, score_text
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
-from manifold_lora.experiments.reports.page.markup import Html, element, group, join, link, row, table
+from manifold_lora.experiments.reports.page.markup import (
+    Html,
+    element,
+    group,
+    join,
+    link,
+    row,
+    signed,
+    table,
+)
 from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.study import Study
@@ -19,14 +28,14 @@ def scores_table(study: Study) -> Html:
 
 
 def _scores(study: Study, test: str) -> Html:
-    head = ["arm", "lr", "validation %", f"{test} %", "95 % interval", f"Δ {study.manifest.baseline} [95 %]"]
-    head += ["adjusted p", "detectable"]
+    head = ["arm", f"{test} %", f"Δ {study.manifest.baseline} [95 %]", "adjusted p", "detectable"]
+    head += ["95 % interval", "lr", "validation %"]
 
     def line(item: Row) -> Html:
         score = item.scores[test]
         chosen = rate(item), _source(item, percent(item.chosen.validation))
-        found = _score(study, item, test, score), _source(item, _interval(score))
-        return row(item.label, *chosen, *found, *_gap(item, test))
+        found = _score(study, item, test, score), *_gap(item, test), _source(item, _interval(score))
+        return row(item.label, *found, *chosen)
 
     return table(head, _grouped(study.rows, line, len(head)))
 
@@ -145,4 +154,4 @@ def _cell(study: Study, record: Record, chosen: bool) -> Html:
 def _source(item: Row, text: str) -> Html:
     """A number that leads to the cells it is the mean or median of."""
     cells = [record["cell"] for record in item.chosen.records.values()]
-    return link(f"#cell-{cells[0]}", text, title=f"of cells {', '.join(cells)}")
+    return link(f"#cell-{cells[0]}", signed(text), title=f"of cells {', '.join(cells)}")

@@ -103,7 +103,7 @@ def test_every_cell_of_a_number_is_linked_to_its_result(written):
             assert f"results/{record['cell']}.json" in page.addresses
             assert f"#cell-{record['cell']}" in page.addresses or record is not row.chosen.records[0]
     bare = re.findall(
-        r"<td>[+-]?\d+\.\d[^<]*</td>", (folder / "report.html").read_text().split('id="origin"')[0]
+        r"<td>[+−-]?\d+\.\d[^<]*</td>", (folder / "report.html").read_text().split('id="origin"')[0]
     )
     rates = {f"<td>{row.chosen.value:g}</td>" for row in study.rows}
     assert set(bare) <= rates
@@ -127,7 +127,7 @@ def test_the_numbers_of_every_verdict_lead_to_their_comparison(written):
         for address, told in re.findall(r'<a href="#([\w-]+)"[^>]*>([^<]*)</a>', reason):
             owner = re.match(r"(\S+) itself: ", told)
             assert rows[address] == (owner[1] if owner else arm)
-            figure = re.search(r"[+-]\d+\.\d \[.*?\]", told)
+            figure = re.search(r"[+−]\d+\.\d \[.*?\]", told)
             assert figure is None or figure[0] in text.split(f'<tr id="{address}">')[1].split("</tr>")[0]
 
 
@@ -231,7 +231,7 @@ def test_csv_files_agree_with_the_page(written):
     # Tangent is LoRA by algebra: it is compared with LoRA, and no geometry is compared with it.
     assert len(comparisons) == 3 + 2 * 3
     for line in scores[1:]:
-        assert f"{100 * float(line['difference']):+.1f}" in text
+        assert f"{100 * float(line['difference']):+.1f}".replace("-", "−") in text
         assert line["verdict"] in text
         assert line["verdict"] in console
 

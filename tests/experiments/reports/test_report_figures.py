@@ -1,18 +1,27 @@
 """Figures tell thirty arms apart and can be read on a phone."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifold_lora.experiments.reports.figures.canvas import dashes, inline, styled, told_apart
+from manifold_lora.experiments.reports.figures.canvas import inline
 from manifold_lora.experiments.reports.figures.costs import costs
-from manifold_lora.experiments.reports.figures.curvature import curvature
+from manifold_lora.experiments.reports.figures.curvature import curvature, gains
 from manifold_lora.experiments.reports.figures.gallery import gallery
 from manifold_lora.experiments.reports.figures.margin_labels import spread
 from manifold_lora.experiments.reports.figures.rates import rates
+from manifold_lora.experiments.reports.figures.style import (
+    COLOURS,
+    CYCLE,
+    dashes,
+    plain,
+    styled,
+    told_apart,
+)
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.settings.arms import ARMS
 
@@ -27,8 +36,35 @@ def rows(report_on):
 
 
 def test_forty_arms_have_colour_and_mark_of_their_own_and_lines_where_colours_come_again():
+    assert not set(CYCLE) & set(COLOURS.values())
     assert len({told_apart(index) for index in range(40)}) == 40
     assert len({(told_apart(index)[0], dashes(index)) for index in range(32)}) == 32
+
+
+def test_a_minus_sign_is_one():
+    assert [plain(value) for value in (-0.5, 0.0, 1e-5, -2e-5)] == ["−0.5", "0", "1e-05", "−2e-05"]
+
+
+def test_ticks_of_many_rates_and_of_gains_over_decades_do_not_touch(report_on):
+    levels = {"lora": 0.5, "direct": 0.6, "direct-sphere": 0.55}
+    tried = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    rows = Study.read(report_on(levels, rates=tried, seeds=2, items=40)).rows
+    for place, row in enumerate(rows):
+        for record in row.chosen.records.values():
+            record["geometry"]["gain"] = {"layer": 10.0 ** (3 * place - 2)}
+    for draw in (rates, gains):
+        with styled():
+            figure = draw(rows)
+            figure.draw_without_rendering()  # places the labels
+            for axis in figure.axes:
+                ticks = [*axis.get_xticklabels(), *axis.get_xticklabels(minor=True)]
+                low, high = axis.get_window_extent().intervalx
+                boxes = sorted(
+                    (tick.get_window_extent().intervalx for tick in ticks if tick.get_text()), key=min
+                )
+                seen = [box for box in boxes if low - 1 <= sum(box) / 2 <= high + 1]
+                assert len(seen) > 2
+                assert all(left[1] < right[0] for left, right in pairwise(seen))
 
 
 def test_families_of_the_curvature_figure_are_told_apart(rows):

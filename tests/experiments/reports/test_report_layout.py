@@ -28,7 +28,7 @@ def folder(report_on):
 
 
 @pytest.mark.parametrize(
-    ("width", "scrolling"), [(1280, set()), (500, {"scores", "comparisons", "costs", "origin"})]
+    ("width", "scrolling"), [(1280, set()), (500, {"scores", "comparisons", "endpoints", "costs", "origin"})]
 )
 def test_what_scrolls(folder, width, scrolling, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,0 +1,43 @@
+"""``manifold-lora VERB --help | head``: a reader that has gone ends a verb quietly."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from manifold_lora.experiments.cli import VERBS, main
+
+
+def run_without_reader(*arguments):
+    """The exit code and stderr of the command line, its standard output a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-W", "ignore", "-m", "manifold_lora.experiments.cli", *arguments]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr
+
+
+COMMANDS = [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_help_into_a_closed_pipe_ends_without_a_word(arguments):
+    code, told = run_without_reader(*arguments)
+    assert told == ""
+    # rich ends the program itself, with 1, where it is the one that writes.
+    assert code in (1, 141)
+
+
+def test_another_broken_pipe_is_no_closed_output(monkeypatch):
+    """A worker's pipe that breaks is a fault, and stays one."""
+
+    def breaks(argv):
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr("manifold_lora.experiments.commands.new.main", breaks)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["new", "task", "mine"])
