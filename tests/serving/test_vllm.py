@@ -1,9 +1,14 @@
 """Curved adapters in vLLM: Hugging Face's answers, alone and mixed; loaded, evicted, replaced, refused."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -130,3 +135,90 @@ def test_two_workers_make_the_same_answers(root, sharded, monkeypatch):
     assert lines, done.stderr[-2000:]
     found = json.loads(lines[0].removeprefix("FOUND "))
     assert max(found.values()) < CLOSE, found
+
+
+def asked(url, body=None):
+    """(status, decoded answer) of the server."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+@pytest.fixture
+def server(root, tmp_path):
+    """The address of an OpenAI server with one adapter that it was started with."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(root / "base")]
+    command += [
+        "--enforce-eager",
+        "--enable-lora",
+        "--max-loras",
+        "2",
+        "--max-lora-rank",
+        "8",
+        "--port",
+        str(port),
+    ]
+    command += [
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "64",
+        "--lora-modules",
+        f"lorentz={root / 'lorentz'}",
+    ]
+    settings = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 240
+    while asked(f"{url}/health")[0] != 200:
+        assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+        time.sleep(1)
+    yield url
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.mark.slow
+def test_over_the_openai_api_a_tampered_adapter_is_refused_and_the_server_goes_on(server, root, tmp_path):
+    from served_models import PROMPTS, TOKENS
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(root / "base")
+
+    def texts_are_right(name, arm):
+        for prompt, (ids, _) in zip(PROMPTS, known(root)[arm], strict=True):
+            body = {
+                "model": name,
+                "prompt": prompt,
+                "max_tokens": TOKENS,
+                "temperature": 0,
+                "ignore_eos": True,
+            }
+            status, answer = asked(f"{server}/v1/completions", body)
+            assert status == 200, answer
+            told = json.loads(answer)["choices"][0]["text"]
+            assert told.split() == tokenizer.decode(ids, skip_special_tokens=True).split()
+
+    texts_are_right("lorentz", "lorentz")
+    folder = Path(shutil.copytree(root / "sphere", tmp_path / "sphere"))
+    load = {"lora_name": "sphere", "lora_path": str(folder)}
+    assert asked(f"{server}/v1/load_lora_adapter", load)[0] == 200
+    texts_are_right("sphere", "sphere")
+    assert asked(f"{server}/v1/unload_lora_adapter", {"lora_name": "sphere"})[0] == 200
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    status, answer = asked(f"{server}/v1/load_lora_adapter", load)
+    assert status >= 400
+    assert "damaged, or changed after it was saved" in answer
+    texts_are_right("lorentz", "lorentz")
