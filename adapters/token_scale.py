@@ -9,6 +9,8 @@ So a token that goes in times lambda and comes out over lambda has met the curva
 nothing but a scalar per token is added to the layer of one curvature.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,6 +51,10 @@ class TokenCurvature(Calibrated):
         reference = torch.exp(2 * self.log_reference.to(norm.dtype)) * self.start(norm.dtype).square()
         square = norm.square()
         return self.gate.to(norm.dtype) * ((square - reference) / (square + reference))
+
+    def in_numbers(self) -> tuple[float, float]:
+        """(gate, s) as floats."""
+        return self.gate.item(), math.exp(self.log_reference.item()) * self.start(None)
 
     def forward(self, norm: PerToken) -> PerToken:
         """lambda_t = sqrt(kappa_t / kappa)."""

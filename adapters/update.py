@@ -164,7 +164,7 @@ class ManifoldUpdate(nn.Module):
                 return output
         if self.path == "fused" and not isinstance(self.transform, Boost) and not is_transformed():
             parts = (self.manifold, self.norm_scaling)
-            return fused.update(*parts, x, A, B, base, scaling, self._limit(), in_place)  # type: ignore[arg-type]
+            return fused.update(*parts, x, A, B, base, scaling, self.limit(), in_place)  # type: ignore[arg-type]
         if self.path == "linear":
             delta = self._linear(x, A, B)
         else:
@@ -185,10 +185,10 @@ class ManifoldUpdate(nn.Module):
         For a caller to whom the call of a module counts, which costs as much as the geometry of one token.
         """
         parts: dict[str, Any] = self._modules
-        limit = self._limit()
+        limit = self.limit()
         return fused.of_one_token(parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling, limit)
 
-    def _limit(self) -> float:
+    def limit(self) -> float:
         """The largest angle at which a token enters a geometry with a law."""
         law: Any = self._modules["manifold"].radial_law  # type: ignore[union-attr]
         return self.max_angle if self.max_angle < law.turn else law.turn
@@ -249,7 +249,7 @@ class ManifoldUpdate(nn.Module):
     def law_of_norm(self, norm: Tensor) -> ScaleLaw:
         """``law`` on a radial geometry, from abs(x) alone."""
         law, manifold = self._law_before_limit(norm), cast(Radial, self.manifold)
-        limit = self.max_angle if manifold.radial_law is None else self._limit()
+        limit = self.max_angle if manifold.radial_law is None else self.limit()
         if is_identity(manifold) or limit == math.inf:
             return law
         length = law.alpha if law.unit else law.alpha * norm

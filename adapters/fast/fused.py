@@ -37,7 +37,7 @@ def update(
     kept = x.dtype if base is None else base.dtype
     autocast = torch.is_autocast_enabled(x.device.type)
     product = product_dtype(x, A, autocast)
-    chart, gain, learned = _chart(manifold, scaling_law, limit, x)
+    chart, gain, learned = chart_of(manifold, scaling_law, limit, x)
     wide = None if base is None else base.to(product)
     arguments = (wide, x.to(product), A.to(product), B.to(product), chart, gain, scaling, learned)
     in_place = in_place and wide is base and may_be_overwritten(base)
@@ -94,7 +94,7 @@ def _edge(radial: RadialLaw, x: Tensor) -> float:
     return 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if radial.bounded else math.inf
 
 
-def _chart(
+def chart_of(
     manifold: Radial, scaling_law: NormScaling, limit: float, x: Tensor
 ) -> tuple[Chart, Tensor | float | None, list[LearnedScalar]]:
     """The chart with the scaling's constants taken in, the factor left on the way out, the learned scalars.

@@ -44,24 +44,38 @@ def describe_base(model: nn.Module) -> dict[str, Any]:
     return {
         "name": getattr(config, "_name_or_path", None),
         "commit": getattr(config, "_commit_hash", None),
-        "config": _facts(model),
+        "config": _facts(config),
         "weights": samples,
     }
 
 
 def check_base(described: Mapping[str, Any], model: nn.Module) -> None:
     """Raise ManifoldLoraError unless ``model`` is the base that ``describe_base`` saw, in any precision."""
-    name = described.get("name") or "the one the adapter was trained on"
-    found = _facts(model)
+    name = _named(described)
+    check_base_facts(described, getattr(model, "config", None))
+    weights, whole = dict(_weights(model)), dict(model.named_parameters())
+    check_base_weights(described, weights)
+    for key in described["weights"]:
+        if key not in weights and not any(_plain_name(parameter) == key for parameter in whole):
+            raise _other(f"no weight {key}", name)
+
+
+def check_base_facts(described: Mapping[str, Any], config: Any) -> None:
+    """``check_base`` of a transformers config alone."""
+    found = _facts(config)
     for key, wanted in described["config"].items():
         if key in found and found[key] != wanted:
-            raise _other(f"{key} {found[key]!r}", f"{name} with {key} {wanted!r}")
-    weights, whole = dict(_weights(model)), dict(model.named_parameters())
-    for key, wanted in described["weights"].items():
-        if key in weights:
-            _compare(key, wanted, _sample(weights[key]), name)
-        elif not any(_plain_name(parameter) == key for parameter in whole):
-            raise _other(f"no weight {key}", name)
+            raise _other(f"{key} {found[key]!r}", f"{_named(described)} with {key} {wanted!r}")
+
+
+def check_base_weights(described: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """``check_base`` of those weights that are there, by the names they have without any adapter."""
+    for key in sorted(described["weights"].keys() & weights.keys()):
+        _compare(key, described["weights"][key], _sample(weights[key]), _named(described))
+
+
+def _named(described: Mapping[str, Any]) -> str:
+    return described.get("name") or "the one the adapter was trained on"
 
 
 def _compare(key: str, wanted: list[float], found: list[float], name: str) -> None:
@@ -77,8 +91,7 @@ def _other(got: str, allowed: str) -> ManifoldLoraError:
     return ManifoldLoraError("base model of adapter", got, allowed, hint)
 
 
-def _facts(model: nn.Module) -> dict[str, Any]:
-    config: Any = getattr(model, "config", None)
+def _facts(config: Any) -> dict[str, Any]:
     data = config.to_dict() if hasattr(config, "to_dict") else {}
     return {
         key: value

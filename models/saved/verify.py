@@ -44,15 +44,15 @@ class AdapterFiles:
         check_adapter_folder(folder)
         self.folder = folder
         check_header(folder / WEIGHTS)
-        self._manifest = read_manifest(folder)
-        if self._manifest is None:
+        self.manifest = read_manifest(folder)
+        if self.manifest is None:
             self._without_manifest(require_manifest)
-        self._config = read_json(folder / CONFIG, "adapter config")
-        check_config(self._config)
-        self._tensors = read_tensors(folder / WEIGHTS)
-        check_finite("tensors of adapter", self._tensors)
-        check_sizes(self._config, sum(tensor.numel() for tensor in self._tensors.values()))
-        if self._manifest is not None and self._manifest["tensors"] != tensor_facts(self._tensors):
+        self.config = read_json(folder / CONFIG, "adapter config")
+        check_config(self.config)
+        self.tensors = read_tensors(folder / WEIGHTS)
+        check_finite("tensors of adapter", self.tensors)
+        check_sizes(self.config, sum(tensor.numel() for tensor in self.tensors.values()))
+        if self.manifest is not None and self.manifest["tensors"] != tensor_facts(self.tensors):
             raise ManifoldLoraError(
                 "tensors of adapter", str(folder / WEIGHTS), f"those that {MANIFEST} lists"
             )
@@ -61,16 +61,16 @@ class AdapterFiles:
         """Give a base model the tokens that the adapter brings embeddings of, where it has fewer."""
         own = embeddings(model)
         names = [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
-        rows = [len(self._tensors[_WRAPPED + name]) for name in names if _WRAPPED + name in self._tensors]
+        rows = [len(self.tensors[_WRAPPED + name]) for name in names if _WRAPPED + name in self.tensors]
         if rows and max(rows) > max(map(len, own.values())):
             model.resize_token_embeddings(max(rows), mean_resizing=False)
 
     def check_base(self, model: nn.Module) -> None:
         """Raise ManifoldLoraError if the manifest names another base model than this one."""
-        if self._manifest is not None:
-            described = self._manifest["base"]
+        if self.manifest is not None:
+            described = self.manifest["base"]
             # New tokens make an embedding another one; ``check_fit`` compares its other rows.
-            weights = {k: v for k, v in described["weights"].items() if _WRAPPED + k not in self._tensors}
+            weights = {k: v for k, v in described["weights"].items() if _WRAPPED + k not in self.tensors}
             check_base({**described, "weights": weights}, model)
 
     def check_fit(self, model: nn.Module, config: PeftConfig) -> None:
@@ -78,37 +78,37 @@ class AdapterFiles:
 
         ``model`` is left as it is: the adapter is put on a copy of its modules that shares all weights.
         """
-        check_regexes(self._config, [name for name, _ in model.named_modules()])
+        check_regexes(self.config, [name for name, _ in model.named_modules()])
         shared: dict[int, Any] = {id(t): t for t in chain(model.parameters(), model.buffers())}
         # Without storage where that can be: AdaLoRA looks at values to tell which ranks were kept, and
         # integers have to fit those of the model.
-        whole = any(_is_integer(tensor) for tensor in self._tensors.values())
+        whole = any(_is_integer(tensor) for tensor in self.tensors.values())
         empty = not (whole or isinstance(config, AdaLoraConfig))
         skeleton = PeftModel(copy.deepcopy(model, shared), _uninitialised(config), low_cpu_mem_usage=empty)
         expected = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
         tied = embeddings(model)
         named = skeleton.named_parameters(remove_duplicate=False)
-        brought = {name: p for name, p in named if id(p) in tied and name in self._tensors}
+        brought = {name: p for name, p in named if id(p) in tied and name in self.tensors}
         self._check_keys({**brought, **expected})
         self._check_integers(skeleton, expected)
         check_embeddings(
-            model, {name: self._tensors[name] for name in brought if name not in expected}, brought
+            model, {name: self.tensors[name] for name in brought if name not in expected}, brought
         )
         tuner: Any = type(skeleton.base_model)
         check_exponents(
-            skeleton, self._tensors, lambda name: tuner._remove_adapter_name_from_key(name, "default")
+            skeleton, self.tensors, lambda name: tuner._remove_adapter_name_from_key(name, "default")
         )
 
     def _check_keys(self, expected: Mapping[str, Tensor]) -> None:
         missing, extra = (
-            sorted(set(expected) - set(self._tensors)),
-            sorted(set(self._tensors) - set(expected)),
+            sorted(set(expected) - set(self.tensors)),
+            sorted(set(self.tensors) - set(expected)),
         )
         if missing or extra:
             word, keys = ("missing", missing) if missing else ("unknown", extra)
             hint = f"{len(keys)} {word}, the first {keys[0]}"
             raise ManifoldLoraError("tensors of adapter", str(self.folder), "exactly the adapter's", hint)
-        for key, tensor in self._tensors.items():
+        for key, tensor in self.tensors.items():
             if tensor.shape != expected[key].shape or _kind(tensor) != _kind(expected[key]):
                 got, kind = f"{key} {tuple(tensor.shape)} {tensor.dtype}", _kind(expected[key])
                 shape = f"{tuple(expected[key].shape)} {kind}, as its config and the model make it"
@@ -117,8 +117,8 @@ class AdapterFiles:
     def _check_integers(self, skeleton: nn.Module, expected: Mapping[str, Tensor]) -> None:
         """Refuse an index outside its weight: sparse tensors would read memory that is not theirs."""
         layers = dict(skeleton.named_modules())
-        for name in filter(lambda name: _is_integer(self._tensors[name]), self._tensors):
-            tensor, layer = self._tensors[name], layers.get(name.rpartition(".")[0])
+        for name in filter(lambda name: _is_integer(self.tensors[name]), self.tensors):
+            tensor, layer = self.tensors[name], layers.get(name.rpartition(".")[0])
             size = expected.get(name.replace("_indices", "_size"), expected[name])
             if isinstance(layer, BaseTunerLayer):
                 shape = tuple(layer.get_base_layer().get_parameter("weight").shape)
