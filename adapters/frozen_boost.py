@@ -1,9 +1,9 @@
-"""The control of ``boost`` whose time coordinates are those of one typical token: a bias, and its curvature."""
+"""The control of ``boost`` that gives every token the time coordinate of a typical one."""
 
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.adapters.transforms import Boost, Charted, Down, Point
+from manifold_lora.adapters.transforms import Boost, Down, Point
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.radial import Radial
 
