@@ -27,8 +27,3 @@ class NormBlind(Direct):
     def stretch(self, manifold: Radial, sq: Tensor) -> Tensor:
         """phi(a)/a at the reference angle."""
         return manifold.chart_exp(self.reference(manifold, sq)) * torch.ones_like(sq)
-
-    def reference(self, manifold: Radial, like: Tensor) -> Tensor:
-        """abs(v)^2 of a token with abs(x) = s, at most the limit."""
-        one = like.new_ones(1)
-        return functions.capped(one, self.max_angle**2 / manifold.inverse_square_radius(like.dtype))

@@ -15,15 +15,16 @@ for _name, _class, _linear, _time in (
     TRANSFORMS.declare(_name, f"manifold_lora.adapters.{_class}", linear=_linear, time=_time)
 # radial: a control that replaces what one radial geometry makes of a token's length.
 # options: what may stand beside the name, for the constructor.
-for _name, _class, _linear, _options in (
-    ("norm_blind", "norm_blind:NormBlind", "flat", ()),
-    ("power", "power:Power", "never", ("p", "learned")),
+for _name, _class, _linear, _time, _options in (
+    ("norm_blind", "norm_blind:NormBlind", "flat", False, ()),
+    ("power", "power:Power", "never", False, ("p", "learned")),
+    ("frozen_boost", "frozen_boost:FrozenBoost", "never", True, ()),
 ):
     TRANSFORMS.declare(
         _name,
         f"manifold_lora.adapters.{_class}",
         linear=_linear,
-        time=False,
+        time=_time,
         radial=True,
         options=_options,
     )

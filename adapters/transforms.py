@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.radial import Radial
 
@@ -73,6 +74,11 @@ class Transform(nn.Module, ABC):
     def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
         """The image of ``point``."""
 
+    def reference(self, manifold: Radial, like: Tensor) -> Tensor:
+        """abs(v)^2 of a token with abs(x) = s, at most the limit."""
+        one = like.new_ones(1)
+        return functions.capped(one, self.max_angle**2 / manifold.inverse_square_radius(like.dtype))
+
 
 class Tangent(Transform):
     """expmap0(B A logmap0(x)): the geometry cancels and plain LoRA is left (arXiv 2410.04010, section 4)."""
@@ -120,8 +126,16 @@ class Boost(Transform):
 
     def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
         """The image of ``point``."""
-        middle = manifold.lift(self._mix(manifold, point, A, self.time_A))
-        return manifold.lift(self._mix(manifold, middle, B, self.time_B))
+        y = manifold.coords(point) @ A.T + self.entry_time(manifold, point) * self.time_A.to(point.dtype)
+        time = self.middle_time(manifold, y, A)
+        return manifold.lift(y @ B.T + time * self.time_B.to(point.dtype))
 
-    def _mix(self, manifold: Charted, point: Tensor, matrix: Tensor, column: Tensor) -> Tensor:
-        return manifold.coords(point) @ matrix.T + point[..., :1] * column.to(point.dtype)
+    def entry_time(self, manifold: Charted, point: Point) -> Float[Tensor, "*tokens 1"]:
+        """What ``time_A`` multiplies: the time coordinate of the token."""
+        return point[..., :1]
+
+    def middle_time(
+        self, manifold: Charted, y: Float[Tensor, "*tokens r"], A: Down
+    ) -> Float[Tensor, "*tokens 1"]:
+        """What ``time_B`` multiplies: the time coordinate of the point over y."""
+        return manifold.lift(y)[..., :1]

@@ -291,7 +291,8 @@ class ManifoldUpdate(nn.Module):
         x, A, B = x.to(wide), A.to(wide), B.to(wide)
         law = self.law(x, wide)
         v, excess = law.scale(x), None
-        if isinstance(self.manifold, Radial) and type(self.transform) in (Direct, Boost):
+        cuts = type(self.transform) is Direct or isinstance(self.transform, Boost)
+        if isinstance(self.manifold, Radial) and cuts:
             v, excess = measure.representable(self.manifold, v)
         delta = self.manifold.logmap0(self.transform(self.manifold, self.manifold.expmap0(v), A, B))
         if excess is not None:

@@ -127,10 +127,11 @@ def boost_update(
         excess, reach = (length - cap).clamp_min(0.0), reach * functions.within(length, cap)
         length = functions.capped(length, cap)
     # By symmetry the time coordinate is that of a one-dimensional vector of the same length.
-    time = manifold.expmap0(length)[..., :1]
+    time = boost.entry_time(manifold, manifold.expmap0(length))
     u = x @ A.T
     y = manifold.chart_exp(length.square()) * reach * u.double() + time * boost.time_A
-    w = manifold.lift(y)
+    y = manifold.coords(manifold.lift(y))
+    w = torch.cat([boost.middle_time(manifold, y, A), y], dim=-1)
     columns = torch.cat([boost.time_B[:, None].to(B.dtype), B], dim=-1)
     wide = columns.double()
     sq = ((w @ (wide.T @ wide)) * w).sum(-1, keepdim=True).clamp_min(0.0)

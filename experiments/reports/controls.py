@@ -14,21 +14,20 @@ def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":
     """The control of a role that differs least from a geometry in everything but the role.
 
     Gain-matched LoRA: the one with its own gain, else with the step alpha c nearest to it. Shuffled norms: of
-    the same norm scaling, without which the gains are not alike either. Norm-blind and the power laws: of the
-    nearest curvature. A bias and the time-frozen boost: for boost alone, which has a time column to compare
-    them with; the bias of the step nearest to alpha c.
+    the same norm scaling, without which the gains are not alike either. Norm-blind, the power laws and the
+    time-frozen boost: of the same geometry at the nearest curvature. A bias and the time-frozen boost: for
+    boost alone, which has a time column to compare them with; the bias of the step nearest to alpha c.
     """
     controls = [other for other in rows if other.role == role]
     if role == "gain":
         controls.sort(key=lambda other: _gain_apart(row, other, rows))
     if role == "norms":
         controls = [other for other in controls if other.norm_scaling == row.norm_scaling]
-    if role in ("blind", "power", "power-learned"):
-        controls.sort(key=lambda other: _apart(other.kappa or 1.0, row.kappa or 1.0))
-    if role == "frozen":
-        controls = controls if row.adapter.get("transform") == "boost" else []
+    if role in ("bias", "frozen") and row.adapter.get("transform") != "boost":
+        return None
+    if role in ("blind", "power", "power-learned", "frozen"):
+        controls.sort(key=lambda other: _geometry_apart(row, other))
     if role == "bias":
-        controls = controls if row.adapter.get("transform") == "boost" else []
         controls.sort(key=lambda other: _apart(other.alpha, row.alpha * (row.gain or 1.0)))
     return counterpart(row, controls)
 
@@ -50,6 +49,12 @@ def _gain_apart(row: "Row", control: "Row", rows: Sequence["Row"]) -> tuple[bool
     if source is None or not source.gain or not row.gain:
         return copied != row.arm, math.inf
     return copied != row.arm, _apart(source.gain * control.alpha, row.gain * row.alpha)
+
+
+def _geometry_apart(row: "Row", control: "Row") -> tuple[bool, float]:
+    """Not on the row's own geometry, and by which factor (its logarithm) their curvatures differ."""
+    other = control.adapter.get("manifold") != row.adapter.get("manifold")
+    return other, _apart(control.kappa or 1.0, row.kappa or 1.0)
 
 
 def _apart(step: float, other: float) -> float:

@@ -32,6 +32,7 @@ ARMS: dict[str, dict[str, Any]] = {
     # The paper's name of the same arm.
     "hyplora": {"method": "manifold_lora", "manifold": "lorentz", "transform": "direct"},
     "boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "boost"},
+    "frozen-boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "frozen_boost"},
     "direct-poincare": {"method": "manifold_lora", "manifold": "poincare", "transform": "direct"},
     "direct-sphere": {"method": "manifold_lora", "manifold": "sphere", "transform": "direct"},
     "direct-product": {

@@ -196,8 +196,8 @@ class AdapterSettings(Strict):
     manifold_pattern: YamlValue = {}
     """Module pattern -> geometry that replaces `manifold` there; the first match counts."""
     transform: YamlValue = "direct"
-    """tangent, direct (space-only) or boost (time and space); the controls norm_blind and power, with options
-    as in {name: power, learned: true}."""
+    """tangent, direct (space-only) or boost (time and space); the controls norm_blind, power and
+    frozen_boost, with options as in {name: power, learned: true}."""
     norm_scaling: YamlValue = "learned"
     """identity, fixed, learned, released or unit; {mode: learned, shared: true} for one s in all layers."""
     token_norms: str = "own"

@@ -37,8 +37,8 @@ class ManifoldLoraConfig(LoraConfig):
         curvature: kappa of a manifold given by name; or ``{"mode": "learned", "kappa": -1.0}``, with
             ``"shared": True`` for one in all layers (under FSDP2 shard such a model as one group); or
             ``{"mode": "token"}`` for one of each token.
-        transform: ``"tangent"``, ``"direct"`` or ``"boost"``; the controls ``"norm_blind"`` and ``"power"``
-            (also ``{"name": "power", "p": 0.3, "learned": True}``).
+        transform: ``"tangent"``, ``"direct"`` or ``"boost"``; the controls ``"norm_blind"``,
+            ``"frozen_boost"`` and ``"power"`` (also ``{"name": "power", "p": 0.3, "learned": True}``).
         norm_scaling: ``"identity"``, ``"fixed"``, ``"learned"``, ``"released"`` or ``"unit"``; or
             ``{"mode": "learned", "shared": True}`` for one log(s/sqrt(n)) in all layers.
         curvature_pattern: module pattern -> kappa that replaces ``curvature``'s there, matched like peft's

@@ -106,7 +106,7 @@ def draw() -> Callable[..., Drawn]:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
         update = ManifoldUpdate.from_spec(spec, n, m, r).to(dtype)
-        if columns and spec.transform == "boost":
+        if columns and spec.transform in ("boost", "frozen_boost"):
             with torch.no_grad():
                 update.transform.time_A.copy_(0.2 * normal(r))
                 update.transform.time_B.copy_(0.2 * normal(m))

@@ -84,6 +84,39 @@ def test_power_touches_the_geometrys_gain_at_the_median(draw):
     assert (ours != theirs)[[0, 2]].all()
 
 
+@settings(max_examples=20)
+@given(kappa=st.floats(-9, -0.1), median=st.floats(0.1, 10), exponent=st.floats(-1, 0.7))
+def test_frozen_boost_has_the_times_of_a_token_of_median_length(kappa, median, exponent, draw):
+    spec = arm("frozen_boost", kappa)
+    drawn, s, n = calibrated(draw, spec, median, median * 10**exponent)
+    R, a = abs(kappa) ** -0.5, min(abs(kappa) ** 0.5, 3.0)
+    time_A, time_B = drawn.update.transform.time_A.double(), drawn.update.transform.time_B.double()
+    # x_c is the token cut to the limit.
+    cut = (3.0 * R * s / n).clamp_max(1.0)
+    v = drawn.x * cut / s
+    length = v.norm(dim=-1, keepdim=True)
+    y = R * torch.sinh(length / R) / length * v @ drawn.A.T + R * math.cosh(a) * time_A
+    middle = (R * math.sinh(a)) ** 2 * drawn.A.square().sum() / 8 + (R * math.cosh(a) * time_A).square().sum()
+    z = y @ drawn.B.T + torch.sqrt(R**2 + middle) * time_B
+    q = z.norm(dim=-1, keepdim=True)
+    expected = s / cut * R * torch.asinh(q / R) / q * z
+    for path in drawn.update.paths():
+        drawn.update.use(path)
+        torch.testing.assert_close(drawn(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_frozen_times_are_one_for_all_tokens_and_boosts_are_not(draw):
+    spread = {}
+    for transform in ("frozen_boost", "boost"):
+        drawn = draw(arm(transform))
+        drawn.update.calibrate(1.0)
+        drawn.x = drawn.x * torch.linspace(0.3, 2.0, 7)[:, None].double()
+        # What is left of the tokens is their time.
+        spread[transform] = drawn.update(drawn.x, torch.zeros_like(drawn.A), drawn.B).std(0).max()
+    assert spread["frozen_boost"] < 1e-12
+    assert spread["boost"] > 1e-3
+
+
 def test_a_learned_exponent_trains_at_the_adapters_own_rate(draw):
     drawn = draw(arm({"name": "power", "learned": True}))
     added = drawn.update.transform.added
@@ -122,6 +155,7 @@ PRODUCT = {"name": "product", "parts": [{"share": 1, "name": "lorentz"}, {"share
         ({"transform": "power", "manifold": PRODUCT}, ManifoldLoraError, "allowed: direct, tangent"),
         ({"transform": "power", "curvature": {"mode": "token"}}, ManifoldLoraError, "one control at a time"),
         ({"transform": "norm_blind", "token_norms": "shuffled"}, ManifoldLoraError, "one control at a time"),
+        ({"transform": "frozen_boost", "manifold": "poincare"}, ManifoldLoraError, "time coordinate"),
         ({"norm_scaling": {"mode": "learned", "p": 1}}, UnknownNameError, "option of norm scaling learned"),
     ],
 )

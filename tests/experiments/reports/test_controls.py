@@ -42,6 +42,20 @@ def test_shuffled_norms_of_another_scaling_are_no_control():
     assert control_of(DIRECT, ROWS, "norms") is None
 
 
+def test_a_norm_blind_control_is_of_the_same_geometry_before_the_nearest_curvature():
+    controls = [row(f"blind {name}", "blind", manifold=name) for name in ("lorentz", "sphere")]
+    controls[1].kappa = 5.0
+    for name, control in zip(("lorentz", "sphere"), controls, strict=True):
+        assert control_of(row("direct", "geometry", manifold=name), controls, "blind") is control
+
+
+def test_time_frozen_boost_and_a_bias_are_controls_of_boost_alone():
+    rows = [row("frozen", "frozen", transform="frozen_boost"), row("biased", "bias")]
+    for role, control in zip(("frozen", "bias"), rows, strict=True):
+        assert control_of(row("boost", "geometry", gain=1.0, transform="boost"), rows, role) is control
+        assert control_of(row("direct", "geometry", gain=1.0, transform="direct"), rows, role) is None
+
+
 def test_a_missing_role_has_no_control():
     assert control_of(DIRECT, ROWS, "tangent") is None
     assert control_of(DIRECT, [LOW, DIRECT], "gain") is LOW

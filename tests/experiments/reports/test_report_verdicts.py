@@ -171,6 +171,9 @@ def test_boost_has_to_beat_a_bias_and_its_own_frozen_time_too(report_on):
     assert missing.word == UNKNOWN
     assert "no bias arm in the grid" in missing.because
     assert said(report_on({**levels, "lora-bias": 0.7}), "boost").word == BIAS
+    hurdles = {**levels, "lora-bias": 0.4, "frozen-boost": 0.4}
+    assert said(report_on(hurdles), "boost").word == NORMS
+    assert said(report_on({**hurdles, "frozen-boost": 0.7}), "boost").word == BIAS
     assert said(report_on({**levels, "lora-bias": 0.7, "direct": 0.7})).word == NORMS
 
 
@@ -179,7 +182,8 @@ def test_arms_by_what_they_are_for():
     controls = {name for name, group in groups.items() if group == "control"}
     linear = {"tangent", "euclidean", "direct-flat"}
     dosed = {"norm-blind-dose-0.15", "power-dose-0.15"}
-    assert controls == {GAIN, BLIND, "power", "power-learned", "shuffled-norms", "lora-bias", *dosed, *linear}
+    boosts = {"lora-bias", "frozen-boost"}
+    assert controls == {GAIN, BLIND, "power", "power-learned", "shuffled-norms", *boosts, *dosed, *linear}
     assert {name for name, group in groups.items() if group == "baseline"} >= {"lora", "dora", "prefix"}
     assert {name for name, group in groups.items() if group == "geometry"} >= {"direct", "boost"}
     assert role_of({"adapter": {"curvature": {"mode": "fixed", "kappa": -1e-6}}}, "direct") == "flat"
