@@ -17,8 +17,10 @@ __getattr__, __dir__, __all__ = lazy(
         "CalibrationCallback": ".models.calibration_callback",
         "create_optimizer": ".models.optim",
         "export_lora": ".models.export",
+        "FramesCallback": ".models.frames",
         "GeometryLog": ".models.geometry_log",
         "HYPLORA": ".adapters.spec",
+        "keep_frames": ".models.frames",
         "LivenessCallback": ".models.liveness",
         "load_adapter": ".models.load",
         "load_base": ".models.load",
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from manifold_lora.models.calibration import calibrate as calibrate
     from manifold_lora.models.calibration_callback import CalibrationCallback as CalibrationCallback
     from manifold_lora.models.export import export_lora as export_lora
+    from manifold_lora.models.frames import FramesCallback as FramesCallback
+    from manifold_lora.models.frames import keep_frames as keep_frames
     from manifold_lora.models.geometry_log import GeometryLog as GeometryLog
     from manifold_lora.models.liveness import LivenessCallback as LivenessCallback
     from manifold_lora.models.load import load_adapter as load_adapter

@@ -23,3 +23,8 @@ for _name, _class, _sign, _extra in (
         extra_dims=_extra,
         linear=_name == "euclidean",
     )
+
+# step: what beside retraction a manifold of matrices offers.
+FRAMES: Registry[Any] = Registry("frames", "manifold_lora.frames")
+for _name, _steps in (("stiefel", ("retraction", "landing")), ("oblique", ("retraction",)), ("free", ())):
+    FRAMES.declare(_name, f"manifold_lora.manifolds.frames:{_name.capitalize()}", steps=_steps)

@@ -65,10 +65,10 @@ def calibrate(
 
 def _check_untrained(model: nn.Module, layers: Mapping[str, Layer]) -> None:
     for name, layer in layers.items():
-        adapter, _, _, B = active_update(layer)
+        adapter, _, A, B = active_update(layer)
         random = model.peft_config[adapter].init_lora_weights is False  # type: ignore[union-attr,index]
-        if bool(B.any()) and not random:
-            hint = f"B of {name} is not 0, and another s would change what it has learned"
+        if bool(B.any()) and bool(A.any()) and not random:
+            hint = f"the update of {name} is not 0, and another s would change what it has learned"
             raise ManifoldLoraError("adapter to calibrate", adapter, "one that is not trained yet", hint)
 
 

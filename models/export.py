@@ -20,12 +20,14 @@ from manifold_lora.models.saved.manifest import WEIGHTS, write_manifest
 from manifold_lora.models.saved.whole_folder import whole_folder
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 from manifold_lora.models.tuner.token_inputs import active_update, manifold_layers, visit_inputs
-from manifold_lora.models.tuner.variant import Layer
+from manifold_lora.models.tuner.variant import CONTAINER, CORE, Layer
 
 Batches = Iterable[Mapping[str, Tensor]]
 
 # Bytes of all layers' Gram matrices of x up to which maps of any row space are looked for too.
 FULL_BYTES = 2**30
+# What stands in the names of tensors that a plain LoRA does not have.
+_OURS = {CONTAINER, CORE}
 
 
 def fit_layers(
@@ -77,7 +79,8 @@ def linearised(model: PeftModel, fits: Mapping[str, LinearFit]) -> Iterator[Peft
     undo = []
     try:
         for name, layer in list(manifold_layers(model)):
-            adapter, _, lora_A, lora_B = active_update(layer)
+            adapter = active_update(layer)[0]
+            lora_A, lora_B = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
             undo.append((layer, adapter, layer.lora_variant.pop(adapter), lora_A.data, lora_B.data))
             down, up = _factors(fits[name], layer, adapter)
             lora_A.data, lora_B.data = down.to(lora_A), up.to(lora_B)
@@ -146,7 +149,7 @@ def export_lora(
     """
     adapter = exportable(model)
     saved = get_peft_model_state_dict(model, adapter_name=adapter)
-    state = {key: value.detach() for key, value in saved.items() if ".lora_manifold." not in key}
+    state = {key: value.detach() for key, value in saved.items() if not _OURS & set(key.split("."))}
     layers = dict(manifold_layers(model))
     for name, layer in layers.items():
         for part, factor in zip("AB", _factors(fits[name], layer, adapter), strict=True):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -41,7 +42,8 @@ class Liveness:
 
         Args:
             gradients: whether to look at the gradients, which have to be there still. A layer with a
-                ``lora_B`` counts by it, since A has none while B is zero; other layers by all they train.
+                ``lora_B`` counts by it, since A has none while B is zero, or by the core between the two;
+                other layers by all they train.
         """
         alive = {_place(name) for name, layer in self.layers.items() if not gradients or _learns(layer)}
         called = {_place(name) for name in self.called}
@@ -124,8 +126,12 @@ def _learns(layer: BaseTunerLayer) -> bool:
 
 
 def _trained(layer: Any) -> Iterator[nn.Parameter]:
-    names = ("lora_B",) if hasattr(layer, "lora_B") and len(layer.lora_B) else layer.adapter_layer_names
-    for name in names:
+    names = (
+        ("lora_B", "lora_core")
+        if hasattr(layer, "lora_B") and len(layer.lora_B)
+        else layer.adapter_layer_names
+    )
+    for name in filter(partial(hasattr, layer), names):
         yield from (p for p in getattr(layer, name).parameters() if p.requires_grad)
 
 

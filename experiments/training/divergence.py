@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.curvature import Curvature
-from manifold_lora.models.tuner.variant import CONTAINER, Layer
+from manifold_lora.models.tuner.variant import CONTAINER, Layer, factors
 
 HINT = "lower the learning rate"
 _UNSEEN = "norm: of the weights or gradients, each of which is finite"
@@ -101,7 +101,7 @@ def _active(layer: Layer) -> set[str]:
 
 def _clipped(layer: Layer, adapter: str, x: Tensor) -> float:
     update = getattr(layer, CONTAINER)[adapter]
-    return float(update.clipped(x, layer.lora_A[adapter].weight, layer.lora_B[adapter].weight))
+    return float(update.clipped(x, *factors(layer, adapter)))
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """The PEFT configuration of a manifold adapter: LoRA's fields and the four parts of the geometry."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from peft.utils.other import get_pattern_key
 
 from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.adapters.spec import MAX_ANGLE, AdapterSpec
+from manifold_lora.adapters.weights import WeightSpec
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import ManifoldSpec
 from manifold_lora.models.notice import write_notice
@@ -47,6 +49,9 @@ class ManifoldLoraConfig(LoraConfig):
             the first pattern that matches counts.
         token_norms: ``"own"``, or ``"shuffled"`` for the control where each token has another one's norm.
         max_angle: the largest abs(v)/R at which a token's gain is computed; ``"inf"`` sets no limit.
+        weight_manifold: where A and B themselves live: ``"stiefel"``, ``"oblique"``, or a mapping such as
+            ``{"A": "stiefel", "B": "stiefel", "core": "diagonal", "step": "landing"}`` (``WeightSpec``), for a
+            training with ``FramesCallback()``; ``"free"`` is the control, three factors without constraint.
 
     Raises ManifoldLoraError (asked, got, allowed) for a bad value or an option only plain LoRA can honour.
     Source: HypLoRA, arXiv 2410.04010, section 4.
@@ -73,6 +78,9 @@ class ManifoldLoraConfig(LoraConfig):
     max_angle: float | str = field(
         default=MAX_ANGLE, metadata={"help": "Largest abs(v)/R at which a gain is computed; inf: no limit."}
     )
+    weight_manifold: str | dict[str, Any] | None = field(
+        default=None, metadata={"help": "Manifolds of A and B, and the core between them."}
+    )
 
     def __post_init__(self) -> None:
         for name in PATTERNS:
@@ -87,6 +95,8 @@ class ManifoldLoraConfig(LoraConfig):
         self.max_angle = "inf" if self.max_angle == math.inf else self.max_angle
         check_curvature_pattern(self.curvature_pattern, self.spec())
         layer_map(self.spec(), self.manifold_pattern)
+        weights = self.weights()
+        self.weight_manifold = None if weights is None else weights.to_dict()
         if self.manifold_pattern and self.curvature_pattern:
             hint = "state each geometry's curvature in manifold_pattern"
             raise ManifoldLoraError("curvature_pattern", self.curvature_pattern, "one of the two", hint)
@@ -110,6 +120,17 @@ class ManifoldLoraConfig(LoraConfig):
         """The geometry as the adapters floor takes it. Raises ManifoldLoraError for parts that do not fit."""
         parts = ("manifold", "curvature", "transform", "norm_scaling", "token_norms", "max_angle")
         return AdapterSpec.parse({name: getattr(self, name) for name in parts})
+
+    def weights(self) -> WeightSpec | None:
+        """Where A and B live; None for B A itself. Raises ManifoldLoraError for parts that do not fit."""
+        return WeightSpec.parse(self.weight_manifold)
+
+    def check_frames(self, sizes: Mapping[str, tuple[int, int]]) -> None:
+        """Raise ManifoldLoraError where a layer, (in, out) features by name, is narrower than its rank."""
+        weights, pattern = self.weights(), self.rank_pattern or {}
+        for name, (n, m) in sizes.items() if weights is not None else ():
+            rank = pattern.get(get_pattern_key(list(pattern), name), self.r)
+            weights.check_rank(rank, n, m, name)  # type: ignore[union-attr]
 
     def layer_spec(self, module: str) -> AdapterSpec:
         """The geometry of one layer, by its name in the base model: ``spec`` with what patterns replace."""

@@ -9,6 +9,7 @@ from peft import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
+from manifold_lora.adapters.framed import FramedWeights
 from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.parameters import geometry_parameters
 from manifold_lora.adapters.spec import AdapterSpec
@@ -17,12 +18,13 @@ from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.models.frames import DriftWatch
 from manifold_lora.models.tuner.incoming import check_incoming
-from manifold_lora.models.tuner.layer_support import check_layer, is_transposed
+from manifold_lora.models.tuner.layer_support import check_layer, is_transposed, sizes_of
 from manifold_lora.models.tuner.names import check_name
 from manifold_lora.models.tuner.targets import check_default_targets, check_free, check_targets
 from manifold_lora.models.tuner.uncalibrated import FirstLook
-from manifold_lora.models.tuner.variant import CONTAINER, WHY_NOT_LINEAR, attach, decoding, is_plain
+from manifold_lora.models.tuner.variant import CONTAINER, CORE, WHY_NOT_LINEAR, attach, decoding, is_plain
 
 
 class ManifoldLoraModel(LoraModel):
@@ -42,6 +44,7 @@ class ManifoldLoraModel(LoraModel):
         model_config = self.get_model_config(model)
         check_default_targets(model, config, self.target_module_mapping, model_config.get("model_type"))
         targets = check_targets(model, self._prepare_adapter_config(config, model_config))
+        config.check_frames({name: sizes_of(model.get_submodule(name)) for name in targets})
         check_name(model, adapter_name, _parts(config, targets))
         # The geometries that layers have in common, each module once: peft saves it with every layer.
         self._shared: dict[ManifoldSpec, Manifold] = {}
@@ -71,7 +74,9 @@ class ManifoldLoraModel(LoraModel):
         update = ManifoldUpdate.from_spec(spec, *sizes, manifold=self._common(spec), scaled_as=scaled_as)
         if spec.norm_scope == "model":
             self._scaled = [update.norm_scaling]
-        attach(layer, adapter_name, update)
+        weights = peft_config.weights()
+        framed = None if weights is None else FramedWeights(weights, layer.r[adapter_name])
+        attach(layer, adapter_name, update, framed)
         decoding(layer)
 
     def _common(self, spec: AdapterSpec) -> Manifold | None:
@@ -101,6 +106,7 @@ class ManifoldLoraModel(LoraModel):
         if mode and self._waits:
             self._waits = False
             FirstLook.at(self.model)
+            DriftWatch.at(self.model)
         return super().train(mode)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
@@ -120,7 +126,7 @@ class ManifoldLoraModel(LoraModel):
         for layer in self._manifold_layers():
             for name in set(adapters) & set(getattr(layer, CONTAINER)):
                 if not is_plain(layer, name):
-                    hint = "its norm scaling multiplies B A by a factor that the combined adapter would lose"
+                    hint = "its update is B A times what the combined adapter would lose: a factor or a core"
                     raise LinearOnlyError(
                         "add_weighted_adapter", name, "adapters whose update is B A x", hint
                     )
@@ -204,4 +210,4 @@ def _parts(config: Any, targets: Iterable[str]) -> set[str]:
     """What stands between the dots of the names of the tensors that an adapter brings."""
     specs = {config.layer_spec(name) for name in targets}
     keys = (key for spec in specs for key in ManifoldUpdate.from_spec(spec, 2, 2, 1).state_dict())
-    return {"lora_A", "lora_B", CONTAINER}.union(*(key.split(".") for key in keys))
+    return {"lora_A", "lora_B", CONTAINER, CORE}.union(*(key.split(".") for key in keys))

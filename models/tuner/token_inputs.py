@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.models.tuner.variant import CONTAINER, Layer
+from manifold_lora.models.tuner.variant import CONTAINER, Layer, factors
 
 # Called with the layer's name in the base model, the layer, and its inputs (tokens, n).
 See = Callable[[str, Layer, Tensor], None]
@@ -156,9 +156,9 @@ def manifold_layers(model: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 
 def active_update(layer: Layer) -> tuple[str, ManifoldUpdate, Tensor, Tensor]:
-    """(adapter name, geometry, A, B) of the layer's first active manifold adapter."""
+    """(adapter name, geometry, A, B) of the layer's first active manifold adapter, as it takes them."""
     name = next(name for name in layer.active_adapters if name in getattr(layer, CONTAINER))
-    return name, getattr(layer, CONTAINER)[name], layer.lora_A[name].weight, layer.lora_B[name].weight
+    return name, getattr(layer, CONTAINER)[name], *factors(layer, name)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from peft.utils.other import transpose
 from torch import nn
 from torch.nn.modules.module import _global_forward_hooks
 
+from manifold_lora.adapters.framed import FramedWeights
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.errors import LinearOnlyError
 
@@ -16,6 +17,8 @@ from manifold_lora.errors import LinearOnlyError
 Layer = Any
 
 CONTAINER = "lora_manifold"
+# Of the adapters with a weight_manifold; a name from which peft finds the end of a layer's.
+CORE = "lora_core"
 WHY_NOT_LINEAR = "its update depends on the norm of each token, so no weight matrix equals it"
 EXPORT = (
     "manifold_lora.models.export_lora(model, fit_layers(model, seen, held_out), folder) writes the nearest "
@@ -45,7 +48,7 @@ class ManifoldVariant(LoraVariant):
         module: Layer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
         """The layer's whole output (..., m) from its input x (..., n) and the base output (..., m)."""
-        lora_A, lora_B = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
+        lora_A, lora_B = factors(module, active_adapter)
         update, scaling = getattr(module, CONTAINER)[active_adapter], module.scaling[active_adapter]
         x = module.lora_dropout[active_adapter](x)
         if x.dtype == result.dtype:
@@ -76,11 +79,19 @@ def of_one_token(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | 
     dropout = parts["lora_dropout"]._modules[adapter]
     if dropout.training and type(dropout) is not nn.Identity:
         return None
-    lora_A, lora_B = parts["lora_A"]._modules[adapter].weight, parts["lora_B"]._modules[adapter].weight
+    lora_A, lora_B = factors(layer, adapter)
     update: ManifoldUpdate = parts[CONTAINER]._modules[adapter]
     if not update.serves_one_token(x, lora_A):
         return None
     return update.of_one_token(x, lora_A, lora_B, parts["base_layer"](x), layer.scaling[adapter])
+
+
+def factors(layer: Layer, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(A, B) as the geometry takes them: A is core A under a weight manifold."""
+    parts = layer._modules
+    lora_A, lora_B = parts["lora_A"]._modules[adapter].weight, parts["lora_B"]._modules[adapter].weight
+    framed = parts[CORE]._modules.get(adapter) if CORE in parts else None
+    return (lora_A if framed is None else framed.down(lora_A)), lora_B
 
 
 def is_fresh(base: nn.Module) -> bool:
@@ -88,18 +99,29 @@ def is_fresh(base: nn.Module) -> bool:
     return type(base) is nn.Linear and not base._forward_hooks and not _global_forward_hooks
 
 
-def attach(layer: Layer, adapter_name: str, update: ManifoldUpdate) -> None:
-    """Give one adapter of a LoRA layer its geometry and the variant that uses it."""
+def attach(
+    layer: Layer, adapter_name: str, update: ManifoldUpdate, weights: FramedWeights | None = None
+) -> None:
+    """Give one adapter of a LoRA layer its geometry, the variant that uses it, and maybe a core."""
     if not hasattr(layer, CONTAINER):
-        layer.add_module(CONTAINER, nn.ModuleDict())
-        # peft walks these names to switch, freeze, move and delete an adapter.
-        layer.adapter_layer_names = (*layer.adapter_layer_names, CONTAINER)
+        _add(layer, CONTAINER)
         # Everything that linearises an adapter asks this method, torchao's merge included, which never asks
         # the variant.
         layer.get_delta_weight = partial(delta_weight, layer)
     getattr(layer, CONTAINER)[adapter_name] = update
+    if weights is not None:
+        if not hasattr(layer, CORE):
+            _add(layer, CORE)
+        getattr(layer, CORE)[adapter_name] = weights
+        weights.start(layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight)
     layer.lora_variant[adapter_name] = ManifoldVariant(update.is_linear)
     layer._move_adapter_to_device_of_base_layer(adapter_name)
+
+
+def _add(layer: Layer, container: str) -> None:
+    layer.add_module(container, nn.ModuleDict())
+    # peft walks these names to switch, freeze, move and delete an adapter.
+    layer.adapter_layer_names = (*layer.adapter_layer_names, container)
 
 
 def delta_weight(layer: Layer, adapter: str) -> torch.Tensor:
@@ -112,7 +134,7 @@ def delta_weight(layer: Layer, adapter: str) -> torch.Tensor:
     update = getattr(layer, CONTAINER)[adapter]
     if not update.is_linear:
         raise LinearOnlyError("merge", adapter, "adapters whose update is linear", WHY_NOT_LINEAR)
-    lora_A, lora_B = layer.lora_A[adapter].weight.float(), layer.lora_B[adapter].weight.float()
+    lora_A, lora_B = (factor.float() for factor in factors(layer, adapter))
     # A linear map is its values on a basis: exact for every linear arm, whatever factor it carries.
     columns = update(torch.eye(layer.in_features, device=lora_A.device), lora_A, lora_B)
     return transpose(columns.T, getattr(layer, "fan_in_fan_out", False)) * layer.scaling[adapter]
