@@ -50,8 +50,8 @@ class ManifoldLoraConfig(LoraConfig):
         token_norms: ``"own"``, or ``"shuffled"`` for the control where each token has another one's norm.
         max_angle: the largest abs(v)/R at which a token's gain is computed; ``"inf"`` sets no limit.
         weight_manifold: where A and B themselves live: ``"stiefel"``, ``"oblique"``, or a mapping such as
-            ``{"A": "stiefel", "B": "stiefel", "core": "diagonal", "step": "landing"}`` (``WeightSpec``), for a
-            training with ``FramesCallback()``; ``"free"`` is the control, three factors without constraint.
+            ``{"A": "stiefel", "B": "stiefel", "core": "diagonal", "step": "landing"}`` (``WeightSpec``), for
+            a training with ``FramesCallback()``; ``"free"`` is the control, three factors without constraint.
 
     Raises ManifoldLoraError (asked, got, allowed) for a bad value or an option only plain LoRA can honour.
     Source: HypLoRA, arXiv 2410.04010, section 4.

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from manifold_lora.experiments.reports.figures.style import styled, svg
 from manifold_lora.experiments.reports.figures.registry import FIGURES
+from manifold_lora.experiments.reports.figures.style import styled, svg
 from manifold_lora.experiments.reports.row import Row
 
 
