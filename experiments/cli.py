@@ -89,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Here, and not when Python ends: it would print a traceback that nobody can catch.
             sys.stdout.flush()
     except BrokenPipeError:
-        closed = [_is_closed(stream) for stream in (sys.stdout, sys.stderr)]
-        if not any(closed):
+        if not any(_is_closed(stream) for stream in (sys.stdout, sys.stderr)):
             raise
         return 141  # as a shell reports a program that SIGPIPE ended
 

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     check_inputs(settings.task, settings.model.name)
     preflight(settings, settings.output, settings.cache)
     with ended_as_by_ctrl_c(), told_when_interrupted(lambda: _KEPT):
-        # Imported late: a typo is told before rich, numpy, scipy and torch are loaded.
+        # Imported late: a typo is reported before rich, numpy, scipy and torch are loaded.
         from manifold_lora.experiments.commands.console import wide_console
         from manifold_lora.experiments.sweeps.ablation import ablate
 

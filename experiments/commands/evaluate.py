@@ -53,7 +53,7 @@ class EvaluateBaseCommand(EvaluateCommand):
 
 def main(argv: list[str]) -> int:
     """Answer the test sets with the adapter that ``train`` saved in FOLDER, or by a base model alone."""
-    # Imported late: a typo is told before rich and torch are loaded.
+    # Imported late: a typo is reported before rich and torch are loaded.
     if argv and not argv[0].startswith("-"):
         folder = Path(argv[0])
         saved = load_settings(EvaluateCommand, folder / SETTINGS)

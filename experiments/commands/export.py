@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     if not (folder / SETTINGS).is_file():
         check_adapter_folder(adapter_folder(str(folder)))
     check_writable("output", command.output or folder / "lora")
-    # Imported late: a typo is told before torch is loaded.
+    # Imported late: a typo is reported before torch is loaded.
     from manifold_lora.experiments.export.export import ExportOptions, export
 
     options = ExportOptions(

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         return 0
     if given.name not in SHIPPED:
         raise UnknownNameError("model to fetch", given.name, tuple(SHIPPED))
-    # Imported late: a typo is told at once.
+    # Imported late: a typo is reported at once.
     from manifold_lora.models.fetch import fetch, fetch_terms
 
     model = SHIPPED[given.name]

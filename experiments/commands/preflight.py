@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     command = parse(PreflightCommand, argv, "preflight")
     fields = {name: getattr(command, name) for name in RunSettings.model_fields}
     (cell,) = expand(AblationSettings(**fields), {})
-    # Imported late: a typo is told before rich and torch are loaded.
+    # Imported late: a typo is reported before rich and torch are loaded.
     from manifold_lora.experiments.commands.console import wide_console
     from manifold_lora.experiments.runs.preflight_command import preflight_alone
 

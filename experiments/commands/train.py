@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     check_inputs(cell.run.task, cell.run.model.name)
     preflight(cell.run, command.output, command.cache)
     with ended_by_its_signal():
-        # Imported late: a typo is told before rich and torch are loaded.
+        # Imported late: a typo is reported before rich and torch are loaded.
         from manifold_lora.experiments.commands.console import wide_console
         from manifold_lora.experiments.runs.single import train
 

@@ -55,7 +55,7 @@ class Header:
 
     @property
     def ended(self) -> str:
-        """How many cells ended how; failed and diverged ones are told where there are none, too."""
+        """How many cells ended how; failed and diverged ones are counted even where there are none."""
         counts = {"failed": 0, "diverged": 0, **self.statuses}
         others = [f"{count} {status}" for status, count in counts.items() if status != "ok"]
         return ", ".join([f"{self.finished} done", *others])

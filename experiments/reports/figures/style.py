@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 # Okabe and Ito's, which differ under every common colour blindness: the group of an arm, nothing else.
 COLOURS = {"baseline": "#737373", "control": "#d98200", "geometry": "#0072b2"}
@@ -27,7 +28,7 @@ _STYLE: Any = {
     "axes.linewidth": 0.7,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
-    "axes.prop_cycle": mpl.cycler(color=CYCLE),
+    "axes.prop_cycle": cycler(color=CYCLE),
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "xtick.color": INK,

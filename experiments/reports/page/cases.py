@@ -37,11 +37,11 @@ def _pair(study: CaseStudy, compared: str, files: Files, is_open: bool) -> Html:
         f"{study.won} answers that {study.arm} alone got right, {study.lost} that {study.other} alone did, "
         f"of {study.answers} (items × seeds), on {study.items} items."
     )
-    told = (
+    which = (
         f" Shown: {len(study.shown)}, at most {LIMIT} of each direction, those first that go the same way in "
         "the most seeds, then by id. An arm's seed leads to the file of all its items."
     )
-    total = join([link(f"#{compared}", counts, cls="figure"), told])
+    total = join([link(f"#{compared}", counts, cls="figure"), which])
     cases = [_case(study, case, files) for case in study.shown]
     heading = element("summary", element("b", f"{study.arm} beside {study.other}"))
     return element("details", heading, element("p", total, cls="note"), *cases, open="" if is_open else None)
@@ -50,7 +50,9 @@ def _pair(study: CaseStudy, compared: str, files: Files, is_open: bool) -> Html:
 def _case(study: CaseStudy, case: Case, files: Files) -> Html:
     better = study.arm if case.balance > 0 else study.other
     place = ", ".join(part for part in (f"{case.test} {case.id}", case.group) if part)
-    told = f"{place}: {better} alone is right in {case.alone(case.balance > 0)} of {len(case.outputs)} seeds"
+    heading = (
+        f"{place}: {better} alone is right in {case.alone(case.balance > 0)} of {len(case.outputs)} seeds"
+    )
     sides = [
         _side(link(files[arm, seed], f"{arm}, seed {seed}"), item)
         for seed, ours, theirs in case.outputs
@@ -58,7 +60,7 @@ def _case(study: CaseStudy, case: Case, files: Files) -> Html:
     ]
     return element(
         "article",
-        element("h4", told),
+        element("h4", heading),
         element("pre", _cut(case.prompt)),
         element("p", "Answer: ", element("b", _cut(case.answer))),
         element("div", *sides, cls="sides"),
@@ -70,9 +72,9 @@ def _side(name: Html, item: dict[str, Any]) -> Html:
     right = bool(item["correct"])
     mark = element("span", "✓ right" if right else "✗ wrong", cls="right" if right else "wrong")
     read = item.get("extracted")
-    told = element("span", f" read: {_cut(str(read))}", cls="note") if read is not None else ""
+    understood = element("span", f" read: {_cut(str(read))}", cls="note") if read is not None else ""
     output = element("pre", _cut(str(item.get("output", ""))) or "(nothing)")
-    return element("div", element("b", name, " "), mark, told, output)
+    return element("div", element("b", name, " "), mark, understood, output)
 
 
 def _cut(text: str) -> str:
