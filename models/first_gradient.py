@@ -1,7 +1,7 @@
 """How long the first gradient of a manifold adapter is beside that of the plain LoRA with its A and B."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,7 +64,7 @@ def _weights(layer: Layer) -> list[nn.Parameter]:
     return [*own, *(core[adapter].parameters() if adapter in core else ())]
 
 
-def _gradient(model: nn.Module, inputs: Mapping[str, Any], weights: list[torch.Tensor]) -> float:
+def _gradient(model: nn.Module, inputs: Mapping[str, Any], weights: Sequence[Tensor]) -> float:
     frozen = [weight for weight in weights if not weight.requires_grad]
     try:
         for weight in frozen:

@@ -180,13 +180,15 @@ def server(root, tmp_path):
         process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 240
-    while asked(f"{url}/health")[0] != 200:
-        assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
-        assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
-        time.sleep(1)
-    yield url
-    process.terminate()
-    process.wait(30)
+    try:
+        while asked(f"{url}/health")[0] != 200:
+            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.mark.slow

@@ -30,7 +30,11 @@ _OURS = (
         "Validation accuracy against learning rate, mean of the seeds, by group; ring: chosen, dashed: the "
         "baseline. Rates are chosen here; test items have no part in it.",
     ),
-    ("kappa", "curvature:kappas", "Curvature at the end of training by layer; a dot per adapted module and seed."),
+    (
+        "kappa",
+        "curvature:kappas",
+        "Curvature at the end of training by layer; a dot per adapted module and seed.",
+    ),
     (
         "gain",
         "curvature:gains",
