@@ -44,7 +44,7 @@ def factors(model: nn.Module) -> Iterator[Factor]:
     for name, layer in model.named_modules():
         for adapter, weights in getattr(layer, CORE, {}).items():
             for part in ("A", "B"):
-                frames = frames_of(weights.spec, part)  # type: ignore[arg-type]
+                frames = frames_of(weights.spec, part)
                 if not isinstance(frames, Free):
                     parameter = getattr(layer, f"lora_{part}")[adapter].weight
                     yield Factor(f"{name}.lora_{part}.{adapter}.weight", parameter, frames, part == "B")

@@ -177,7 +177,7 @@ def test_boost_has_to_beat_a_bias_and_its_own_frozen_time_too(report_on):
 def test_arms_by_what_they_are_for():
     groups = {name: group_of(role_of({}, name)) for name in ARMS if name != "custom"}
     controls = {name for name, group in groups.items() if group == "control"}
-    linear = {"tangent", "euclidean", "direct-flat"}
+    linear = {"tangent", "euclidean", "direct-flat", "three-factors"}
     dosed = {"norm-blind-dose-0.15", "power-dose-0.15"}
     assert controls == {GAIN, BLIND, "power", "power-learned", "shuffled-norms", "lora-bias", *dosed, *linear}
     assert {name for name, group in groups.items() if group == "baseline"} >= {"lora", "dora", "prefix"}
