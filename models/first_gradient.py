@@ -57,7 +57,7 @@ def gradient_ratio(model: nn.Module, batch: Mapping[str, Any]) -> float:
     return ours / plain if plain else (1.0 if ours == 0 else math.inf)
 
 
-def _weights(layer: Layer) -> list[nn.Parameter]:
+def _weights(layer: Layer) -> list[Tensor]:
     adapter = active_update(layer)[0]
     core = getattr(layer, CORE, {})
     own = [layer.lora_A[adapter].weight, layer.lora_B[adapter].weight]

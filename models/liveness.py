@@ -126,11 +126,8 @@ def _learns(layer: BaseTunerLayer) -> bool:
 
 
 def _trained(layer: Any) -> Iterator[nn.Parameter]:
-    names = (
-        ("lora_B", "lora_core")
-        if hasattr(layer, "lora_B") and len(layer.lora_B)
-        else layer.adapter_layer_names
-    )
+    low_rank = hasattr(layer, "lora_B") and len(layer.lora_B)
+    names = ("lora_B", "lora_core") if low_rank else layer.adapter_layer_names
     for name in filter(partial(hasattr, layer), names):
         yield from (p for p in getattr(layer, name).parameters() if p.requires_grad)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifold_lora.adapters.layer_map import layer_map
 from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.adapters.weights import WeightSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.experiments.methods.dose_curvature import MODE as DOSE
 from manifold_lora.experiments.methods.dose_curvature import DoseCurvature
@@ -31,7 +32,11 @@ def check_adapter(settings: AdapterSettings) -> None:
     elif settings.options:
         hint = "options are those of a method peft.NAME"
         raise ManifoldLoraError("adapter.options", settings.options, f"none with {settings.method}", hint)
+    weights = WeightSpec.parse(settings.weight_manifold)
     if not has_geometry(settings.method):
+        if weights is not None:
+            got = f"{settings.weight_manifold} with {settings.method}"
+            raise ManifoldLoraError("adapter.weight_manifold", got, "none, or method manifold_lora")
         return
     patterns = settings.manifold_pattern
     check_kappas("adapter", {"manifold": settings.manifold, "manifold_pattern": patterns})
@@ -144,7 +149,8 @@ def curved(
         "curvature_pattern": curvature_pattern(kappas),
         "manifold_pattern": settings.manifold_pattern,
     }
-    return ManifoldLoraConfig.from_spec(adapter_spec(settings), **patterns, **low_rank(settings))
+    weights = {"weight_manifold": settings.weight_manifold}
+    return ManifoldLoraConfig.from_spec(adapter_spec(settings), **patterns, **weights, **low_rank(settings))
 
 
 def low_rank(settings: AdapterSettings) -> dict[str, Any]:

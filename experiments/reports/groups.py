@@ -18,6 +18,8 @@ Role = Literal[
     "norms",
     "bias",
     "frozen",
+    "factors",
+    "weights",
     "geometry",
 ]
 
@@ -34,6 +36,8 @@ ROLES: dict[Role, str] = {
     "norms": "each token scaled by the norm of another one: the gain's dependence on the token, made noise",
     "bias": "LoRA with a bias: what the time column of boost does without curvature",
     "frozen": "boost with the time coordinate of every token at its mean: a bias and its curvature",
+    "factors": "B core A, three free factors: what the weights on a manifold are compared with",
+    "weights": "A and B on a manifold themselves: a linear update like LoRA's",
     "geometry": "a curved update",
 }
 _FLAT = 1e-4
@@ -52,6 +56,9 @@ def role_of(run: Mapping[str, Any], arm: str) -> Role:
         return "tangent"
     if adapter.get("token_norms", "own") == "shuffled":
         return "norms"
+    linear = _is_flat(adapter) and adapter.get("weight_manifold") is not None
+    if linear:
+        return "factors" if adapter["weight_manifold"] == "free" else "weights"
     special = _special(adapter)
     if special is not None:
         return special
@@ -66,6 +73,8 @@ def is_plain_lora(adapter: Mapping[str, Any]) -> bool:
     """
     linear = adapter.get("transform") == "tangent" or adapter.get("manifold") == "euclidean"
     ours = adapter.get("method", "manifold_lora") == "manifold_lora"
+    # Frames have LoRA's updates and another way to them.
+    ours = ours and adapter.get("weight_manifold") is None
     return ours and linear and part_name(adapter.get("norm_scaling", "learned")) in LINEAR_SCALINGS
 
 
@@ -92,6 +101,8 @@ def group_of(role: Role) -> Group:
     """The block of the table that a role stands in."""
     if role in ("baseline", "geometry"):
         return role
+    if role == "weights":
+        return "geometry"
     return "control"
 
 

@@ -14,6 +14,17 @@ def _dosed(share: float, transform: str = "direct") -> dict[str, Any]:
     }
 
 
+def _framed(weights: Any, manifold: str = "euclidean", scaling: str = "identity") -> dict[str, Any]:
+    """LoRA, or a curved arm, whose A and B live on manifolds themselves."""
+    return {
+        "method": "manifold_lora",
+        "manifold": manifold,
+        "transform": "direct",
+        "norm_scaling": scaling,
+        "weight_manifold": weights,
+    }
+
+
 # Each arm states only what differs from the adapter block of the config; custom is that block itself.
 ARMS: dict[str, dict[str, Any]] = {
     "custom": {},
@@ -83,6 +94,13 @@ ARMS: dict[str, dict[str, Any]] = {
         "transform": "direct",
         "curvature": {"mode": "token"},
     },
+    "stiefel": _framed("stiefel"),
+    "stiefel-diagonal": _framed({"core": "diagonal"}),
+    "landing": _framed({"step": "landing"}),
+    "oblique": _framed("oblique"),
+    # The control of these: the same three factors from the same start, none of them constrained.
+    "three-factors": _framed("free"),
+    "hyplora-stiefel": _framed("stiefel", "lorentz", "learned"),
     "norm-blind": {"method": "manifold_lora", "manifold": "lorentz", "transform": "norm_blind"},
     "power": {"method": "manifold_lora", "manifold": "lorentz", "transform": "power"},
     "power-learned": {

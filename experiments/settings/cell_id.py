@@ -19,7 +19,13 @@ _ADDED: dict[str, dict[str, Any]] = {
         "held_out": 0.1,
     },
     "model": {"quantization": "none"},
-    "adapter": {"lora_bias": False, "options": {}, "max_angle": "inf", "calibration_rows": 0},
+    "adapter": {
+        "lora_bias": False,
+        "options": {},
+        "max_angle": "inf",
+        "calibration_rows": 0,
+        "weight_manifold": None,
+    },
     "train": {"gradient_accumulation": 1, "early_stopping": 0, "validate_by": "loss", "validate_every": 50},
     "evaluation": {"num_beams": 1, "limit": None, "nll": True},
 }

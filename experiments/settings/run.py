@@ -204,6 +204,9 @@ class AdapterSettings(Strict):
     """own, or shuffled: the control that gives each token the norm of another one."""
     max_angle: Annotated[float, Field(gt=0)] | Literal["inf"] = 3.0
     """Largest angle a = length/R at which a token's gain is computed; inf sets no limit."""
+    weight_manifold: YamlValue = None
+    """Where A and B of manifold_lora live: stiefel, oblique, free (three factors, the control) or a mapping
+    {A: stiefel, B: stiefel, core: full | diagonal | none, step: retraction | landing}; empty: B A itself."""
     calibration_rows: Annotated[int, Field(ge=0)] = 8
     """Training rows whose median length starts the norm scaling of a module; 0: it starts at sqrt(width)."""
 

@@ -49,9 +49,9 @@ class ManifoldLoraConfig(LoraConfig):
             the first pattern that matches counts.
         token_norms: ``"own"``, or ``"shuffled"`` for the control where each token has another one's norm.
         max_angle: the largest abs(v)/R at which a token's gain is computed; ``"inf"`` sets no limit.
-        weight_manifold: where A and B themselves live: ``"stiefel"``, ``"oblique"``, or a mapping such as
-            ``{"A": "stiefel", "B": "stiefel", "core": "diagonal", "step": "landing"}`` (``WeightSpec``), for
-            a training with ``FramesCallback()``; ``"free"`` is the control, three factors without constraint.
+        weight_manifold: where A and B themselves live (``WeightSpec``): ``"stiefel"``, ``"oblique"``, or
+            ``{"A": "stiefel", "B": "stiefel", "core": "diagonal", "step": "landing"}``, to be trained with
+            ``FramesCallback()``; ``"free"`` is the control, three unconstrained factors.
 
     Raises ManifoldLoraError (asked, got, allowed) for a bad value or an option only plain LoRA can honour.
     Source: HypLoRA, arXiv 2410.04010, section 4.

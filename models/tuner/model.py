@@ -126,7 +126,7 @@ class ManifoldLoraModel(LoraModel):
         for layer in self._manifold_layers():
             for name in set(adapters) & set(getattr(layer, CONTAINER)):
                 if not is_plain(layer, name):
-                    hint = "its update is B A times what the combined adapter would lose: a factor or a core"
+                    hint = "its norm scaling or core multiplies B A by what the combined adapter would lose"
                     raise LinearOnlyError(
                         "add_weighted_adapter", name, "adapters whose update is B A x", hint
                     )

@@ -113,7 +113,7 @@ def test_a_curved_adapter_on_frames_refuses_to_merge(adapted):
 def test_weighted_sums_refuse_a_core(adapted, tokens):
     model = adapted(weight_manifold="stiefel", **LINEAR)
     train(model, tokens, steps=2)
-    with pytest.raises(LinearOnlyError, match="a factor or a core"):
+    with pytest.raises(LinearOnlyError, match="norm scaling or core"):
         model.add_weighted_adapter(["default"], [1.0], "sum", "linear")
 
 

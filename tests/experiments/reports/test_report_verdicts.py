@@ -180,7 +180,7 @@ def test_boost_has_to_beat_a_bias_and_its_own_frozen_time_too(report_on):
 def test_arms_by_what_they_are_for():
     groups = {name: group_of(role_of({}, name)) for name in ARMS if name != "custom"}
     controls = {name for name, group in groups.items() if group == "control"}
-    linear = {"tangent", "euclidean", "direct-flat"}
+    linear = {"tangent", "euclidean", "direct-flat", "three-factors"}
     dosed = {"norm-blind-dose-0.15", "power-dose-0.15"}
     boosts = {"lora-bias", "frozen-boost"}
     assert controls == {GAIN, BLIND, "power", "power-learned", "shuffled-norms", *boosts, *dosed, *linear}
