@@ -17,10 +17,10 @@ __getattr__, __dir__, __all__ = lazy(
         "CalibrationCallback": ".models.calibration_callback",
         "create_optimizer": ".models.optim",
         "export_lora": ".models.export",
-        "FramesCallback": ".models.frames",
+        "FramesCallback": ".models.tuner.frames",
         "GeometryLog": ".models.geometry_log",
         "HYPLORA": ".adapters.spec",
-        "keep_frames": ".models.frames",
+        "keep_frames": ".models.tuner.frames",
         "LivenessCallback": ".models.liveness",
         "load_adapter": ".models.load",
         "load_base": ".models.load",
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from manifold_lora.models.calibration import calibrate as calibrate
     from manifold_lora.models.calibration_callback import CalibrationCallback as CalibrationCallback
     from manifold_lora.models.export import export_lora as export_lora
-    from manifold_lora.models.frames import FramesCallback as FramesCallback
-    from manifold_lora.models.frames import keep_frames as keep_frames
     from manifold_lora.models.geometry_log import GeometryLog as GeometryLog
     from manifold_lora.models.liveness import LivenessCallback as LivenessCallback
     from manifold_lora.models.load import load_adapter as load_adapter
@@ -63,4 +61,6 @@ if TYPE_CHECKING:
     from manifold_lora.models.saved.save import save_adapter as save_adapter
     from manifold_lora.models.tuner.apply import adapt as adapt
     from manifold_lora.models.tuner.config import ManifoldLoraConfig as ManifoldLoraConfig
+    from manifold_lora.models.tuner.frames import FramesCallback as FramesCallback
+    from manifold_lora.models.tuner.frames import keep_frames as keep_frames
     from manifold_lora.models.tuner.model import ManifoldLoraModel as ManifoldLoraModel

@@ -17,12 +17,12 @@ __getattr__, __dir__, __all__ = lazy(
         "effective_scale": ".geometry_log",
         "export_lora": ".export",
         "fit_layers": ".export",
-        "frame_drift": ".frames",
-        "FramesCallback": ".frames",
+        "frame_drift": ".tuner.frames",
+        "FramesCallback": ".tuner.frames",
         "gain_matched_alpha": ".gain",
         "gain_matched_lora": ".gain",
         "GeometryLog": ".geometry_log",
-        "keep_frames": ".frames",
+        "keep_frames": ".tuner.frames",
         "LivenessCallback": ".liveness",
         "load_adapter": ".load",
         "load_base": ".load",
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from manifold_lora.models.calibration_callback import CalibrationCallback as CalibrationCallback
     from manifold_lora.models.export import export_lora as export_lora
     from manifold_lora.models.export import fit_layers as fit_layers
-    from manifold_lora.models.frames import FramesCallback as FramesCallback
-    from manifold_lora.models.frames import frame_drift as frame_drift
-    from manifold_lora.models.frames import keep_frames as keep_frames
     from manifold_lora.models.gain import gain_matched_alpha as gain_matched_alpha
     from manifold_lora.models.gain import gain_matched_lora as gain_matched_lora
     from manifold_lora.models.gain import measure_gain as measure_gain
@@ -68,4 +65,7 @@ if TYPE_CHECKING:
     from manifold_lora.models.tuner.apply import adapt as adapt
     from manifold_lora.models.tuner.bottleneck import BottleneckConfig as BottleneckConfig
     from manifold_lora.models.tuner.config import ManifoldLoraConfig as ManifoldLoraConfig
+    from manifold_lora.models.tuner.frames import FramesCallback as FramesCallback
+    from manifold_lora.models.tuner.frames import frame_drift as frame_drift
+    from manifold_lora.models.tuner.frames import keep_frames as keep_frames
     from manifold_lora.models.tuner.model import ManifoldLoraModel as ManifoldLoraModel

@@ -159,9 +159,9 @@ def train_and_evaluate(
     from manifold_lora.experiments.training.gain_probe import GainProbe
     from manifold_lora.experiments.training.options import FitOptions
     from manifold_lora.experiments.training.train import fit
-    from manifold_lora.models.frames import frame_drift
     from manifold_lora.models.geometry_log import effective_kappa, effective_scale, token_gates
     from manifold_lora.models.module_geometry import measure_geometry
+    from manifold_lora.models.tuner.frames import frame_drift
 
     model, tokenizer, rows, calibrated = adapted
     if rows.left_out:

@@ -19,9 +19,9 @@ from manifold_lora.experiments.training.device import is_first
 from manifold_lora.experiments.training.encoding import Encoded, pad_id, pad_right
 from manifold_lora.experiments.training.options import FitOptions
 from manifold_lora.experiments.training.trainer import GROUPED, GuardedTrainer
-from manifold_lora.models.frames import FramesCallback
 from manifold_lora.models.liveness import LivenessCallback
 from manifold_lora.models.optim import parameter_groups
+from manifold_lora.models.tuner.frames import FramesCallback
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.spec import ManifoldSpec
-from manifold_lora.models.frames import DriftWatch
+from manifold_lora.models.tuner.frames import DriftWatch
 from manifold_lora.models.tuner.incoming import check_incoming
 from manifold_lora.models.tuner.layer_support import check_layer, is_transposed, sizes_of
 from manifold_lora.models.tuner.names import check_name

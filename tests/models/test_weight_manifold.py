@@ -22,8 +22,8 @@ from manifold_lora.models import (
     save_adapter,
 )
 from manifold_lora.models.first_gradient import gradient_ratio
-from manifold_lora.models.frames import DriftWarning
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.frames import DriftWarning
 from manifold_lora.models.tuner.variant import CORE
 
 LINEAR = {"manifold": "euclidean", "norm_scaling": "identity"}
