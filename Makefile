@@ -14,7 +14,7 @@ REAL := $(if $(FETCHED),$(if $(filter file,$(origin TASK)),real))
 CONFIG ?= experiments/configs/$(if $(REAL),real$(if $(DATA),_data),$(if $(DATA),word_problems,$(TASK))).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation study positive-control test test-slow test-extras test-vllm test-faults check docs resolvable lint types arrows wheel lock clean
+.PHONY: ablation study study2 positive-control test test-slow test-extras test-vllm test-faults check docs resolvable lint types arrows wheel lock clean
 
 # gemma3 has terms: make ablation MODEL=gemma3 FETCH=--accept-terms
 ablation: .venv/installed
@@ -25,6 +25,15 @@ ablation: .venv/installed
 STUDY := study study_scaled study_rates study_arithmetic study_longer
 study: .venv/installed
 	for part in $(STUDY); do $(BIN)/manifold-lora ablate experiments/configs/$$part.yaml $(ARGS) || exit; done
+
+# docs/study2 as it is registered there: seed by seed over its three parts, finished cells kept. 460 cells.
+study2: .venv/installed
+	for seeds in 0 0,1 0,1,2 0,1,2,3 0,1,2,3,4; do for part in taxonomy arithmetic boost; do \
+		$(BIN)/python -c "import sys, yaml; grid = yaml.safe_load(open(sys.argv[1]))['grid']; \
+			print(yaml.safe_dump(grid | {'train.seed': [$$seeds]}, default_flow_style=True, width=9999).strip())" \
+			experiments/configs/dose_$$part.yaml > .study2.grid && \
+		$(BIN)/manifold-lora ablate experiments/configs/dose_$$part.yaml --grid "$$(cat .study2.grid)" $(ARGS) || exit; \
+	done; done; rm -f .study2.grid
 
 # What the verdicts say where the truth is known: four minutes of one core, exit 1 where they fail.
 positive-control: .venv/installed

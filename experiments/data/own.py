@@ -64,9 +64,9 @@ def _read(row: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     answer = _text(row, fields.answer or "answer", required=fields.answer is not None)
     answer = answer or _answer_in(found["target"], choices, fields.judge)
     if fields.judge == NUMBER and not is_number(answer):
-        raise ValueError(f"the answer ({answer[:40]}) is not a finite number up to 1e15")
+        raise ValueError(f"the answer ({answer[:40]!r}) is not a finite number up to 1e15")
     if fields.judge in (None, CHOICE) and (choices or fields.judge) and answer not in choices:
-        raise ValueError(f"the answer ({answer[:40]}) is not among the choices {'/'.join(choices)[:80]}")
+        raise ValueError(f"the answer ({answer[:40]!r}) is not among the choices {'/'.join(choices)[:80]}")
     return found | {"answer": answer, "choices": choices, "id": _text(row, "id", required=False) or None}
 
 

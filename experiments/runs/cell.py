@@ -65,7 +65,7 @@ def run_cell(
     ledger = Ledger(Path(folder))
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
-    adapted = load_adapted(run, base, task.train, _gains(ledger, cell["needs"]))
+    adapted = load_adapted(run, base, task.train, gains_of(ledger, cell["needs"]))
     checkpoints, logs = checkpoints_of(Path(folder), cell["id"]), RunLogs(Path(folder) / "logs", cell["id"])
     record, items = train_and_evaluate(adapted, task, run, progress, checkpoints, logs)
     meta = header(task, inputs)
@@ -86,7 +86,8 @@ def checkpoints_of(folder: Path, cell: str) -> "Checkpoints":
     return Checkpoints(folder / "checkpoints" / cell)
 
 
-def _gains(ledger: Ledger, needs: str | None) -> dict[str, float]:
+def gains_of(ledger: Ledger, needs: str | None) -> dict[str, float]:
+    """Module -> gain of the cell that another one needs; empty where it needs none."""
     if needs is None:
         return {}
     record = ledger.read(needs)

@@ -9,6 +9,7 @@ from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import EMBEDDED, TaskSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.tasks.registry import asks_in_text, build_task, fields_of
+from manifold_lora.experiments.tasks.relabelled import Relabelled
 from manifold_lora.experiments.tasks.templates import PLAIN, template_of
 from manifold_lora.experiments.tasks.whole_text import WholeText
 
@@ -35,6 +36,8 @@ def task_of(settings: TaskSettings, model: str) -> Task:
         held_out=settings.held_out,
         chat=lambda: template_of("chat", model),
     )
+    if settings.labels is not None:
+        task = Relabelled(task, settings.labels)
     return task if settings.completion_only else WholeText(task)
 
 

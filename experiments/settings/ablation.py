@@ -54,6 +54,9 @@ class AblationSettings(RunSettings):
     """Folder of results, logs, tables, figures and report.html."""
     cache: Path = Path(".cache/bases")
     """Folder of the embedded bases, pre-trained once per recipe."""
+    null: Literal["none", "distilled"] = "none"
+    """distilled: all of it once more with the answers of the best arm that is blind to norms as the truth
+    (output/null): an arm's lead must exceed the one it has there."""
     jobs: Annotated[int, Field(ge=1, le=4096)] = 2
     """Cells at a time, one process and one thread each."""
     timeout: Annotated[float, Field(gt=0, le=1e9)] = 3600.0

@@ -122,6 +122,8 @@ class TaskSettings(Strict):
     limit: Count | None = None
     """Keep at most this many examples of train, validation and each test set; evaluation.limit cuts only what
     is answered."""
+    labels: Path | None = None
+    """A trained model's answers that take the place of the right ones: written by ablate --null distilled."""
     max_bad_records: CountOrNone = 0
     """Malformed rows to leave out and count before a file is refused."""
 

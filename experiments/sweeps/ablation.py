@@ -29,7 +29,7 @@ PREPARE = "base"
 
 
 def ablate(grid: Grid, console: Console) -> int:
-    """Run an ablation to its table; returns the exit code: 0, or 1 if a cell has no result.
+    """Run an ablation to its table, then its null if asked; returns 0, or 1 if a cell has no result.
 
     Everything that can be refused is refused before anything is written: settings, arms, geometries, data
     files, the model, target modules. Cells whose verified result stands in the output folder are not run.
@@ -37,6 +37,16 @@ def ablate(grid: Grid, console: Console) -> int:
 
     Raises ManifoldLoraError for bad input.
     """
+    code, base = _ablated(grid, console)
+    if grid.settings.null == "none":
+        return code
+    from manifold_lora.experiments.sweeps.null import distilled
+
+    return max(code, distilled(grid, console, base, lambda null, shown: _ablated(null, shown)[0]))
+
+
+def _ablated(grid: Grid, console: Console) -> tuple[int, str]:
+    """The exit code, and the folder or hub name of the base."""
     settings = grid.settings
     executor = build_executor(settings)
     _tell(grid, console)
@@ -59,7 +69,7 @@ def ablate(grid: Grid, console: Console) -> int:
             write_text(settings.output / "ablation.yaml", dump_yaml(settings))
             manifest.write(settings.output)
             Sweep(settings.output, jobs, executor, driver, progress).run()
-    return write_report(settings.output, console)
+    return write_report(settings.output, console), ready["base"]
 
 
 def _tell(grid: Grid, console: Console) -> None:

@@ -1,51 +1,16 @@
 """A task whose prompts are learned along with its targets."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from manifold_lora.experiments.answers.read import Scored
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
+from manifold_lora.experiments.tasks.base import Splits
+from manifold_lora.experiments.tasks.wrapped import Wrapped
 
 
-class WholeText(Task):
+class WholeText(Wrapped):
     """Another task, but the training loss counts prompts as well."""
-
-    def __init__(self, task: Task) -> None:
-        self._task, self.name = task, task.name
 
     @property
     def splits(self) -> Splits:
         """The task's own, with the prompts of training examples to be learned."""
         splits = self._task.splits
         return replace(splits, train=[replace(example, learn_prompt=True) for example in splits.train])
-
-    def score(self, example: Example, output: str) -> Scored:
-        """As the task does."""
-        return self._task.score(example, output)
-
-    def is_right(self, example: Example, output: str) -> bool:
-        """As the task does."""
-        return self._task.is_right(example, output)
-
-    def gold(self, example: Example) -> str | None:
-        """As the task does."""
-        return self._task.gold(example)
-
-    @property
-    def base_spec(self) -> BaseSpec:
-        """The task's own."""
-        return self._task.base_spec
-
-    def pretraining_texts(self) -> Iterator[Document]:
-        """The task's own."""
-        return self._task.pretraining_texts()
-
-    @property
-    def data_hashes(self) -> dict[str, str]:
-        """The task's own."""
-        return self._task.data_hashes
-
-    @property
-    def notes(self) -> dict[str, int]:
-        """The task's own."""
-        return self._task.notes

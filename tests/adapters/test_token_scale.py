@@ -177,7 +177,7 @@ def test_specs_survive_plain_data(entry):
             "non-zero",
         ),
         ({"curvature": {"mode": "token", "kappa": 1.0}}, CurvatureError, "negative"),
-        ({"curvature": {"mode": "token", "gate": 1.0}}, ManifoldLoraError, "'gate'.*mode, kappa"),
+        ({"curvature": {"mode": "token", "gate": 1.0}}, ManifoldLoraError, "'gate'.*kappa, mode"),
         ({"curvature": {"mode": "tokens"}}, ManifoldLoraError, "fixed, learned, free"),
         ({"curvature": {"mode": "fixed", "kappa": -1.0, "shared": True}}, CurvatureError, "learned or free"),
         ({"curvature": {"mode": "learned", "shared": "yes"}}, ManifoldLoraError, "true or false"),

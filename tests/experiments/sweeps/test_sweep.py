@@ -210,3 +210,28 @@ def test_a_model_from_disk_is_adapted_on_word_problems_as_plain_text(tmp_path):
     assert set(record["meta"]["inputs"]) > {"base", "tests/mawps.json"}
     item = Ledger(tmp_path / "out").items(record["cell"])[0]
     assert item["prompt"].startswith("Question: Ann has")
+
+
+@pytest.mark.slow
+def test_the_distilled_null_runs_every_cell_again_on_the_students_answers(base, tmp_path):
+    grid = {"arm": ["lora", "direct"], "train.learning_rate": [1e-2], "train.seed": [0]}
+    settings = _settings(base, tmp_path / "all", grid=grid, null="distilled")
+    console = Console(record=True, width=200)
+    assert ablate(Grid(settings), console) == 0
+    assert "direct against lora on taxonomy" in console.export_text()
+    (labels,) = (tmp_path / "all" / "null").glob("labels-*.json")
+    truth = json.loads(labels.read_text())
+    ledger = Ledger(tmp_path / "all" / "null")
+    cells = Manifest.read(tmp_path / "all" / "null").cells
+    assert len(cells) == 2
+    for cell in cells:
+        assert {item["answer"] for item in ledger.items(cell) if item["set"] == "taxonomy"} <= {
+            text for _, text in truth["taxonomy"].values()
+        }
+    header, *lines = (tmp_path / "all" / "null.csv").read_text().splitlines()
+    assert header.startswith("arm,test,control")
+    assert len(lines) == 1
+    # The same command goes on where it was: nothing runs again.
+    before = labels.stat().st_mtime_ns
+    assert ablate(Grid(settings), Console(quiet=True)) == 0
+    assert labels.stat().st_mtime_ns == before
