@@ -1,7 +1,7 @@
 """What an ablation is made of: a run, a grid over it, and how cells are executed."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from tyro.conf import arg
