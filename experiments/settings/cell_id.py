@@ -39,7 +39,8 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
     """Hash of the canonical settings and of the content they read; neither places on disk nor what is
     written along the way count."""
     data = run.model_dump(mode="json")
-    data["task"].pop("data")
+    for key in ("data", "labels"):  # whose content is among the inputs
+        data["task"].pop(key)
     for key in ("plugins", "preflight"):
         data.pop(key)
     if run.task.name == OWN:

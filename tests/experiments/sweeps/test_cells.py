@@ -60,6 +60,8 @@ def test_ids_follow_what_is_computed_and_not_where_it_lies():
     plain = ids({"base": "x"})
     assert plain == ids({"base": "x"}, output="elsewhere", jobs=1)
     assert plain == ids({"base": "x"}, task={"data": "/another/place"})
+    assert plain == ids({"base": "x"}, task={"labels": "/another/place.json"})
+    assert not set(plain) & set(ids({"base": "x", "labels": "z"}, task={"labels": "/another/place.json"}))
     assert plain == ids({"base": "x"}, model={"name": "/moved/base"})
     assert not set(plain) & set(ids({"base": "y"}))
     assert not set(plain) & set(ids({"base": "x"}, adapter={"rank": 5}))
