@@ -1,5 +1,6 @@
 """The control of ``boost`` that gives every token the time coordinate of a typical one."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,10 +23,10 @@ class FrozenBoost(Boost):
         """The time coordinate of the reference."""
         return manifold.expmap0(functions.root(self.reference(manifold, point)))[..., :1]
 
-    def middle_time(self, manifold: Radial, y: Tensor, A: Down) -> Tensor:  # type: ignore[override]
-        """The time coordinate over the typical length of y."""
+    def middle(self, manifold: Radial, y: Tensor, A: Down) -> Tensor:  # type: ignore[override]
+        """The point over y with the time coordinate over the typical length of y."""
         sq, A = self.reference(manifold, y), A.to(y.dtype)
         space = manifold.chart_exp(sq).square() * sq * A.square().sum() / A.shape[1]
         pushed = self.entry_time(manifold, y) * self.time_A.to(y.dtype)
         time: Tensor = manifold.lift(functions.root(space + functions.square(pushed)))[..., :1]
-        return time.expand(*y.shape[:-1], 1)
+        return torch.cat([time.expand(*y.shape[:-1], 1), manifold.coords(manifold.lift(y))], dim=-1)

@@ -127,15 +127,15 @@ class Boost(Transform):
     def forward(self, manifold: Charted, point: Point, A: Down, B: Up) -> Float[Tensor, "*tokens ambient_m"]:
         """The image of ``point``."""
         y = manifold.coords(point) @ A.T + self.entry_time(manifold, point) * self.time_A.to(point.dtype)
-        time = self.middle_time(manifold, y, A)
-        return manifold.lift(y @ B.T + time * self.time_B.to(point.dtype))
+        middle = self.middle(manifold, y, A)
+        return manifold.lift(manifold.coords(middle) @ B.T + middle[..., :1] * self.time_B.to(point.dtype))
 
     def entry_time(self, manifold: Charted, point: Point) -> Float[Tensor, "*tokens 1"]:
         """What ``time_A`` multiplies: the time coordinate of the token."""
         return point[..., :1]
 
-    def middle_time(
+    def middle(
         self, manifold: Charted, y: Float[Tensor, "*tokens r"], A: Down
-    ) -> Float[Tensor, "*tokens 1"]:
-        """What ``time_B`` multiplies: the time coordinate of the point over y."""
-        return manifold.lift(y)[..., :1]
+    ) -> Float[Tensor, "*tokens r+1"]:
+        """What [time_B | B] multiplies: the point over y."""
+        return manifold.lift(y)

@@ -24,7 +24,13 @@ for _name, _class, _sign, _extra in (
         linear=_name == "euclidean",
     )
 
-# step: what beside retraction a manifold of matrices offers.
+
+def curved_names() -> list[str]:
+    """The geometries whose curvature has one sign, and is not 0."""
+    return [name for name in MANIFOLDS if MANIFOLDS.facts(name).get("kappa_sign") in (-1, 1)]
+
+
+# steps: what beside retraction a manifold of matrices offers.
 FRAMES: Registry[Any] = Registry("frames", "manifold_lora.frames")
 for _name, _steps in (("stiefel", ("retraction", "landing")), ("oblique", ("retraction",)), ("free", ())):
     FRAMES.declare(_name, f"manifold_lora.manifolds.frames:{_name.capitalize()}", steps=_steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
-from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.registry import MANIFOLDS, curved_names
 from manifold_lora.registry import Options
 
 PRODUCT = "product"
@@ -101,8 +101,7 @@ class CurvatureSpec:
             return
         if sign == 0 or name == PRODUCT:
             what = "mode token" if self.scope == TOKEN else "shared"
-            curved = [known for known in MANIFOLDS if MANIFOLDS.facts(known).get("kappa_sign") in (-1, 1)]
-            raise CurvatureError(f"manifold of a curvature with {what}", name, ", ".join(curved))
+            raise CurvatureError(f"manifold of a curvature with {what}", name, ", ".join(curved_names()))
         alone = replace(self, scope="layer").to_dict()
         if self.scope == TOKEN and (self.mode != "fixed" or self.kappa == 0):
             raise CurvatureError("kappa with mode token", alone, "a non-zero number")

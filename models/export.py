@@ -19,6 +19,7 @@ from manifold_lora.models.linear_fit import LinearFit, Moments, fit_linear
 from manifold_lora.models.saved.manifest import WEIGHTS, write_manifest
 from manifold_lora.models.saved.whole_folder import whole_folder
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.names import weight_key
 from manifold_lora.models.tuner.token_inputs import active_update, manifold_layers, visit_inputs
 from manifold_lora.models.tuner.variant import CONTAINER, CORE, Layer
 
@@ -153,7 +154,7 @@ def export_lora(
     layers = dict(manifold_layers(model))
     for name, layer in layers.items():
         for part, factor in zip("AB", _factors(fits[name], layer, adapter), strict=True):
-            key = f"base_model.model.{name}.lora_{part}.weight"
+            key = weight_key(name, part)
             state[key] = factor.to(state[key])
     folder = Path(folder)
     with whole_folder(folder) as work:

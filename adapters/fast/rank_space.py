@@ -130,8 +130,7 @@ def boost_update(
     time = boost.entry_time(manifold, manifold.expmap0(length))
     u = x @ A.T
     y = manifold.chart_exp(length.square()) * reach * u.double() + time * boost.time_A
-    y = manifold.coords(manifold.lift(y))
-    w = torch.cat([boost.middle_time(manifold, y, A), y], dim=-1)
+    w = boost.middle(manifold, y, A)
     columns = torch.cat([boost.time_B[:, None].to(B.dtype), B], dim=-1)
     wide = columns.double()
     sq = ((w @ (wide.T @ wide)) * w).sum(-1, keepdim=True).clamp_min(0.0)

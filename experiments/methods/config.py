@@ -13,7 +13,7 @@ from manifold_lora.experiments.settings.methods import METHODS, PEFT, has_geomet
 from manifold_lora.experiments.settings.preflight import check_kappas, check_pattern, check_targets
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
-from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.registry import MANIFOLDS, curved_names
 from manifold_lora.manifolds.spec import MODES, PRODUCT, TOKEN
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ def wanted_dose(settings: AdapterSettings) -> DoseCurvature | None:
 
 def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
     name = spec.manifold.name
-    if name == PRODUCT or MANIFOLDS.facts(name).get("kappa_sign") not in (-1, 1):
-        curved = [known for known in MANIFOLDS if MANIFOLDS.facts(known).get("kappa_sign") in (-1, 1)]
-        raise CurvatureError("manifold of curvature mode dose", name, ", ".join(curved))
+    if MANIFOLDS.facts(name).get("kappa_sign") not in (-1, 1):
+        raise CurvatureError("manifold of curvature mode dose", name, ", ".join(curved_names()))
     if spec.transform not in _DOSED:
         hint = "the gain of other transforms is no function of the token's length alone"
         raise ManifoldLoraError("transform with curvature mode dose", spec.transform, _DOSED, hint)

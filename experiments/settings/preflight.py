@@ -36,7 +36,7 @@ def preflight(run: RunSettings, output: Path, cache: Path) -> None:
     check_model(run.model)
     if isinstance(run, AblationSettings):
         name = run.execution.executor
-        _check_extra("execution.executor", name, {name: EXECUTORS.facts(name).get("needs", ("", ""))})
+        _check_extra("execution.executor", name, EXECUTORS.facts(name).get("needs"))
 
 
 def check_console() -> None:
@@ -80,7 +80,7 @@ def _nearest(folder: Path) -> Path:
 
 def check_model(settings: ModelSettings) -> None:
     """Refuse a folder that is missing or no model, and extras or a device that are not here."""
-    _check_extra("model.quantization", settings.quantization, dict.fromkeys(("4bit", "8bit"), _BITS))
+    _check_extra("model.quantization", settings.quantization, _BITS.get(settings.quantization))
     if settings.device == "cuda" and sys.platform == "linux" and not _has_gpu():
         raise ManifoldLoraError("model.device", "cuda", "auto or cpu", "this machine shows no GPU")
     if is_folder_name(settings.name) and not settings.name.endswith(".gguf"):
@@ -89,11 +89,11 @@ def check_model(settings: ModelSettings) -> None:
             check_model_folder(folder)
 
 
-_BITS = ("bitsandbytes", "bitsandbytes")
+_BITS = dict.fromkeys(("4bit", "8bit"), ("bitsandbytes", "bitsandbytes"))
 
 
-def _check_extra(key: str, value: str, extras: dict[str, tuple[str, str]]) -> None:
-    module, extra = extras.get(value, ("", ""))
+def _check_extra(key: str, value: str, needs: tuple[str, str] | None) -> None:
+    module, extra = needs or ("", "")
     if module and find_spec(module) is None:
         hint = f"pip install 'manifold-lora[{extra}]'"
         raise ManifoldLoraError(key, value, f"what is installed; {module} is not", hint)

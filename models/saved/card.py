@@ -63,15 +63,12 @@ def write_model_card(folder: str | Path, card: str) -> None:
 
 
 def _scope(config: ManifoldLoraConfig) -> str:
-    spec = config.spec()
-    if spec.manifold.curvature.scope == "token":
+    manifold = config.spec().manifold
+    scope = manifold.curvature.scope
+    if scope == "token":
         return "kappa exp(gate h) for each token, h = (|x|^2 - s^2)/(|x|^2 + s^2)"
-    mode = "of its parts" if spec.manifold.parts else spec.manifold.curvature.mode
-    return (
-        f"{mode}, one for all layers"
-        if spec.manifold.curvature.scope == "model"
-        else f"{mode}, layer by layer"
-    )
+    mode = "of its parts" if manifold.parts else manifold.curvature.mode
+    return f"{mode}, one for all layers" if scope == "model" else f"{mode}, layer by layer"
 
 
 def _reading(spec: AdapterSpec) -> list[str]:

@@ -23,10 +23,10 @@ from manifold_lora.models.saved.manifest import CONFIG, MANIFEST, WEIGHTS, read_
 from manifold_lora.models.saved.regexes import check_regexes
 from manifold_lora.models.saved.weights_file import check_finite, check_header, read_json, read_tensors
 from manifold_lora.models.tuner.incoming import check_exponents
+from manifold_lora.models.tuner.names import WRAPPER
 from manifold_lora.models.vocabulary import check_embeddings, embeddings
 
 # Before the names of the base model's parameters in an adapter's file.
-_WRAPPED = "base_model.model."
 
 
 class AdapterFiles:
@@ -61,7 +61,7 @@ class AdapterFiles:
         """Give a base model the tokens that the adapter brings embeddings of, where it has fewer."""
         own = embeddings(model)
         names = [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
-        rows = [len(self.tensors[_WRAPPED + name]) for name in names if _WRAPPED + name in self.tensors]
+        rows = [len(self.tensors[WRAPPER + name]) for name in names if WRAPPER + name in self.tensors]
         if rows and max(rows) > max(map(len, own.values())):
             model.resize_token_embeddings(max(rows), mean_resizing=False)
 
@@ -70,7 +70,7 @@ class AdapterFiles:
         if self.manifest is not None:
             described = self.manifest["base"]
             # New tokens make an embedding another one; ``check_fit`` compares its other rows.
-            weights = {k: v for k, v in described["weights"].items() if _WRAPPED + k not in self.tensors}
+            weights = {k: v for k, v in described["weights"].items() if WRAPPER + k not in self.tensors}
             check_base({**described, "weights": weights}, model)
 
     def check_fit(self, model: nn.Module, config: PeftConfig) -> None:

@@ -20,10 +20,11 @@ from manifold_lora.models.saved.weights_file import read_json
 from manifold_lora.models.serving.gain import ServedGain, served_gain
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 from manifold_lora.models.tuner.incoming import check_exponents
+from manifold_lora.models.tuner.names import WRAPPER, weight_key
+from manifold_lora.models.tuner.patterns import in_order
 from manifold_lora.models.tuner.registration import MANIFOLD_LORA
 from manifold_lora.models.tuner.variant import CONTAINER
 
-_PREFIX = "base_model.model."
 # What a module may have besides A and B.
 _GEOMETRY = f".{CONTAINER}."
 
@@ -62,14 +63,13 @@ class ServedAdapter:
 
     def shape(self, module: str) -> tuple[int, int]:
         """(n, m) of a module's input and output."""
-        A, B = (self.plain[f"{_PREFIX}{module}.lora_{part}.weight"] for part in "AB")
+        A, B = (self.plain[weight_key(module, part)] for part in "AB")
         return A.shape[1], B.shape[0]
 
     def write_plain(self, folder: Path) -> None:
         """A and B as peft's LoRA, for a server to read by its own way; alone they are not this adapter."""
         kept = {field.name for field in fields(LoraConfig) if field.init} - {"runtime_config"}
-        own = {key: value for key, value in vars(self._config).items() if key in kept}
-        own = {key: sorted(value) if isinstance(value, set) else value for key, value in own.items()}
+        own = in_order({key: value for key, value in vars(self._config).items() if key in kept})
         config = {**own, "peft_type": "LORA", "task_type": None}
         folder.mkdir()
         (folder / CONFIG).write_text(json.dumps(config, default=str), encoding="utf-8")
@@ -80,33 +80,33 @@ class ServedAdapter:
         if self._config.modules_to_save:
             hint = "what is trained whole is another base; serve adapters of linear layers"
             raise ManifoldLoraError("modules_to_save", self._config.modules_to_save, "none", hint)
-        expected = {f"{_PREFIX}{name}.lora_{part}.weight" for name in names for part in "AB"}
+        expected = {weight_key(name, part) for name in names for part in "AB"}
         strays = {key for key in self.files.tensors if _GEOMETRY in key and _owner(key) not in names}
         odd = sorted(expected.symmetric_difference(self.plain) | strays)
         if odd or not names:
             hint = f"{len(odd)} missing or unknown, the first {odd[0]}" if odd else "it has none"
             raise ManifoldLoraError("served tensors", str(self.files.folder), "an A and a B a module", hint)
         for name in names:
-            shapes = [tuple(self.plain[f"{_PREFIX}{name}.lora_{part}.weight"].shape) for part in "AB"]
+            shapes = [tuple(self.plain[weight_key(name, part)].shape) for part in "AB"]
             if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][1]:
                 raise ManifoldLoraError(f"A and B of {name}", shapes, "(r, n) and (m, r)")
 
 
 def _module(key: str, part: str) -> str:
-    return key.removeprefix(_PREFIX).removesuffix(f".lora_{part}.weight")
+    return key.removeprefix(WRAPPER).removesuffix(f".lora_{part}.weight")
 
 
 def _owner(key: str) -> str:
-    return key.removeprefix(_PREFIX).partition(_GEOMETRY)[0]
+    return key.removeprefix(WRAPPER).partition(_GEOMETRY)[0]
 
 
 def _gain_of(
     name: str, config: ManifoldLoraConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype
 ) -> ServedGain:
     """The gain of one module, its geometry loaded from the tensors of its name and no others."""
-    A, B = (tensors[f"{_PREFIX}{name}.lora_{part}.weight"] for part in "AB")
+    A, B = (tensors[weight_key(name, part)] for part in "AB")
     update = ManifoldUpdate.from_spec(config.layer_spec(name), A.shape[1], B.shape[0], A.shape[0])
-    prefix = f"{_PREFIX}{name}{_GEOMETRY}"
+    prefix = f"{WRAPPER}{name}{_GEOMETRY}"
     state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
     check_exponents(update, state)
     with one_line(f"geometry of {name}", ", ".join(sorted(state)), "what its config makes of it"):

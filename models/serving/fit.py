@@ -16,6 +16,7 @@ from manifold_lora.models.saved.weights_file import read_json
 from manifold_lora.models.serving.adapter import ServedAdapter
 from manifold_lora.models.serving.gain import ServedGain
 from manifold_lora.models.serving.punica import CurvedPunica
+from manifold_lora.models.tuner.names import weight_key
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 LayerGains = dict[str, list[ServedGain | None]]
@@ -71,7 +72,7 @@ def _named(adapter: ServedAdapter, manager: Any) -> dict[str, str]:
 
     mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
     renames = None if mapper is None else mapper.get_rename_mapper()
-    keys = {f"base_model.model.{name}.lora_A.weight": name for name in adapter.gains}
+    keys = {weight_key(name, "A"): name for name in adapter.gains}
     return {parse_fine_tuned_lora_name(key, renames)[0]: name for key, name in keys.items()}
 
 

@@ -10,9 +10,9 @@ from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.token_scale import TokenCurvature
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.curvature import Curvature
+from manifold_lora.models.tuner.names import WRAPPER
 from manifold_lora.models.vocabulary import check_embeddings, embeddings
 
-_WRAPPER = "base_model.model."
 # Adapters saved before calibration existed have none: their scale starts at sqrt(n).
 _OPTIONAL = ("norm_scaling.median", "token_scale.curvature.median")
 # Wrappers of peft that hold an adapter's own copy of a module or of rows of an embedding.
@@ -29,11 +29,9 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
         adapter_name: the adapter to be loaded.
         tensors: by their names in the model, the adapter's among them.
     """
-    _check_base(
-        model, {name.removeprefix(_WRAPPER): t for name, t in tensors.items() if ".lora_" not in name}
-    )
-    given = {name.removeprefix(_WRAPPER): tensor for name, tensor in tensors.items() if ".lora_" in name}
-    names = (name.removeprefix(_WRAPPER) for name in model.state_dict())
+    _check_base(model, {name.removeprefix(WRAPPER): t for name, t in tensors.items() if ".lora_" not in name})
+    given = {name.removeprefix(WRAPPER): tensor for name, tensor in tensors.items() if ".lora_" in name}
+    names = (name.removeprefix(WRAPPER) for name in model.state_dict())
     own = re.compile(rf"\.lora_\w+\.{re.escape(adapter_name)}(\.|$)")
     expected = {name for name in names if own.search(name)}
     absent = {name for name in expected - set(given) if not name.endswith(_OPTIONAL)}
@@ -49,12 +47,12 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
             raise ManifoldLoraError(
                 "tensors of adapter", f"{float(tensor.min()):g} in {name}", "0 or a median"
             )
-    check_exponents(model, given, lambda name: name.removeprefix(_WRAPPER))
+    check_exponents(model, given, lambda name: name.removeprefix(WRAPPER))
 
 
 def _check_base(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that would overwrite the base's, all but the embeddings of tokens that were added."""
-    own = {n.removeprefix(_WRAPPER): p for n, p in model.named_parameters(remove_duplicate=False)}
+    own = {n.removeprefix(WRAPPER): p for n, p in model.named_parameters(remove_duplicate=False)}
     kept, brought = embeddings(model), {}
     for name, tensor in tensors.items():
         if name not in own or any(f".{part}." in name for part in _TRAINED_WHOLE):

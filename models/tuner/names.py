@@ -1,4 +1,4 @@
-"""Names of adapters that peft can tell from all else in a model."""
+"""Names of adapters that peft can tell from all else in a model, and of their tensors in a file."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,11 +8,18 @@ from torch import nn
 
 from manifold_lora.errors import ManifoldLoraError
 
+# What the names of an adapter's tensors begin with in a file.
+WRAPPER = "base_model.model."
 # What stands in the names of tensors beside modules of the model and the parts of an adapter.
 _WRAPPERS = {"base_layer", "bias", "modules_to_save", "original_module", "weight"}
 # By these peft finds the end of a layer's name in a tensor's, from the right.
 _PREFIXES = ("lora_", "bottleneck_")
 _KEYS = "its tensors would be saved under names that cannot be loaded"
+
+
+def weight_key(module: str, part: str) -> str:
+    """The name in a file of A or B (``part``) of a module of the base model."""
+    return f"{WRAPPER}{module}.lora_{part}.weight"
 
 
 def adapter_names(model: nn.Module) -> set[str]:

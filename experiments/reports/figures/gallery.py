@@ -1,5 +1,6 @@
 """The figures of a report: those that its data has something to say in."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Picture:
 
 def gallery(rows: Sequence[Row]) -> Iterator[Picture]:
     """Draw what the data has."""
-    for name in sorted(FIGURES, key=lambda name: FIGURES.facts(name).get("place", len(list(FIGURES)))):
+    for name in sorted(FIGURES, key=lambda name: FIGURES.facts(name).get("place", math.inf)):
         with styled():
             figure = FIGURES[FIGURES.check(name)](rows)
             if figure is not None:
