@@ -46,4 +46,4 @@ def check_norm(name: object, scope: object) -> None:
 
 
 def _shareable(name: str) -> bool:
-    return bool(NORM_SCALINGS.facts(name).get("shareable", False))
+    return bool(NORM_SCALINGS.metadata(name).get("shareable", False))

@@ -40,10 +40,10 @@ def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
 
 
 def _has(manifold: ManifoldSpec, transform: str) -> bool:
-    facts = TRANSFORMS.facts(transform)
+    facts = TRANSFORMS.metadata(transform)
     if manifold.parts:
         return not facts.get("time", False) and not facts.get("radial", False)
-    return not facts.get("time", False) or MANIFOLDS.facts(manifold.name).get("extra_dims") == 1
+    return not facts.get("time", False) or MANIFOLDS.metadata(manifold.name).get("extra_dims") == 1
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class AdapterSpec:
         check_norm(self.norm_scaling, self.norm_scope)
         TRANSFORMS.named({"name": self.transform, **dict(self.transform_options)})
         NORM_SCALINGS.named({"name": self.norm_scaling, **dict(self.norm_options)})
-        if TRANSFORMS.facts(self.transform).get("radial") and (
+        if TRANSFORMS.metadata(self.transform).get("radial") and (
             self.manifold.curvature.scope == TOKEN or self.token_norms != "own"
         ):
             got = f"{self.transform} with token curvature or shuffled norms"
             raise ManifoldLoraError("transform", got, transforms_of(self.manifold), "one control at a time")
         if not _has(self.manifold, self.transform):
             name, allowed = self.manifold.name, transforms_of(self.manifold)
-            time = TRANSFORMS.facts(self.transform).get("time")
+            time = TRANSFORMS.metadata(self.transform).get("time")
             lack = "time coordinate" if time else "radial geometry"
             hint = f"{self.transform} acts on one {lack}, which {name} does not have"
             raise ManifoldLoraError(f"transform on {name}", self.transform, allowed, hint)
@@ -146,9 +146,9 @@ class AdapterSpec:
         Logmap0 and expmap0 cancel under ``tangent`` and are the identity on Euclidean space; a norm scaling
         that multiplies by constants (``released`` too: M = B A / s) keeps that, ``unit`` divides by abs(x).
         """
-        linear = TRANSFORMS.facts(self.transform).get("linear", "never")
+        linear = TRANSFORMS.metadata(self.transform).get("linear", "never")
         flat = linear == "always" or (linear == "flat" and _is_identity(self.manifold))
-        return flat and bool(NORM_SCALINGS.facts(self.norm_scaling).get("linear", False))
+        return flat and bool(NORM_SCALINGS.metadata(self.norm_scaling).get("linear", False))
 
 
 def _transform(given: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _norm_scaling(given: Any) -> dict[str, Any]:
 def _is_identity(manifold: ManifoldSpec) -> bool:
     if manifold.parts:
         return all(_is_identity(part) for _, part in manifold.parts)
-    return bool(MANIFOLDS.facts(manifold.name).get("linear", False))
+    return bool(MANIFOLDS.metadata(manifold.name).get("linear", False))
 
 
 _KEYS = ("manifold", "curvature", "transform", "norm_scaling", "token_norms", "max_angle")

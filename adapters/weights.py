@@ -73,7 +73,7 @@ class WeightSpec:
     def step_of(self, factor: Literal["A", "B"]) -> tuple[str, Step]:
         """(manifold, step) of a factor; a manifold without that step takes its retraction."""
         name = getattr(self, factor)
-        return name, self.step if self.step in FRAMES.facts(name).get("steps", ()) else "retraction"
+        return name, self.step if self.step in FRAMES.metadata(name).get("steps", ()) else "retraction"
 
     def check_rank(self, rank: int, in_features: int, out_features: int, where: str) -> None:
         """Raise ManifoldLoraError where a layer is too narrow for r orthonormal rows of A or columns of B."""

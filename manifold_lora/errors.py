@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class ManifoldLoraError(ValueError):
-    """A request that cannot be served, told as asked / got / allowed / hint.
+    """A request that cannot be served: what was asked, what was given, what is allowed, a hint.
 
     Args:
         asked: the thing that was asked for, e.g. ``"manifold"`` or ``"kappa of lorentz"``.

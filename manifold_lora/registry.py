@@ -27,15 +27,15 @@ class Registry(Generic[Part]):
     def __init__(self, kind: str, group: str) -> None:
         self.kind, self.group = kind, group
         self._declared: dict[str, str] = {}
-        self._facts: dict[str, dict[str, Any]] = {}
+        self._metadata: dict[str, dict[str, Any]] = {}
         self._parts: dict[str, Part] = {}
 
-    def declare(self, name: str, path: str, **facts: Any) -> None:
-        """Add a part by its import path, with facts that a config may check before the import."""
-        self._declared[name], self._facts[name] = path, facts
+    def declare(self, name: str, path: str, **metadata: Any) -> None:
+        """Add a part by its import path, with metadata that a config may check before the import."""
+        self._declared[name], self._metadata[name] = path, metadata
 
-    def register(self, name: str, **facts: Any) -> Callable[[Part], Part]:
-        """Decorate a class or function to add it under ``name``, with its facts.
+    def register(self, name: str, **metadata: Any) -> Callable[[Part], Part]:
+        """Decorate a class or function to add it under ``name``, with its metadata.
 
         A package may both decorate a part and offer it by an entry point of the same name; defining a part
         again (a notebook cell, a reload) replaces it.
@@ -47,7 +47,7 @@ class Registry(Generic[Part]):
         def add(part: Part) -> Part:
             if self._taken(name, part):
                 raise ManifoldLoraError(f"new {self.kind}", name, f"a name other than {', '.join(self)}")
-            self._parts[name], self._facts[name] = part, facts or self._facts.get(name, {})
+            self._parts[name], self._metadata[name] = part, metadata or self._metadata.get(name, {})
             return part
 
         return add
@@ -74,13 +74,13 @@ class Registry(Generic[Part]):
     def __contains__(self, name: object) -> bool:
         return name in self._declared or name in self._parts or name in self._installed()
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """The facts stated with a name; empty for parts that state none. Raises UnknownNameError."""
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The metadata stated with a name; empty for parts that state none. Raises UnknownNameError."""
         self._known(name)
-        return self._facts.get(name, {})
+        return self._metadata.get(name, {})
 
     def check(self, name: str) -> str:
-        """Return ``name`` if it is known; a part of another package is imported, so that its facts hold.
+        """Return ``name`` if it is known; a part of another package is imported, so that its metadata hold.
 
         Raises:
             UnknownNameError: nothing has that name; the nearest one is named.
@@ -109,7 +109,7 @@ class Registry(Generic[Part]):
         name = given.get("name") if isinstance(given, Mapping) else given
         if not isinstance(name, str):
             raise ManifoldLoraError(self.kind, given, (*self, "{name: ..., **options}"))
-        known = (*beside, *self.facts(name).get("options", ()))
+        known = (*beside, *self.metadata(name).get("options", ()))
         options = {}
         for key, value in given.items() if isinstance(given, Mapping) else ():
             if key in ("name", *beside):
@@ -145,7 +145,7 @@ class Registry(Generic[Part]):
         if isinstance(part, ModuleType) and name not in self._parts:
             hint = "write module:Class, or register the name in the module"
             raise ManifoldLoraError(asked, points[0].value, "an object, not a module", hint)
-        # What the module's own decorator put there stands: it is the part, with its facts.
+        # What the module's own decorator put there stands: it is the part, with its metadata.
         self._parts.setdefault(name, part)
 
 

@@ -15,7 +15,7 @@ from manifold_lora.manifolds.curvature import Curvature
 _SIGNS = {-1: "a negative number", 0: "0", 1: "a positive number", None: "any finite number"}
 
 Point = Float[Tensor, "... p"]
-Free = Float[Tensor, "... n"]
+TangentAtOrigin = Float[Tensor, "... n"]
 Scalar = Float[Tensor, "... 1"]
 
 
@@ -103,19 +103,19 @@ class Manifold(nn.Module, ABC):
     # Primitives -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def expmap0(self, v: Free) -> Point:
+    def expmap0(self, v: TangentAtOrigin) -> Point:
         """The point reached from the origin along the free vector v, at distance |v|."""
 
     @abstractmethod
-    def logmap0(self, x: Point) -> Free:
+    def logmap0(self, x: Point) -> TangentAtOrigin:
         """The free vector that expmap0 takes to x."""
 
     @abstractmethod
-    def lift(self, z: Free) -> Point:
+    def lift(self, z: TangentAtOrigin) -> Point:
         """The point whose free coordinates are z; saturates at the boundary of a bounded chart."""
 
     @abstractmethod
-    def coords(self, x: Point) -> Free:
+    def coords(self, x: Point) -> TangentAtOrigin:
         """The free coordinates of x, inverse of lift."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Free, Point, Scalar
+from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.conformal_operations import Dist, ExpMap, LogMap, SqDist, Transp
 from manifold_lora.manifolds.conformal_pair import MARGIN
 from manifold_lora.manifolds.fused import run
@@ -61,11 +61,11 @@ class Conformal(Radial):
         """The largest k |x|^2 of a point stored in this dtype."""
         return like.new_full((1,), (1 - MARGIN * torch.finfo(dtype).eps) ** 2)
 
-    def lift(self, z: Free) -> Point:
+    def lift(self, z: TangentAtOrigin) -> Point:
         """z, held inside the ball."""
         return z
 
-    def coords(self, x: Point) -> Free:
+    def coords(self, x: Point) -> TangentAtOrigin:
         """z = x."""
         return x
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from manifold_lora.errors import CurvatureError
 from manifold_lora.manifolds import functions, precision
-from manifold_lora.manifolds.base import Free, Point, Scalar
+from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
@@ -31,11 +31,11 @@ class Euclidean(Radial):
         if self.curvature.mode != "fixed":
             raise CurvatureError("kappa of euclidean", f"mode {self.curvature.mode!r}", "fixed")
 
-    def lift(self, z: Free) -> Point:
+    def lift(self, z: TangentAtOrigin) -> Point:
         """x = z."""
         return z
 
-    def coords(self, x: Point) -> Free:
+    def coords(self, x: Point) -> TangentAtOrigin:
         """z = x."""
         return x
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Free, Point, Scalar
+from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.hyperboloid import longest, smooth_inner, stretch
@@ -65,21 +65,21 @@ class Lorentz(Radial):
         time = fn.dot(space / stretch(space, k), u) * k.sqrt()
         return torch.cat([time, u.expand(*time.shape[:-1], u.shape[-1])], -1)
 
-    def expmap0(self, v: Free) -> Point:
+    def expmap0(self, v: TangentAtOrigin) -> Point:
         """s = sinh(a)/a v with a = |v|/R."""
         v = v * fn.within(fn.norm(v), self.max_radius(v.dtype).to(v.dtype))
         return self._point(self.chart_exp(fn.square(v)) * v, self._k(v))
 
-    def logmap0(self, x: Point) -> Free:
+    def logmap0(self, x: Point) -> TangentAtOrigin:
         """v = asinh(b)/b s with b = |s|/R; never acosh, which loses everything near the origin."""
         space = self.coords(x)
         return self._law().exit.of(self._k(x).sqrt() * fn.norm(space)) * space
 
-    def lift(self, z: Free) -> Point:
+    def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 + |z|^2), z)."""
         return self._point(z, self._k(z))
 
-    def coords(self, x: Point) -> Free:
+    def coords(self, x: Point) -> TangentAtOrigin:
         """The space coordinates."""
         return x[..., 1:]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
-from manifold_lora.manifolds.base import Free, Manifold, Point, Scalar
+from manifold_lora.manifolds.base import Manifold, Point, Scalar, TangentAtOrigin
 
 
 class Product(Manifold):
@@ -62,7 +62,7 @@ class Product(Manifold):
         cuts[-1] = n
         return [end - start for start, end in pairwise(cuts)]
 
-    def split_free(self, v: Free) -> tuple[Tensor, ...]:
+    def split_free(self, v: TangentAtOrigin) -> tuple[Tensor, ...]:
         """The parts' pieces of a free vector."""
         return v.split(self.sizes(v.shape[-1]), -1)
 
@@ -83,19 +83,19 @@ class Product(Manifold):
         """Part by part."""
         return self._join(lambda part, x: part.store(x, dtype), self.split_point(point))
 
-    def expmap0(self, v: Free) -> Point:
+    def expmap0(self, v: TangentAtOrigin) -> Point:
         """Part by part."""
         return self._join(lambda part, piece: part.expmap0(piece), self.split_free(v))
 
-    def logmap0(self, x: Point) -> Free:
+    def logmap0(self, x: Point) -> TangentAtOrigin:
         """Part by part."""
         return self._join(lambda part, piece: part.logmap0(piece), self.split_point(x))
 
-    def lift(self, z: Free) -> Point:
+    def lift(self, z: TangentAtOrigin) -> Point:
         """Part by part."""
         return self._join(lambda part, piece: part.lift(piece), self.split_free(z))
 
-    def coords(self, x: Point) -> Free:
+    def coords(self, x: Point) -> TangentAtOrigin:
         """Part by part."""
         return self._join(lambda part, piece: part.coords(piece), self.split_point(x))
 

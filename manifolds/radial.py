@@ -9,7 +9,7 @@ from torch import Tensor
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
-from manifold_lora.manifolds.base import Free, Manifold, Point, Scalar
+from manifold_lora.manifolds.base import Manifold, Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.radial_law import RadialLaw
 
 # What a law stands for: a subclass that rewrites one of these states its own law, or follows none.
@@ -51,11 +51,11 @@ class Radial(Manifold):
         kappa = self.curvature.at(dtype)
         return torch.ones_like(kappa) if self.kappa_sign == 0 else kappa.abs()
 
-    def expmap0(self, v: Free) -> Point:
+    def expmap0(self, v: TangentAtOrigin) -> Point:
         """lift(f(|v|^2) v)."""
         return self.lift(self.chart_exp(functions.square(v)) * v)
 
-    def logmap0(self, x: Point) -> Free:
+    def logmap0(self, x: Point) -> TangentAtOrigin:
         """g(|z|^2) z with z = coords(x)."""
         z = self.coords(x)
         return self.chart_log(functions.square(z)) * z

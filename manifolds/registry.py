@@ -27,7 +27,7 @@ for _name, _class, _sign, _extra in (
 
 def curved_names() -> list[str]:
     """The geometries whose curvature has one sign, and is not 0."""
-    return [name for name in MANIFOLDS if MANIFOLDS.facts(name).get("kappa_sign") in (-1, 1)]
+    return [name for name in MANIFOLDS if MANIFOLDS.metadata(name).get("kappa_sign") in (-1, 1)]
 
 
 # steps: what beside retraction a manifold of matrices offers.

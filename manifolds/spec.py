@@ -75,7 +75,7 @@ class CurvatureSpec:
         Raises:
             CurvatureError: a sign, mode or scope that the geometry does not have.
         """
-        facts = MANIFOLDS.facts(name)
+        facts = MANIFOLDS.metadata(name)
         if "kappa_sign" not in facts:  # A plugin without facts keeps its own default and its own checks.
             self._check_scope(name, None)
             return self

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Free, Point, Scalar
+from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.precision import as_given, widest
@@ -57,27 +57,27 @@ class Sphere(Radial):
         """Bring to length R, then round: no number of steps leaves the sphere."""
         return (point * (self._k(point).rsqrt() / fn.norm(point))).to(dtype)
 
-    def expmap0(self, v: Free) -> Point:
+    def expmap0(self, v: TangentAtOrigin) -> Point:
         """(R phi'(a)/phi'(0), phi(a)/a v), a = |v|/R: time is the cosine, negative beyond a quarter turn."""
         law, s = self._law(), self._k(v).sqrt()
         turn = s * fn.norm(v)
         time = law.phi_slope(torch, turn) / (law.entry.terms_at_0[0] * s)
         return torch.cat([time, law.entry.of(turn) * v], -1)
 
-    def logmap0(self, x: Point) -> Free:
+    def logmap0(self, x: Point) -> TangentAtOrigin:
         """R a/|s| s with sin(a) = |s|/R and cos(a) = t/R: right on the whole sphere."""
         law, time, space = self._law(), x[..., :1], x[..., 1:]
         size = fn.norm(space)
         length = fn.hypot(time, size)
         return _angle_over_sine(law.exit, size / length, time / length) * space / (length * self._k(x).sqrt())
 
-    def lift(self, z: Free) -> Point:
+    def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 - |z|^2), z), z held inside the hemisphere."""
         k = self._k(z)
         z = z * fn.within(k.sqrt() * fn.norm(z), self._edge(z).sqrt())
         return torch.cat([torch.sqrt(1 - k * fn.square(z)) * k.rsqrt(), z], -1)
 
-    def coords(self, x: Point) -> Free:
+    def coords(self, x: Point) -> TangentAtOrigin:
         """The space coordinates."""
         return x[..., 1:]
 

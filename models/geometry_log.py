@@ -21,7 +21,7 @@ class GeometryLog(TrainerCallback):
     ``Trainer(callbacks=[GeometryLog(), WandbCallback()])`` with ``report_to="none"``.
 
     Args:
-        layers: whether each layer is told, or mean, min and max alone.
+        layers: whether each layer is logged, or mean, min and max alone.
     """
 
     def __init__(self, layers: bool = True) -> None:

@@ -79,7 +79,7 @@ def use():
     klein = build_manifold({"name": "klein", "curvature": -0.5})
     import klein_plugin
     assert type(klein) is klein_plugin.Klein is MANIFOLDS["klein"]
-    assert MANIFOLDS.facts("klein") == {"kappa_sign": -1, "extra_dims": 0}
+    assert MANIFOLDS.metadata("klein") == {"kappa_sign": -1, "extra_dims": 0}
     x, y = klein.random(4, 3), klein.random(4, 3)
     torch.testing.assert_close(klein.expmap(x, klein.logmap(x, y)), y, rtol=1e-4, atol=1e-5)
     try:

@@ -26,9 +26,9 @@ ROOT = Path(__file__).parents[1]
 )
 def test_the_config_and_the_model(given, fetched, config):
     command = ["make", "--dry-run", "--assume-old", ".venv/installed", "ablation", *given]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [
-        line.split("manifold-lora ")[1].strip() for line in told.splitlines() if "manifold-lora " in line
+        line.split("manifold-lora ")[1].strip() for line in message.splitlines() if "manifold-lora " in line
     ]
     *before, last = [line for line in lines if line.startswith(("fetch", "ablate"))]
     assert before == ([f"fetch {fetched}"] if fetched else [])

@@ -55,9 +55,9 @@ def parts(monkeypatch):
 def test_a_part_is_decorated_and_offered_by_the_same_package(install, parts):
     install("mine", {"mine": "mine_parts:Mine"}, mine_parts=MODULE)
     assert list(parts) == ["mine", "own"]
-    assert parts.facts("mine") == {}, "listing what is installed imports nothing"
+    assert parts.metadata("mine") == {}, "listing what is installed imports nothing"
     assert parts.check("mine") == "mine"
-    assert parts.facts("mine") == {"sign": -1}
+    assert parts.metadata("mine") == {"sign": -1}
     assert parts["mine"] is sys.modules["mine_parts"].Mine
 
 
@@ -69,7 +69,7 @@ def test_a_module_that_decorates_needs_no_attribute_in_its_entry_point(install, 
 def test_a_part_without_decorator_is_the_object_of_its_entry_point(install, parts):
     install("mine", {"mine": "mine_parts:Mine"}, mine_parts="class Mine: pass")
     assert parts[parts.check("mine")] is sys.modules["mine_parts"].Mine
-    assert parts.facts("mine") == {}
+    assert parts.metadata("mine") == {}
 
 
 def test_a_part_may_be_offered_from_another_module_of_its_package(install, parts, tmp_path):
@@ -91,11 +91,11 @@ def test_another_part_of_the_same_name_is_refused(install, parts, name):
 def test_a_part_defined_again_replaces_itself(parts):
     made = [parts.register("again", sign=sign)(type("Again", (), {})) for sign in (1, -1)]
     assert parts["again"] is made[1]
-    assert parts.facts("again") == {"sign": -1}
+    assert parts.metadata("again") == {"sign": -1}
 
 
 @pytest.mark.parametrize(
-    ("value", "module", "told"),
+    ("value", "module", "message"),
     [
         ("sick_parts:Mine", "raise RuntimeError('no luck')", "'sick_parts:Mine'.*RuntimeError: no luck"),
         ("sick_parts:Mine", "", "has no attribute 'Mine'"),
@@ -103,9 +103,9 @@ def test_a_part_defined_again_replaces_itself(parts):
         ("no_such_parts:Mine", "", "No module named 'no_such_parts'"),
     ],
 )
-def test_an_entry_point_that_gives_no_part_is_named(install, parts, value, module, told):
+def test_an_entry_point_that_gives_no_part_is_named(install, parts, value, module, message):
     install("sick", {"mine": value}, sick_parts=module)
-    with pytest.raises(ManifoldLoraError, match=f"part 'mine' of an installed package: got .*{told}"):
+    with pytest.raises(ManifoldLoraError, match=f"part 'mine' of an installed package: got .*{message}"):
         parts.check("mine")
 
 
@@ -141,4 +141,4 @@ class Trees(Taxonomy):
 """
     install("trees", {"trees": "trees_task:Trees"}, group=TASKS.group, trees_task=text)
     check_task("trees")
-    assert TASKS.facts("trees") == {"reads": "folder"}
+    assert TASKS.metadata("trees") == {"reads": "folder"}

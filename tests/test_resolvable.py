@@ -44,7 +44,7 @@ def test_a_whole_set_has_no_fault(project, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (item("baz", "1", sha256="a" * 64), "baz is not pinned"),
         (item("foo-bar", "1.5"), "the file of foo-bar is not in requirements.lock"),
@@ -57,10 +57,10 @@ def test_a_whole_set_has_no_fault(project, capsys):
         ),
     ],
 )
-def test_what_is_wrong_is_said(project, more, told):
+def test_what_is_wrong_is_said(project, more, message):
     (fault,) = resolvable.check("3.12", [item("torch", "2.0"), more])
     assert fault.startswith("Python 3.12: ")
-    assert told in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize("line", ['absent; python_version < "3.12"', 'absent; extra == "x"'])

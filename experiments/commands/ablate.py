@@ -1,7 +1,7 @@
 """manifold-lora ablate [CONFIG.yaml] [--flags]"""
 
 from manifold_lora.experiments.commands.arguments import parse
-from manifold_lora.experiments.executors.interrupt import ended_as_by_ctrl_c, told_when_interrupted
+from manifold_lora.experiments.executors.interrupt import ended_as_by_ctrl_c, print_when_interrupted
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.preflight import preflight
 from manifold_lora.experiments.sweeps.cells import cells_of
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     cells_of(grid, {})
     check_inputs(settings.task, settings.model.name)
     preflight(settings, settings.output, settings.cache)
-    with ended_as_by_ctrl_c(), told_when_interrupted(lambda: _KEPT):
+    with ended_as_by_ctrl_c(), print_when_interrupted(lambda: _KEPT):
         # Imported late: a typo is reported before rich, numpy, scipy and torch are loaded.
         from manifold_lora.experiments.commands.console import wide_console
         from manifold_lora.experiments.sweeps.ablation import ablate

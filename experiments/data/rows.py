@@ -76,20 +76,20 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
-class Row(Record):
+class InstructionRow(Record):
     """A row with an instruction, which every file but GSM8K's own calls so."""
 
     instruction: Text
 
 
-class ProblemRow(Row):
+class ProblemRow(InstructionRow):
     """A row of ``tests/*.json`` whose answer is a number."""
 
     id: Text
     answer: Number
 
 
-class ChoiceRow(Row):
+class ChoiceRow(InstructionRow):
     """A row of ``tests/AQuA.json``: the answer is one of the letters that the instruction offers."""
 
     id: Text
@@ -101,7 +101,7 @@ class ChoiceRow(Row):
         return self
 
 
-class LabelRow(Row):
+class LabelRow(InstructionRow):
     """A row of ``commonsense/*.test.json``: the answer is one of the labels of the last line."""
 
     id: Text
@@ -119,7 +119,7 @@ class LabelledRow(LabelRow):
     output: Text
 
 
-class RationaleRow(Row):
+class RationaleRow(InstructionRow):
     """A row of ``train/aqua*.jsonl``: worked out in words, and answered by a letter."""
 
     source: Text
@@ -132,7 +132,7 @@ class RationaleRow(Row):
         return self
 
 
-class EquationRow(Row):
+class EquationRow(InstructionRow):
     """A row of ``train/mawps*_equations.jsonl``."""
 
     source: Text
@@ -141,7 +141,7 @@ class EquationRow(Row):
     equation: Text
 
 
-class MathRow(Row):
+class MathRow(InstructionRow):
     """A row of ``train/math10k_rebuild.jsonl``; ``also_in`` names the test files that hold its question."""
 
     source: Text
@@ -155,7 +155,7 @@ class MathRow(Row):
         return self
 
 
-class SolvedRow(Row):
+class SolvedRow(InstructionRow):
     """A row of a hub data set, once read: a number, or one of the choices that the instruction offers."""
 
     id: Text

@@ -18,8 +18,8 @@ from manifold_lora.experiments.data.rows import (
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A test set; ``train`` is what a task of this name learns from unless told otherwise."""
+class TestSet:
+    """A test set; ``train`` is what a task of this name learns from unless its settings name other data."""
 
     file: str
     schema: type[Record]
@@ -28,7 +28,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainingSet:
     """A training set; where it has no validation file, rows are held out for that."""
 
     files: tuple[str, ...]
@@ -72,31 +72,31 @@ _COMMONSENSE = {
     "openbookqa": ("openbookqa", _OPENBOOKQA),
 }
 
-TEST_SETS: dict[str, Judged] = {
-    "gsm8k": Judged("tests/gsm8k.json", ProblemRow, "gsm8k", _GSM8K),
-    "aqua": Judged("tests/AQuA.json", ChoiceRow, "aqua", _AQUA),
-    "mawps": Judged("tests/mawps.json", ProblemRow, "mawps", _MAWPS),
-    "svamp": Judged("tests/SVAMP.json", ProblemRow, "mawps", _SVAMP),
-    "addsub": Judged("tests/AddSub.json", ProblemRow, "mawps", _ADDSUB),
-    "multiarith": Judged("tests/MultiArith.json", ProblemRow, "mawps", _MULTIARITH),
-    "singleeq": Judged("tests/SingleEq.json", ProblemRow, "mawps", _SINGLEEQ),
+TEST_SETS: dict[str, TestSet] = {
+    "gsm8k": TestSet("tests/gsm8k.json", ProblemRow, "gsm8k", _GSM8K),
+    "aqua": TestSet("tests/AQuA.json", ChoiceRow, "aqua", _AQUA),
+    "mawps": TestSet("tests/mawps.json", ProblemRow, "mawps", _MAWPS),
+    "svamp": TestSet("tests/SVAMP.json", ProblemRow, "mawps", _SVAMP),
+    "addsub": TestSet("tests/AddSub.json", ProblemRow, "mawps", _ADDSUB),
+    "multiarith": TestSet("tests/MultiArith.json", ProblemRow, "mawps", _MULTIARITH),
+    "singleeq": TestSet("tests/SingleEq.json", ProblemRow, "mawps", _SINGLEEQ),
     **{
-        name: Judged(f"commonsense/{file}.test.json", LabelRow, name, hub)
+        name: TestSet(f"commonsense/{file}.test.json", LabelRow, name, hub)
         for name, (file, hub) in _COMMONSENSE.items()
     },
 }
-TRAIN_SETS: dict[str, Learned] = {
-    "math10k": Learned(("train/math10k_rebuild.jsonl",), MathRow),
-    "gsm8k": Learned(("train/gsm8k_train.jsonl",), GradeSchoolRow, None, _GSM8K),
-    "aqua": Learned(("train/aqua_train_flan.jsonl",), RationaleRow, "train/aqua_dev.jsonl", _AQUA),
-    "mawps": Learned(
+TRAIN_SETS: dict[str, TrainingSet] = {
+    "math10k": TrainingSet(("train/math10k_rebuild.jsonl",), MathRow),
+    "gsm8k": TrainingSet(("train/gsm8k_train.jsonl",), GradeSchoolRow, None, _GSM8K),
+    "aqua": TrainingSet(("train/aqua_train_flan.jsonl",), RationaleRow, "train/aqua_dev.jsonl", _AQUA),
+    "mawps": TrainingSet(
         ("train/mawps_train_equations.jsonl", "train/mawps_single_train_equations.jsonl"),
         EquationRow,
         "train/mawps_valid_equations.jsonl",
         _MAWPS,
     ),
     **{
-        name: Learned((f"commonsense/{file}.train.json",), LabelledRow, None, hub)
+        name: TrainingSet((f"commonsense/{file}.train.json",), LabelledRow, None, hub)
         for name, (file, hub) in _COMMONSENSE.items()
     },
 }

@@ -58,12 +58,12 @@ class Bars:
 
     def move(self, key: str, label: str, done: int, total: int, note: str = "", often: int = TENTHS) -> None:
         """Move a bar."""
-        told = escape(f"{label}, {note}" if note else label)
+        line = escape(f"{label}, {note}" if note else label)
         if self._tasks.get(key, ())[1:] == (label, total):
-            self._bars.update(self._tasks[key][0], completed=done, description=told)
+            self._bars.update(self._tasks[key][0], completed=done, description=line)
         else:
             self.close(key)
-            task = self._bars.add_task(told, total=total, completed=done)
+            task = self._bars.add_task(line, total=total, completed=done)
             self._tasks[key] = (task, label, total)
 
     def close(self, key: str) -> None:

@@ -105,7 +105,7 @@ class RayRun:
         self.executor, self.job, self.reference = executor, job, reference
 
     def poll(self, on_progress: OnProgress) -> Outcome | None:
-        """The outcome once the task has ended; steps are not told."""
+        """The outcome once the task has ended; no step is reported."""
         ray = self.executor._ray
         if not ray.wait([self.reference], timeout=0)[0]:
             return None

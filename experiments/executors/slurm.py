@@ -85,7 +85,7 @@ class SlurmRun:
         self.submitted = self.executor.queue.submit(Supervisor.run, self.executor.supervisor, self.job)
 
     def poll(self, on_progress: OnProgress) -> Outcome | None:
-        """The outcome once the submission has ended; steps are not told."""
+        """The outcome once the submission has ended; no step is reported."""
         if not self.submitted.done():
             return None
         errors = self.executor.submitit.core.utils

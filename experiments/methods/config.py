@@ -85,7 +85,7 @@ def wanted_dose(settings: AdapterSettings) -> DoseCurvature | None:
 
 def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
     name = spec.manifold.name
-    if MANIFOLDS.facts(name).get("kappa_sign") not in (-1, 1):
+    if MANIFOLDS.metadata(name).get("kappa_sign") not in (-1, 1):
         raise CurvatureError("manifold of curvature mode dose", name, ", ".join(curved_names()))
     if spec.transform not in _DOSED:
         hint = "the gain of other transforms is no function of the token's length alone"
@@ -96,7 +96,7 @@ def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
 
 
 def _check_mode(curvature: Any) -> None:
-    # Each floor knows only its own modes: here all of them are told.
+    # Each floor knows only its own modes: here all of them are named.
     modes = (*MODES, TOKEN, MODE, DOSE)
     if isinstance(curvature, Mapping) and curvature.get("mode", MODES[0]) not in modes:
         raise ManifoldLoraError("adapter.curvature.mode", curvature["mode"], modes)
@@ -110,7 +110,7 @@ def _check_hyperbolic(name: str) -> None:
 
 
 def _may_be_negative(name: str) -> bool:
-    return name != PRODUCT and MANIFOLDS.facts(name).get("kappa_sign") in (-1, None)
+    return name != PRODUCT and MANIFOLDS.metadata(name).get("kappa_sign") in (-1, None)
 
 
 def peft_config(

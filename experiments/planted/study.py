@@ -11,7 +11,7 @@ from manifold_lora.experiments.planted.settings import TRUTHS, PlantedSettings, 
 from manifold_lora.experiments.planted.students import Students, matched, train
 from manifold_lora.experiments.planted.truth import Planted, Population, plant
 from manifold_lora.experiments.reports.comparison import compare
-from manifold_lora.experiments.reports.row import COSTS, Record, Row
+from manifold_lora.experiments.reports.row import COSTS, ArmRow, Record
 from manifold_lora.experiments.reports.verdicts import verdict
 from manifold_lora.experiments.settings.arms import ARMS
 
@@ -35,7 +35,7 @@ class Reading:
     number: int
     word: str
     because: str
-    row: Row
+    row: ArmRow
     answers: dict[str, Answers]
 
 

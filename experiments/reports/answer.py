@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manifold_lora.experiments.reports.row import Comparison, Row
+from manifold_lora.experiments.reports.row import ArmRow, Comparison
 from manifold_lora.experiments.reports.statistics import LEVEL
 from manifold_lora.experiments.reports.verdicts import (
     BIAS,
@@ -34,10 +34,10 @@ class Answer:
     about: Comparison | None = None
 
 
-Found = tuple[Row, Comparison, Verdict]
+Found = tuple[ArmRow, Comparison, Verdict]
 
 
-def answer(rows: Sequence[Row]) -> Answer | None:
+def answer(rows: Sequence[ArmRow]) -> Answer | None:
     """What the verdicts on the geometries come to; None where no arm was compared with a baseline.
 
     In this order: a geometry that is better than the baseline and its controls; one that is better, and the
@@ -56,7 +56,7 @@ def answer(rows: Sequence[Row]) -> Answer | None:
     return _bound(found, rows[0].arm)
 
 
-def _of_geometries(rows: Sequence[Row]) -> list[Found]:
+def _of_geometries(rows: Sequence[ArmRow]) -> list[Found]:
     geometries = [row for row in rows if row.group == "geometry"]
     entries = [
         (row, row.with_role(test, "baseline"), verdict(row, test, rows))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifold_lora.experiments.reports.matrices import Items
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 
 LIMIT = 4
 
@@ -52,7 +52,7 @@ class CaseStudy:
     shown: tuple[Case, ...]
 
 
-def case_studies(rows: Sequence[Row], items: Items, limit: int = LIMIT) -> Iterator[CaseStudy]:
+def case_studies(rows: Sequence[ArmRow], items: Items, limit: int = LIMIT) -> Iterator[CaseStudy]:
     """Each geometry beside the arms it is compared with as baseline and as control of gain.
 
     Args:
@@ -70,7 +70,7 @@ def case_studies(rows: Sequence[Row], items: Items, limit: int = LIMIT) -> Itera
             yield _study(row, labelled[other], items, limit)
 
 
-def _study(row: Row, other: Row, items: Items, limit: int) -> CaseStudy:
+def _study(row: ArmRow, other: ArmRow, items: Items, limit: int) -> CaseStudy:
     sides: dict[tuple[str, str], list[tuple[int, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     answers = 0
     for seed in sorted(row.chosen.records.keys() & other.chosen.records.keys()):

@@ -11,12 +11,12 @@ from manifold_lora.experiments.reports.matrices import Answers, Items
 from manifold_lora.experiments.reports.mcnemar import SeedTests
 from manifold_lora.experiments.reports.row import (
     COSTS,
+    ArmRow,
     Claim,
     Comparison,
     Dose,
     Rate,
     Record,
-    Row,
     extras_of,
     label_of,
 )
@@ -31,7 +31,7 @@ from manifold_lora.experiments.reports.statistics import (
 CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "blind", "norms", "bias", "frozen", *FORMS)
 
 
-def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]:
+def compare(records: Iterable[Record], items: Items, baseline: str) -> list[ArmRow]:
     """Rows of the finished arms: baselines, the named one first, then controls, then geometries.
 
     The learning rate of an arm is the one with the best mean validation accuracy (ties: the smaller) among
@@ -48,7 +48,7 @@ def compare(records: Iterable[Record], items: Items, baseline: str) -> list[Row]
     return _claimed(_claimed(compared, "norms"), "form", FORMS)
 
 
-def _place(row: Row) -> tuple[int, int]:
+def _place(row: ArmRow) -> tuple[int, int]:
     return list(GROUPS).index(row.group), list(ROLES).index(row.role)
 
 
@@ -73,12 +73,12 @@ def best_rate(rates: tuple[Rate, ...]) -> Rate:
     )
 
 
-def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> Row:
+def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> ArmRow:
     best = best_rate(rates)
     first = next(iter(best.records.values()))
     tests = [name for name in first["evaluation"] if name != "validation"]
     arm = first["point"]["arm"]
-    return Row(
+    return ArmRow(
         label,
         arm,
         role_of(first["run"], arm),
@@ -106,12 +106,12 @@ def _middle(rate: Rate, key: str) -> float | None:
     return median(values) if values else None
 
 
-def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) -> Row:
+def _compared(row: ArmRow, rows: Sequence[ArmRow], baseline: str, answers: Answers) -> ArmRow:
     """The row with its comparisons: to the baseline, and for a geometry to each kind of control."""
     if row.arm == baseline:
         return row
     base = counterpart(row, [other for other in rows if other.arm == baseline])
-    others: list[tuple[Role, Row | None]] = [("baseline", base)]
+    others: list[tuple[Role, ArmRow | None]] = [("baseline", base)]
     if row.role == "geometry":
         controls = [(role, control_of(row, rows, role)) for role in CONTROLS]
         others += [(role, other) for role, other in controls if other is not base and not _is_twin(other)]
@@ -125,16 +125,16 @@ def _compared(row: Row, rows: Sequence[Row], baseline: str, answers: Answers) ->
     return replace(row, against=base.label if base else None, comparisons=tuple(comparisons))
 
 
-def _is_twin(other: Row | None) -> bool:
+def _is_twin(other: ArmRow | None) -> bool:
     """Whether a control is the baseline by algebra: the same question twice."""
     return other is not None and other.is_plain_lora
 
 
-def _seeds(row: Row) -> set[int]:
+def _seeds(row: ArmRow) -> set[int]:
     return set(row.chosen.records)
 
 
-def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -> Comparison:
+def _comparison(row: ArmRow, other: ArmRow, role: Role, test: str, answers: Answers) -> Comparison:
     shared = sorted(_seeds(row) & _seeds(other))
     ours, theirs = ({seed: side.chosen.records[seed] for seed in shared} for side in (row, other))
     gap = paired_difference(answers.matrix(ours, test), answers.matrix(theirs, test))
@@ -142,7 +142,7 @@ def _comparison(row: Row, other: Row, role: Role, test: str, answers: Answers) -
     return Comparison(test, other.label, role, gap, alone)
 
 
-def _adjust(rows: list[Row]) -> list[Row]:
+def _adjust(rows: list[ArmRow]) -> list[ArmRow]:
     """Adjust the comparisons with the baseline together, without arms that are the baseline by algebra."""
     counted = [row for row in rows if not row.is_plain_lora]
     p_values = [item.difference.p for row in counted for item in row.comparisons if item.role == "baseline"]
@@ -155,7 +155,7 @@ def _adjust(rows: list[Row]) -> list[Row]:
     return [replace(row, comparisons=settled.get(row.label, row.comparisons)) for row in rows]
 
 
-def _claimed(rows: list[Row], kind: str, more: tuple[Role, ...] = ()) -> list[Row]:
+def _claimed(rows: list[ArmRow], kind: str, more: tuple[Role, ...] = ()) -> list[ArmRow]:
     """The rows with their claims of a kind, adjusted over all curved arms and test sets."""
     curved = [row for row in rows if row.role == "geometry"]
     claims = {row.label: [_claim(kind, row, test, more) for test in row.scores] for row in curved}
@@ -167,7 +167,7 @@ def _claimed(rows: list[Row], kind: str, more: tuple[Role, ...] = ()) -> list[Ro
     return [replace(row, claims=row.claims + settled.get(row.label, ())) for row in rows]
 
 
-def _claim(kind: str, row: Row, test: str, more: tuple[Role, ...]) -> Claim:
+def _claim(kind: str, row: ArmRow, test: str, more: tuple[Role, ...]) -> Claim:
     found = {role: row.with_role(test, role) for role in (*hurdles_of(row), *more)}
     hurdles = tuple(item for item in found.values() if item is not None)
     return Claim(kind, test, hurdles, tuple(role for role, item in found.items() if item is None))

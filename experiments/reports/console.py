@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from manifold_lora.experiments.reports.costs import TABLE, ratio
-from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of, printable
+from manifold_lora.experiments.reports.row import ArmRow, Comparison, Record, label_of, printable
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
 from manifold_lora.experiments.results.accuracy import percent
@@ -31,12 +31,12 @@ def difference(item: Comparison | None) -> str:
     return f"{percent(gap.mean, '+')} [{percent(gap.low, '+')}, {percent(gap.high, '+')}]{mark}"
 
 
-def rate(row: Row) -> str:
+def rate(row: ArmRow) -> str:
     """The chosen learning rate; ^ at the edge of the tried ones."""
     return f"{row.chosen.value:g}{'^' if row.at_edge else ''}"
 
 
-def score_table(rows: Sequence[Row], title: str) -> Table:
+def score_table(rows: Sequence[ArmRow], title: str) -> Table:
     """Arms by test sets: accuracy in % (mean ± spread over seeds) and paired difference."""
     table = Table(title=literal(title), title_justify="left", header_style="bold")
     table.add_column("arm", no_wrap=True)
@@ -54,7 +54,7 @@ def score_table(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
-def dose_texts(row: Row) -> tuple[str, str, str]:
+def dose_texts(row: ArmRow) -> tuple[str, str, str]:
     """Dose at the start and end; 90 % and largest over modules; tokens beyond the angle limit."""
     if row.dose is None:
         return "", "", ""
@@ -63,7 +63,7 @@ def dose_texts(row: Row) -> tuple[str, str, str]:
     return f"{some.start:.2g} > {some.median:.2g}", f"{some.p90:.2g}, {some.largest:.2g}", capped
 
 
-def cost_table(rows: Sequence[Row]) -> Table:
+def cost_table(rows: Sequence[ArmRow]) -> Table:
     """Arms by what they cost: medians over seeds at the chosen rate; × is the ratio to the baseline."""
     table = Table(title="gain and cost", title_justify="left", header_style="bold")
     table.add_column("arm", no_wrap=True)
@@ -93,7 +93,7 @@ LEGEND = (
 )
 
 
-def verdict_lines(rows: list[Row]) -> Iterator[str]:
+def verdict_lines(rows: list[ArmRow]) -> Iterator[str]:
     """A sentence for each arm and test set that was compared with a baseline."""
     for row in rows:
         for test in row.scores:

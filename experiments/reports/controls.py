@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from manifold_lora.experiments.reports.groups import LINEAR_SCALINGS, Role
 
 if TYPE_CHECKING:
-    from manifold_lora.experiments.reports.row import Row
+    from manifold_lora.experiments.reports.row import ArmRow
 
 
-def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":
+def control_of(row: "ArmRow", rows: Sequence["ArmRow"], role: Role) -> "ArmRow | None":
     """The control of a role that differs least from a geometry in everything but the role.
 
     Gain-matched LoRA: the one with its own gain, else with the step alpha c nearest to it. Shuffled norms: of
@@ -32,7 +32,7 @@ def control_of(row: "Row", rows: Sequence["Row"], role: Role) -> "Row | None":
     return counterpart(row, controls)
 
 
-def counterpart(row: "Row", others: Sequence["Row"]) -> "Row | None":
+def counterpart(row: "ArmRow", others: Sequence["ArmRow"]) -> "ArmRow | None":
     """The first arm of these at the same further grid values, as far as it has them; None without one.
 
     LoRA has no curvature: on a grid of ranks and curvatures it is met at the same rank.
@@ -41,7 +41,7 @@ def counterpart(row: "Row", others: Sequence["Row"]) -> "Row | None":
     return max(alike, key=lambda other: len(other.extras), default=None)
 
 
-def _gain_apart(row: "Row", control: "Row", rows: Sequence["Row"]) -> tuple[bool, float]:
+def _gain_apart(row: "ArmRow", control: "ArmRow", rows: Sequence["ArmRow"]) -> tuple[bool, float]:
     """Not the row's own control, and by which factor (its logarithm) their steps alpha c differ."""
     copied = control.adapter.get("gain_from")
     sources = [other for other in rows if other.arm == copied]
@@ -51,7 +51,7 @@ def _gain_apart(row: "Row", control: "Row", rows: Sequence["Row"]) -> tuple[bool
     return copied != row.arm, _apart(source.gain * control.alpha, row.gain * row.alpha)
 
 
-def _geometry_apart(row: "Row", control: "Row") -> tuple[bool, float]:
+def _geometry_apart(row: "ArmRow", control: "ArmRow") -> tuple[bool, float]:
     """Not on the row's own geometry, and by which factor (its logarithm) their curvatures differ."""
     other = control.adapter.get("manifold") != row.adapter.get("manifold")
     return other, _apart(control.kappa or 1.0, row.kappa or 1.0)
@@ -61,7 +61,7 @@ def _apart(step: float, other: float) -> float:
     return abs(math.log(abs(step / other)))
 
 
-def hurdles_of(row: "Row") -> tuple[Role, ...]:
+def hurdles_of(row: "ArmRow") -> tuple[Role, ...]:
     """The roles of the controls that a curved arm has to beat before its dependence on the norm is claimed.
 
     LoRA, LoRA of its gain and the norm-blind arm; tangent where the norm scaling keeps the algebra from

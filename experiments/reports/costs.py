@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A column of the cost table: heading, key of ``Row.costs``, factor into the heading's unit, decimals."""
+    """A column of the cost table: heading, key in ``ArmRow.costs``, factor to its unit, decimals."""
 
     heading: str
     key: str
     factor: float = 1.0
     decimals: int = 0
 
-    def of(self, row: Row) -> float:
+    def of(self, row: ArmRow) -> float:
         """The figure in the heading's unit."""
         return self.factor * row.costs[self.key]
 
-    def text(self, row: Row) -> str:
+    def text(self, row: ArmRow) -> str:
         """The figure as it is printed."""
         return f"{self.of(row):,.{self.decimals}f}"
 
@@ -34,7 +34,7 @@ TABLE = (
 )
 
 
-def ratio(row: Row, rows: Sequence[Row], key: str) -> float:
+def ratio(row: ArmRow, rows: Sequence[ArmRow], key: str) -> float:
     """A cost over that of the baseline the row is compared with; 1 for a baseline, NaN over nothing."""
     base = next((other for other in rows if other.label == row.against), row)
     return row.costs[key] / base.costs[key] if base.costs[key] else float("nan")

@@ -7,17 +7,17 @@ from dataclasses import fields
 
 from manifold_lora.experiments.reports.costs import ratio
 from manifold_lora.experiments.reports.endpoints import Endpoint
-from manifold_lora.experiments.reports.row import Comparison, Dose, Row
+from manifold_lora.experiments.reports.row import ArmRow, Comparison, Dose
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
 
 
-def scores_csv(rows: list[Row]) -> str:
+def scores_csv(rows: list[ArmRow]) -> str:
     """One line per arm and test set, every figure of the table and its parts."""
     return _text(_score_line(row, name, score, rows) for row in rows for name, score in row.scores.items())
 
 
-def comparisons_csv(rows: list[Row]) -> str:
+def comparisons_csv(rows: list[ArmRow]) -> str:
     """One line per comparison, with McNemar's tests beside."""
     return _text(_comparison_line(row, item) for row in rows for item in row.comparisons)
 
@@ -43,7 +43,7 @@ def _cell(value: object) -> object:
     return f"'{value}" if formula else value
 
 
-def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[str, object]:
+def _score_line(row: ArmRow, name: str, score: Estimate, rows: list[ArmRow]) -> dict[str, object]:
     said = verdict(row, name, rows)
     base = row.with_role(name, "baseline")
     gap = base and base.difference
@@ -79,11 +79,11 @@ def _score_line(row: Row, name: str, score: Estimate, rows: list[Row]) -> dict[s
     }
 
 
-def _dose(row: Row) -> dict[str, object]:
+def _dose(row: ArmRow) -> dict[str, object]:
     return {f"dose_{field.name}": row.dose and getattr(row.dose, field.name) for field in fields(Dose)}
 
 
-def _comparison_line(row: Row, item: Comparison) -> dict[str, object]:
+def _comparison_line(row: ArmRow, item: Comparison) -> dict[str, object]:
     gap, pooled = item.difference, item.mcnemar.pooled
     return {
         "arm": row.label,

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from manifold_lora.experiments.reports.matrices import Answers
-from manifold_lora.experiments.reports.row import Comparison, Record, Row
+from manifold_lora.experiments.reports.row import ArmRow, Comparison, Record
 from manifold_lora.experiments.reports.statistics import Estimate, Matrix, paired_difference
 
 Kind = Literal["accuracy", "mean over rates", "nll"]
@@ -36,7 +36,7 @@ class Endpoint:
     rates: tuple[float, ...]
 
 
-def endpoints(rows: Sequence[Row], answers: Answers) -> Iterator[Endpoint]:
+def endpoints(rows: Sequence[ArmRow], answers: Answers) -> Iterator[Endpoint]:
     """Every comparison of the rows, by every measure that the data have.
 
     One set of learning rates serves all arms, so that the means can be compared with one another; where arms
@@ -50,13 +50,13 @@ def endpoints(rows: Sequence[Row], answers: Answers) -> Iterator[Endpoint]:
             yield from _of(row, other, item, common, answers)
 
 
-def _common(rows: Sequence[Row]) -> tuple[float, ...]:
+def _common(rows: Sequence[ArmRow]) -> tuple[float, ...]:
     shared = [{rate.value for rate in row.rates} for row in rows]
     return tuple(sorted(set.intersection(*shared))) if shared else ()
 
 
 def _of(
-    row: Row, other: Row, item: Comparison, common: tuple[float, ...], answers: Answers
+    row: ArmRow, other: ArmRow, item: Comparison, common: tuple[float, ...], answers: Answers
 ) -> Iterator[Endpoint]:
     def made(kind: Kind, ours: Matrix, theirs: Matrix, rates: tuple[float, ...]) -> Endpoint:
         means = float(ours.mean()), float(theirs.mean())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from manifold_lora.experiments.reports.costs import TABLE, ratio
 from manifold_lora.experiments.reports.groups import GROUPS
-from manifold_lora.experiments.reports.row import Comparison, Row
+from manifold_lora.experiments.reports.row import ArmRow, Comparison
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.results.accuracy import percent
 
@@ -47,7 +47,7 @@ def _scores(study: Study) -> str:
     return _float(caption, "tab:scores", "ll" + "rr" * len(study.tests), head, lines)
 
 
-def _score_cells(row: Row) -> list[str]:
+def _score_cells(row: ArmRow) -> list[str]:
     cells = [escape(row.label), _number(row.chosen.value)]
     for test, score in row.scores.items():
         spread = rf" $\pm$ {percent(score.sd)}" if score.seeds > 1 else ""
@@ -69,7 +69,7 @@ def _number(value: float) -> str:
 def _costs(study: Study) -> str:
     head = ["Arm", "$c$", *(escape(cost.heading) for cost in TABLE), r"train $\times$"]
 
-    def cells(row: Row) -> list[str]:
+    def cells(row: ArmRow) -> list[str]:
         gain = "--" if row.gain is None else f"{row.gain:.3g}"
         times = f"{ratio(row, study.rows, 'train_seconds'):.2f}"
         return [escape(row.label), gain, *(cost.text(row) for cost in TABLE), times]
@@ -82,7 +82,7 @@ def _costs(study: Study) -> str:
     return _float(caption, "tab:costs", "l" + "r" * (len(head) - 1), head, lines, _TIGHT)
 
 
-def _grouped(rows: Sequence[Row], width: int, cells: Callable[[Row], list[str]]) -> Iterator[str]:
+def _grouped(rows: Sequence[ArmRow], width: int, cells: Callable[[ArmRow], list[str]]) -> Iterator[str]:
     for place, row in enumerate(rows):
         if not place or row.group != rows[place - 1].group:
             yield r"\midrule"

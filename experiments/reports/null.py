@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.reports.row import Comparison, Row
+from manifold_lora.experiments.reports.row import ArmRow, Comparison
 from manifold_lora.experiments.reports.statistics import LEVEL, CrossedMean
 from manifold_lora.experiments.results.accuracy import percent
 
@@ -49,7 +49,7 @@ class Excess:
         )
 
 
-def best_blind(rows: Sequence[Row]) -> Row:
+def best_blind(rows: Sequence[ArmRow]) -> ArmRow:
     """The arm that is blind to norms and best on validation; raises ManifoldLoraError where none finished."""
     blind = [row for row in rows if row.role in _BLIND]
     if not blind:
@@ -57,7 +57,7 @@ def best_blind(rows: Sequence[Row]) -> Row:
     return max(blind, key=lambda row: row.chosen.validation)
 
 
-def excesses(rows: Sequence[Row], null: Sequence[Row]) -> list[Excess]:
+def excesses(rows: Sequence[ArmRow], null: Sequence[ArmRow]) -> list[Excess]:
     """Every comparison of a geometry with a control or the baseline, beside the null's of the same name."""
     theirs = {(row.label, item.test, item.role): item for row in null for item in row.comparisons}
     return [
@@ -69,7 +69,7 @@ def excesses(rows: Sequence[Row], null: Sequence[Row]) -> list[Excess]:
     ]
 
 
-def standing(rows: Sequence[Row], found: Sequence[Excess]) -> list[str]:
+def standing(rows: Sequence[ArmRow], found: Sequence[Excess]) -> list[str]:
     """For each claim that the report makes, whether the null leaves it standing: one line each."""
     lines = []
     for row in rows:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.results.atomic import write_text
-from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.results.store import ResultStore
 
 FOLDER = "peft"
 # What its table reads of packages; those that were not there are null.
@@ -22,11 +22,11 @@ def write_peft_table(folder: Path) -> list[Path]:
 
     Raises ManifoldLoraError for another folder, or one without a result.
     """
-    written, ledger = [], Ledger(folder)
-    for record in filter(None, map(ledger.read, Manifest.read(folder).cells)):
+    written, store = [], ResultStore(folder)
+    for record in filter(None, map(store.read, Manifest.read(folder).cells)):
         if record["status"] != "ok":
             continue
-        at = datetime.fromtimestamp(ledger.path(record["cell"]).stat().st_mtime, UTC)
+        at = datetime.fromtimestamp(store.path(record["cell"]).stat().st_mtime, UTC)
         for test, result in peft_results(record, at.isoformat(timespec="seconds")):
             # Names are whatever a config says.
             arm, name = (quote(text, safe=" ") for text in (record["run"]["arm"], test))

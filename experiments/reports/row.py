@@ -141,7 +141,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Row:
+class ArmRow:
     """One arm of the table: its chosen rate, scores by test set, comparisons, and median costs.
 
     ``against`` is the label of the baseline row that it is compared with, None for a baseline.

@@ -11,9 +11,9 @@ from manifold_lora.experiments.reports.comparison import compare
 from manifold_lora.experiments.reports.endpoints import Endpoint, endpoints
 from manifold_lora.experiments.reports.matrices import Answers
 from manifold_lora.experiments.reports.provenance import Header
-from manifold_lora.experiments.reports.row import Comparison, Record, Row
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.reports.row import ArmRow, Comparison, Record
 from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.results.store import ResultStore
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Study:
     folder: Path
     manifest: Manifest
     records: Sequence[Record]
-    rows: list[Row]
+    rows: list[ArmRow]
 
     @classmethod
     def read(cls, folder: Path) -> "Study":
         """Read an ablation's folder; raises ManifoldLoraError for another one."""
-        manifest, ledger = Manifest.read(folder), Ledger(folder)
-        records = [ledger.read(cell) or _missing(cell) for cell in manifest.cells]
-        return cls(folder, manifest, records, compare(records, ledger.items, manifest.baseline))
+        manifest, store = Manifest.read(folder), ResultStore(folder)
+        records = [store.read(cell) or _missing(cell) for cell in manifest.cells]
+        return cls(folder, manifest, records, compare(records, store.items, manifest.baseline))
 
     @cached_property
     def header(self) -> Header:
@@ -45,7 +45,7 @@ class Study:
     @cached_property
     def endpoints(self) -> list[Endpoint]:
         """Every comparison by every measure; reads the items of all learning rates."""
-        return list(endpoints(self.rows, Answers(Ledger(self.folder).items)))
+        return list(endpoints(self.rows, Answers(ResultStore(self.folder).items)))
 
     @property
     def tests(self) -> list[str]:
@@ -70,14 +70,14 @@ class Study:
 
     def cases(self) -> list[CaseStudy]:
         """Items that two arms answer differently."""
-        return list(case_studies(self.rows, Ledger(self.folder).items))
+        return list(case_studies(self.rows, ResultStore(self.folder).items))
 
     def files(self, record: Record) -> dict[str, str]:
         """Kind -> path, from the report's folder, of the files of a cell that exist."""
-        ledger, cell = Ledger(self.folder), record["cell"]
+        store, cell = ResultStore(self.folder), record["cell"]
         paths = {
-            "result": ledger.path(cell),
-            "items": ledger.results / f"{cell}.{record.get('items_sha256', '')[:8]}.items.jsonl",
+            "result": store.path(cell),
+            "items": store.results / f"{cell}.{record.get('items_sha256', '')[:8]}.items.jsonl",
             "log": self.folder / "logs" / f"{cell}.jsonl",
         }
         return {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manifold_lora.experiments.reports.groups import ROLES, Role
-from manifold_lora.experiments.reports.row import Claim, Comparison, Row
+from manifold_lora.experiments.reports.row import ArmRow, Claim, Comparison
 from manifold_lora.experiments.results.accuracy import percent
 
 # Accuracies closer than this are called the same where the data can show it.
@@ -93,7 +93,7 @@ class Verdict:
         return "; ".join(remark.text for remark in self.remarks)
 
 
-def verdict(row: Row, test: str, rows: Sequence[Row]) -> Verdict | None:
+def verdict(row: ArmRow, test: str, rows: Sequence[ArmRow]) -> Verdict | None:
     """The verdict on an arm by one test set; None for a baseline, which is compared with nothing."""
     base = row.with_role(test, "baseline")
     if base is None:
@@ -116,7 +116,7 @@ def verdict(row: Row, test: str, rows: Sequence[Row]) -> Verdict | None:
     return _undecided(row, test, rows, base)
 
 
-def _of_geometry(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> Verdict:
+def _of_geometry(row: ArmRow, test: str, rows: Sequence[ArmRow], base: Comparison) -> Verdict:
     norms, form = row.claim("norms", test), row.claim("form", test)
     if form is not None and form.holds:
         return Verdict(FORM, _claimed(row, form))
@@ -129,7 +129,7 @@ def _of_geometry(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> 
     return Verdict(rest.word, (*rest.remarks, *(_missing(norms) if rest.word == UNKNOWN else ())))
 
 
-def _explained(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> Verdict | None:
+def _explained(row: ArmRow, test: str, rows: Sequence[ArmRow], base: Comparison) -> Verdict | None:
     """The verdict that names a control which is better than the baseline too and not beaten by the arm."""
     if not base.significant(1):
         return None
@@ -152,7 +152,7 @@ def _explained(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> Ve
     return None
 
 
-def _undecided(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> Verdict:
+def _undecided(row: ArmRow, test: str, rows: Sequence[ArmRow], base: Comparison) -> Verdict:
     """Equivalent to the best norm-blind control, or nothing that this much data can tell."""
     best = _best_blind(row, test, rows) or base
     if best.difference.seeds > 1 and best.difference.p_within(MARGIN) * base.tests < 0.05:
@@ -166,7 +166,7 @@ def _undecided(row: Row, test: str, rows: Sequence[Row], base: Comparison) -> Ve
     return Verdict(UNKNOWN, (Remark(f"{_figure_text(hurdle)}, {smallest}", row.label, hurdle),))
 
 
-def _best_blind(row: Row, test: str, rows: Sequence[Row]) -> Comparison | None:
+def _best_blind(row: ArmRow, test: str, rows: Sequence[ArmRow]) -> Comparison | None:
     """The comparison with the control blind to norms that is best on validation, whatever the test says."""
     found = [row.with_role(test, role) for role in ("baseline", "gain", "blind")]
     validation = {other.label: other.chosen.validation for other in rows}
@@ -175,7 +175,7 @@ def _best_blind(row: Row, test: str, rows: Sequence[Row]) -> Comparison | None:
     )
 
 
-def _claimed(row: Row, claim: Claim) -> tuple[Remark, ...]:
+def _claimed(row: ArmRow, claim: Claim) -> tuple[Remark, ...]:
     head = Remark(f"every hurdle passed, adjusted p {p_text(claim.p_adjusted)}")
     return (head, *(_figure(row, item) for item in claim.hurdles))
 
@@ -185,7 +185,7 @@ def _missing(*claims: Claim | None) -> tuple[Remark, ...]:
     return tuple(Remark(f"no {role} arm in the grid ({ROLES[role].split(':')[0]})") for role in roles)
 
 
-def _figure(row: Row, item: Comparison) -> Remark:
+def _figure(row: ArmRow, item: Comparison) -> Remark:
     return Remark(_figure_text(item), row.label, item)
 
 

@@ -24,7 +24,7 @@ class StorageError(ManifoldLoraError):
 
 
 @contextmanager
-def told_with_path(path: Path) -> Iterator[None]:
+def errors_name_path(path: Path) -> Iterator[None]:
     """Raise OSErrors of the block as StorageError that names ``path`` and says what still holds."""
     try:
         yield
@@ -43,7 +43,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises StorageError, naming the path, where the disk is full or the folder cannot be written.
     """
     temporary = temporary_beside(path)
-    with told_with_path(path):
+    with errors_name_path(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_through(temporary, data)

@@ -1,4 +1,4 @@
-"""Who wrote a file or holds a cell: a process, told apart from a later one with the same number."""
+"""Who wrote a file or holds a cell: a process, distinguished from a later one with the same number."""
 
 import os
 import platform

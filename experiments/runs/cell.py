@@ -9,7 +9,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.methods.calibration import calibrate
 from manifold_lora.experiments.methods.config import peft_config, wanted_dose
 from manifold_lora.experiments.results.accuracy import accuracy
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.runs.prepare import task_of
 from manifold_lora.experiments.runs.progress import ANSWERING
 from manifold_lora.experiments.settings.methods import has_geometry
@@ -50,7 +50,7 @@ class Adapted(NamedTuple):
 def run_cell(
     cell: dict[str, Any], folder: str, base: str, inputs: dict[str, str], progress: Callable[..., None]
 ) -> None:
-    """Train and evaluate one cell and write its result to the ledger of ``folder``.
+    """Train and evaluate one cell and write its result to the store of ``folder``.
 
     A cell that was interrupted goes on from its newest checkpoint that verifies, if it wrote any; they are
     removed when the result is written.
@@ -62,14 +62,14 @@ def run_cell(
         inputs: content hashes that go into the result's header.
         progress: called with (step, steps), and then with (items, of all, what is answered).
     """
-    ledger = Ledger(Path(folder))
+    store = ResultStore(Path(folder))
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
-    adapted = load_adapted(run, base, task.train, gains_of(ledger, cell["needs"]))
+    adapted = load_adapted(run, base, task.train, gains_of(store, cell["needs"]))
     checkpoints, logs = checkpoints_of(Path(folder), cell["id"]), RunLogs(Path(folder) / "logs", cell["id"])
     record, items = train_and_evaluate(adapted, task, run, progress, checkpoints, logs)
     meta = header(task, inputs)
-    ledger.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": meta}, items)
+    store.write(cell["id"], {"status": "ok", "reason": "", **cell, **record, "meta": meta}, items)
     checkpoints.clear()
 
 
@@ -86,11 +86,11 @@ def checkpoints_of(folder: Path, cell: str) -> "Checkpoints":
     return Checkpoints(folder / "checkpoints" / cell)
 
 
-def gains_of(ledger: Ledger, needs: str | None) -> dict[str, float]:
+def gains_of(store: ResultStore, needs: str | None) -> dict[str, float]:
     """Module -> gain of the cell that another one needs; empty where it needs none."""
     if needs is None:
         return {}
-    record = ledger.read(needs)
+    record = store.read(needs)
     if record is None or not record["geometry"]["gain"]:
         raise ManifoldLoraError("gain of cell", needs, "a finished cell of a manifold_lora arm")
     return dict(record["geometry"]["gain"])

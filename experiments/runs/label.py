@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manifold_lora.experiments.results.atomic import write_text
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.runs.cell import gains_of, load_adapted, train_and_evaluate
 from manifold_lora.experiments.runs.prepare import task_of
 from manifold_lora.experiments.settings.parse import validate
@@ -29,7 +29,7 @@ def label(cell: dict[str, Any], folder: str, base: str, path: str, progress: Cal
 
     run = validate(RunSettings, cell["run"], f"cell {cell['id']}")
     task = task_of(run.task, run.model.name)
-    adapted = load_adapted(run, base, task.train, gains_of(Ledger(Path(folder)), cell["needs"]))
+    adapted = load_adapted(run, base, task.train, gains_of(ResultStore(Path(folder)), cell["needs"]))
     record, items = train_and_evaluate(adapted, task, run, progress)
     limit = record["evaluation"]["validation"]["max_new_tokens"]
     settings = run.evaluation

@@ -72,8 +72,8 @@ class CellProgress:
         """Close a job, count it, and print what went wrong, if anything."""
         self._shown.close(outcome.id)
         if outcome.status != "ok":
-            told = f"{self._names[outcome.id]}: {outcome.status}: {outcome.reason}"
-            self.console.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+            line = f"{self._names[outcome.id]}: {outcome.status}: {outcome.reason}"
+            self.console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         if self._total:
             self._done += 1
             self._shown.move(_CELLS, _CELLS, self._done, self._total, often=EVERY)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
-from manifold_lora.experiments.executors.interrupt import told_when_interrupted
+from manifold_lora.experiments.executors.interrupt import print_when_interrupted
 from manifold_lora.experiments.executors.progress import shown_on
 from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.results.accuracy import percent
@@ -64,7 +64,7 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
         if is_first():
             folder.begin(run, ready, header(task, inputs))
         try:
-            with told_when_interrupted(checkpoints.told):
+            with print_when_interrupted(checkpoints.summary):
                 record, items = train_and_evaluate(
                     adapted,
                     task,

@@ -30,9 +30,9 @@ def check_method(name: str) -> str:
 
 def has_geometry(name: str) -> bool:
     """Whether a method reads manifold, curvature, transform and scalings."""
-    return not name.startswith(PEFT) and bool(METHODS.facts(name).get("geometry"))
+    return not name.startswith(PEFT) and bool(METHODS.metadata(name).get("geometry"))
 
 
 def needs_gain(name: str) -> bool:
     """Whether a method copies the measured gain of another arm."""
-    return not name.startswith(PEFT) and bool(METHODS.facts(name).get("gain"))
+    return not name.startswith(PEFT) and bool(METHODS.metadata(name).get("gain"))

@@ -36,7 +36,7 @@ def preflight(run: RunSettings, output: Path, cache: Path) -> None:
     check_model(run.model)
     if isinstance(run, AblationSettings):
         name = run.execution.executor
-        _check_extra("execution.executor", name, EXECUTORS.facts(name).get("needs"))
+        _check_extra("execution.executor", name, EXECUTORS.metadata(name).get("needs"))
 
 
 def check_console() -> None:

@@ -231,8 +231,8 @@ class TrainSettings(Strict):
     weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 0.0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_length: Annotated[int, Field(ge=8, le=10**7)] = 512
-    """Tokens of the longest training row, answer included. Longer rows are left out, not cut, and told; where
-    that is more than half of them, the run is refused."""
+    """Tokens of the longest training row, answer included. Longer rows are dropped, not cut, and reported;
+    where that is more than half of them, the run is refused."""
     geometry_lr_factor: Positive = 1.0
     """Learning-rate factor of curvature and norm-scale parameters, which never decay."""
     max_grad_norm: Positive = 1.0
@@ -276,6 +276,6 @@ class RunSettings(Strict):
     train: TrainSettings = TrainSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     preflight: Literal["stop", "warn"] = "stop"
-    """Whether a check before training that fails stops the run, or is told and the run goes on."""
+    """Whether a check before training that fails stops the run, or is reported and the run goes on."""
     plugins: tuple[str, ...] = ()
     """Installed plugins the run needs, by entry point; a module is named by --plugin MODULE."""

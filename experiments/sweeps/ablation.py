@@ -22,7 +22,7 @@ from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import brief, dump_yaml
 from manifold_lora.experiments.sweeps.cells import Cell, cells_of
 from manifold_lora.experiments.sweeps.grid import Grid, baseline_of
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 from manifold_lora.experiments.sweeps.sweep import Sweep, work_of
 
 PREPARE = "base"
@@ -51,20 +51,20 @@ def _ablated(grid: Grid, console: Console) -> tuple[int, str]:
     executor = build_executor(settings)
     _tell(grid, console)
     task = task_of(settings.task, settings.model.name)
-    told = (
+    message = (
         f"{task.name}: {len(task.train)} training, {len(task.validation)} validation, "
         + ", ".join(f"{len(items)} {name}" for name, items in task.tests.items())
         + " items"
         + "".join(f"; {name}: {count}" for name, count in task.notes.items())
     )
-    console.print(literal(told))
+    console.print(literal(message))
     with CellProgress(console, settings.output / "logs") as progress:
         ready = _prepare(grid, progress)
         plugins = plugin_inputs(settings.model_dump(mode="json"))
         inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
         cells = cells_of(grid, inputs)
         jobs = [_job(cell, settings, ready["base"], inputs) for cell in cells]
-        with Presence(settings.output, work_of(jobs), settings.execution.stale) as driver:
+        with DriverHeartbeat(settings.output, work_of(jobs), settings.execution.stale) as driver:
             manifest = Manifest(task.name, baseline_of(settings), tuple(cell.id for cell in cells))
             write_text(settings.output / "ablation.yaml", dump_yaml(settings))
             manifest.write(settings.output)
@@ -73,7 +73,7 @@ def _ablated(grid: Grid, console: Console) -> tuple[int, str]:
 
 
 def _tell(grid: Grid, console: Console) -> None:
-    lines = (f"settings beside the defaults: {brief(grid.settings)}", grid.told())
+    lines = (f"settings beside the defaults: {brief(grid.settings)}", grid.summary())
     for line in filter(None, lines):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.results.atomic import temporary_beside, told_with_path, write_through
-from manifold_lora.experiments.results.ledger import Ledger
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.results.atomic import errors_name_path, temporary_beside, write_through
+from manifold_lora.experiments.results.store import ResultStore
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 
 PLACE = ".claims"
 # Seconds between a working cell's looks at its claim.
@@ -28,7 +28,7 @@ class Claims:
     name. So no driver ever removes another's claim, which could by then be a third one's.
     """
 
-    def __init__(self, folder: Path, driver: Presence) -> None:
+    def __init__(self, folder: Path, driver: DriverHeartbeat) -> None:
         self.folder, self.driver = folder / PLACE, driver
 
     def take(self, cell: str) -> bool:
@@ -76,7 +76,7 @@ class Claims:
     def _create(self, path: Path) -> bool:
         """Make a claim that must not be there yet, whole at once; False if another made it."""
         temporary, token = temporary_beside(path), self.driver.token.encode()
-        with told_with_path(path):
+        with errors_name_path(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 write_through(temporary, token)
@@ -111,7 +111,7 @@ def _claims(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 @dataclass(frozen=True)
-class Claimed:
+class LockedWork:
     """A cell's work, done only as long as it has to be: a queue may start it late, and outlive its driver."""
 
     work: Callable[..., Any]
@@ -123,9 +123,9 @@ class Claimed:
         """Do the work; raises ManifoldLoraError once another driver has taken the cell over.
 
         Args:
-            arguments: the work's own; the last one is told (step, steps).
+            arguments: the work's own; the last one is a function of (step, steps) that the work calls.
         """
-        if Ledger(self.folder).done(self.cell):
+        if ResultStore(self.folder).done(self.cell):
             return None
         *given, progress = arguments
         looked = 0.0

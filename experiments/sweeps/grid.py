@@ -69,7 +69,7 @@ class Grid:
         self.left_out: list[Refused] = []
         for point in _points(settings.grid):
             try:
-                self.runs.append(_needed(point, self._resolved(point)))
+                self.runs.append(_drop_unread_fields(point, self._resolved(point)))
             except ManifoldLoraError as error:
                 self.left_out.append(Refused(point, error))
         made = {value for point, _ in self.runs for value in _values(point)}
@@ -78,7 +78,7 @@ class Grid:
                 raise refused.error
         check_baseline(settings)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """A line about what is left out; empty where nothing is."""
         if not self.left_out:
             return ""
@@ -177,7 +177,7 @@ def _arm_fields(name: str, fields: Any) -> dict[str, Any]:
     return fields
 
 
-def _needed(point: Point, run: RunSettings) -> tuple[Point, RunSettings]:
+def _drop_unread_fields(point: Point, run: RunSettings) -> tuple[Point, RunSettings]:
     """Without what its method does not read: LoRA is run once on a grid of curvatures, and stands for all."""
     method = run.adapter.method
     # One that copies a gain has no geometry either, but copies from an arm that does.

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from manifold_lora.experiments.executors.base import Executor, Job, Outcome
 from manifold_lora.experiments.results.atomic import sweep_temporaries
-from manifold_lora.experiments.results.ledger import Ledger
-from manifold_lora.experiments.sweeps.claims import PLACE, Claimed, Claims
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.results.store import ResultStore
+from manifold_lora.experiments.sweeps.claims import PLACE, Claims, LockedWork
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 
 
 class Watch(Protocol):
-    """Whoever is told how a sweep goes."""
+    """Receives every step and end of a sweep."""
 
     def begin(self, names: dict[str, str], done: int, total: int) -> None:
         """The jobs to do by id and name; how many were done before, of how many."""
@@ -31,7 +31,7 @@ class Watch(Protocol):
 
 
 class Sweep:
-    """Jobs that each leave a result in the ledger of a folder.
+    """Jobs that each leave a result in the store of a folder.
 
     A job's work writes its own result, with status ``ok``; for one that ends otherwise the sweep writes a
     record with status, reason, traceback and the job's settings. Jobs with a verified ``ok`` result are not
@@ -42,14 +42,14 @@ class Sweep:
         folder: where results and claims lie.
         jobs: the whole sweep, each job after the one it needs.
         executor: what runs them.
-        driver: this driver's presence in the folder, entered.
-        watch: told of every step and end.
+        driver: this driver's heartbeat in the folder, entered.
+        watch: receives every step and end.
     """
 
     def __init__(
-        self, folder: Path, jobs: Sequence[Job], executor: Executor, driver: Presence, watch: Watch
+        self, folder: Path, jobs: Sequence[Job], executor: Executor, driver: DriverHeartbeat, watch: Watch
     ) -> None:
-        self.ledger, self.claims = Ledger(folder), Claims(folder, driver)
+        self.store, self.claims = ResultStore(folder), Claims(folder, driver)
         self.jobs, self.executor, self.driver, self.watch = jobs, executor, driver, watch
         self._open = {job.id: job for job in jobs}
         self._known = frozenset(self._open)
@@ -60,8 +60,8 @@ class Sweep:
 
     def run(self) -> dict[str, str]:
         """Run what is not done until every job has ended somewhere; returns their statuses by id."""
-        folder = self.ledger.folder
-        sweep_temporaries(folder, self.ledger.results, self.driver.folder, *folder.glob(f"{PLACE}/*"))
+        folder = self.store.folder
+        sweep_temporaries(folder, self.store.results, self.driver.folder, *folder.glob(f"{PLACE}/*"))
         self._look_back()
         names = {job.id: job.name or job.id for job in self._open.values()}
         self.watch.begin(names, len(self._status), len(self.jobs))
@@ -73,7 +73,7 @@ class Sweep:
     def _look_back(self) -> None:
         """Close what is done; what failed before is open again, unless in a driver that is still at work."""
         for name in list(self._open):
-            record = self.ledger.read(name)
+            record = self.store.read(name)
             if record is None:
                 continue
             if record["status"] == "ok":
@@ -84,17 +84,17 @@ class Sweep:
 
     def _offers(self) -> Iterator[Job | None]:
         """Jobs that this driver has claimed, one by one; None while there is none to claim."""
-        told = False
+        reported = False
         while self._open or self._under_way:
             offered = False
             for job in list(self._open.values()):
                 if self._claim(job):
                     offered = True
-                    work = Claimed(job.work, self.ledger.folder.absolute(), job.id, self.driver.token)
+                    work = LockedWork(job.work, self.store.folder.absolute(), job.id, self.driver.token)
                     yield replace(job, work=work)
-            if not (offered or self._under_way or told) and self._open:
+            if not (offered or self._under_way or reported) and self._open:
                 self.watch.wait(len(self._open))
-                told = True
+                reported = True
             if not offered:
                 yield None
 
@@ -128,12 +128,12 @@ class Sweep:
     def _look(self, job: Job) -> Outcome | None:
         """The result that another driver left, read when its file has changed."""
         try:
-            stat = self.ledger.path(job.id).stat()
+            stat = self.store.path(job.id).stat()
             sign = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         except OSError:
             return None
         if self._looked.get(job.id, (None, None))[0] != sign:
-            record = self.ledger.read(job.id)
+            record = self.store.read(job.id)
             new = record is not None and self._old.get(job.id) != record["sha256"]
             outcome = Outcome(job.id, record["status"], record.get("reason", "")) if record and new else None
             self._looked[job.id] = (sign, outcome)
@@ -142,7 +142,7 @@ class Sweep:
     def _end(self, outcome: Outcome) -> None:
         """Record how a job of this driver ended."""
         job = self._under_way.pop(outcome.id)
-        if outcome.status != "ok" or not self.ledger.done(job.id):
+        if outcome.status != "ok" or not self.store.done(job.id):
             if not self.claims.holds(job.id):
                 # This driver was taken for dead while it slept; the one that took over has the say.
                 self._open[job.id] = job
@@ -150,13 +150,13 @@ class Sweep:
             if outcome.status == "ok":
                 reason = "the process ended well but left no valid result"
                 outcome = Outcome(job.id, "failed", reason, outcome.seconds)
-            self.ledger.write(job.id, self._record(job, outcome))
+            self.store.write(job.id, self._record(job, outcome))
         self.claims.release(job.id)
         self._close(outcome)
 
     def _record(self, job: Job, outcome: Outcome) -> dict[str, Any]:
-        told = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
-        return {**told, "seconds": outcome.seconds, "driver": self.driver.token, **job.settings}
+        entry = {"status": outcome.status, "reason": outcome.reason, "traceback": outcome.traceback}
+        return {**entry, "seconds": outcome.seconds, "driver": self.driver.token, **job.settings}
 
     def _close(self, outcome: Outcome) -> None:
         self._status[outcome.id] = outcome.status

@@ -54,7 +54,7 @@ class Benchmarks(Task):
         self._sources = Sources(data, max_bad_records)
         self._learned, self._judged = tuple(train) or own_train, tuple(tests) or own_tests
         self._notes: dict[str, int] = {}
-        # Read and compared at once: a leak is told before a model is loaded.
+        # Read and compared at once: a leak is reported before a model is loaded.
         self._splits = self._read()
 
     @property

@@ -69,7 +69,7 @@ def build_task(
         raise ManifoldLoraError("prompt style", style, ("equation", "text"))
     if limit is not None and limit < 1:
         raise ManifoldLoraError("limit", limit, "a whole number from 1 up, or none")
-    reads = TASKS.facts(name).get("reads", "")
+    reads = TASKS.metadata(name).get("reads", "")
     shared: dict[str, Any] = {"seed": seed, "limit": limit}
     if not reads:
         return TASKS[name](style=style, **shared)
@@ -98,7 +98,7 @@ def check_task(
 
     Raises UnknownNameError or ManifoldLoraError.
     """
-    reads = TASKS.facts(TASKS.check(name)).get("reads", "")
+    reads = TASKS.metadata(TASKS.check(name)).get("reads", "")
     if fields != Fields() and reads != "file":
         hint = "pass your own file as task.data (--data FILE)"
         raise ManifoldLoraError(
@@ -118,7 +118,7 @@ def check_task(
 
 def asks_in_text(name: str) -> bool:
     """Whether a task's items are questions in plain text, from a data folder, the hub or an own file."""
-    return TASKS.facts(name).get("reads", "") in ("folder or hub", "file")
+    return TASKS.metadata(name).get("reads", "") in ("folder or hub", "file")
 
 
 def check_inputs(task: TaskSettings, model: str) -> None:
@@ -127,7 +127,7 @@ def check_inputs(task: TaskSettings, model: str) -> None:
     Raises ManifoldLoraError.
     """
     check_data(task.name, task.data)
-    own = TASKS.facts(task.name).get("reads") == "file"
+    own = TASKS.metadata(task.name).get("reads") == "file"
     files = [("task.data", task.data), *(("task.tests", path) for path in names(task.tests) if own)]
     for key, path in files:
         if path is not None and not Path(path).exists():
@@ -143,7 +143,7 @@ def check_data(name: str, data: str | Path | None) -> None:
 
     Raises ManifoldLoraError.
     """
-    reads, asked = TASKS.facts(name).get("reads", ""), f"data of task {name!r}"
+    reads, asked = TASKS.metadata(name).get("reads", ""), f"data of task {name!r}"
     if data is None:
         if reads == "folder":
             raise ManifoldLoraError(

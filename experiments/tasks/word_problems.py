@@ -11,7 +11,7 @@ from manifold_lora.experiments.answers.judge import is_right, judge, stated
 from manifold_lora.experiments.answers.read import Scored, equal_numbers
 from manifold_lora.experiments.data.files import DataError, DataFile, read_rows
 from manifold_lora.experiments.data.leaks import normalise
-from manifold_lora.experiments.data.rows import EquationRow, ProblemRow, Row
+from manifold_lora.experiments.data.rows import EquationRow, InstructionRow, ProblemRow
 from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
 from manifold_lora.experiments.tasks.problems import Words, generated_problems
 from manifold_lora.experiments.tasks.quantities import CONSTANTS, map_equation, map_quantities
@@ -132,7 +132,7 @@ class WordProblems(Task):
             return Example(row.id, self._ask(row), "", row.answer, size)
         return Example(row.id, question + _CUE, "", row.answer, size, numbers)
 
-    def _ask(self, row: Row) -> str:
+    def _ask(self, row: InstructionRow) -> str:
         return self._template.render(row.instruction)
 
     def score(self, example: Example, output: str) -> Scored:

@@ -36,7 +36,7 @@ def _read(entry: str, folder: Path | None) -> list[str]:
         return read_texts(found[entry])
     from manifold_lora.experiments.tasks.registry import TASKS, build_task
 
-    generated = [name for name in TASKS if not TASKS.facts(name).get("reads")]
+    generated = [name for name in TASKS if not TASKS.metadata(name).get("reads")]
     if entry not in generated:
         hint = "" if folder else "pass --data-folder to name the sets of a data folder"
         raise UnknownNameError("data", entry, [*generated, *found], hint)

@@ -68,7 +68,7 @@ class DeltaSummary:
             return "more tree-like than structureless points of the same norms"
         if gap.low > 0:
             return "less tree-like than structureless points of the same norms"
-        return "not told apart from structureless points of the same norms"
+        return "not distinguished from structureless points of the same norms"
 
 
 @dataclass(frozen=True)

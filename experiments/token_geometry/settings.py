@@ -1,4 +1,4 @@
-"""What a geometry report looks at: typed and torch-free, so that a typo is told in under a second."""
+"""What a geometry report looks at: typed and torch-free, so that a typo is reported in under a second."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -83,7 +83,7 @@ class Checkpoints:
                 log.warning("checkpoint set aside: %s: %s", folder, _reason(error))
         return None
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Where the same run goes on from."""
         newest = self.newest()
         if newest is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.results.atomic import told_with_path
+from manifold_lora.experiments.results.atomic import errors_name_path
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -40,7 +40,7 @@ class RunLogs:
         """Keep the lines of the steps that a resumed run goes on from; none for a new one."""
         for path in (self.steps, self.geometry):
             kept = [line for line in _lines(path) if done and json.loads(line)["step"] <= done]
-            with told_with_path(path):
+            with errors_name_path(path):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if kept or path == self.steps:
                     path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -83,8 +83,8 @@ class RunLogs:
         from manifold_lora.models.geometry_log import GeometryLog
 
         # First: what comes after it sends its figures too.
-        told = [GeometryLines(self.write_geometry), GeometryLog(layers=False)]
-        return [*told, *(self._reporter(name) for name in names)]
+        callbacks = [GeometryLines(self.write_geometry), GeometryLog(layers=False)]
+        return [*callbacks, *(self._reporter(name) for name in names)]
 
     def _reporter(self, name: str) -> "TrainerCallback":
         from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback
@@ -105,7 +105,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with told_with_path(path), path.open("a", encoding="utf-8") as file:
+    with errors_name_path(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 

@@ -14,7 +14,7 @@ class PropertyFailure(AssertionError):
     """A property that does not hold, with the case and the row that show it."""
 
 
-class Ledger:
+class WorstErrors:
     """The largest share of its allowance that an error took, over all cases of a property."""
 
     def __init__(self) -> None:
@@ -36,10 +36,10 @@ def _shown(row: Tensor) -> str:
 
 
 class Check:
-    """A case together with the ledger its errors go to: what a property function receives."""
+    """A case together with the worst its errors go to: what a property function receives."""
 
-    def __init__(self, case: Case, ledger: Ledger) -> None:
-        self.case, self.ledger = case, ledger
+    def __init__(self, case: Case, worst: WorstErrors) -> None:
+        self.case, self.worst = case, worst
 
     def agree(
         self, got: Tensor, want: Tensor | float, size: Tensor | float | None = None, slack: float = 1.0
@@ -64,9 +64,11 @@ class Check:
             error = (row - target).abs().max().item()
             allowed = slack * (SLACK * self.case.eps * scale + self.case.floor)
             if not error <= allowed:
-                told = f"error {error:.3g}, allowed {allowed:.3g}; got {_shown(row)}, want {_shown(target)}"
-                raise PropertyFailure(f"{self.case}: {told}")
-            self.ledger.note(error, error / scale if scale > 0 else error, allowed)
+                message = (
+                    f"error {error:.3g}, allowed {allowed:.3g}; got {_shown(row)}, want {_shown(target)}"
+                )
+                raise PropertyFailure(f"{self.case}: {message}")
+            self.worst.note(error, error / scale if scale > 0 else error, allowed)
 
     def hold(self, condition: bool, message: str) -> None:
         """Raise PropertyFailure with the case unless the condition is true."""

@@ -22,7 +22,7 @@ from manifold_lora.manifolds.testing import (
     tensors,
     transports,
 )
-from manifold_lora.manifolds.testing.agreement import Check, Ledger, PropertyFailure
+from manifold_lora.manifolds.testing.agreement import Check, PropertyFailure, WorstErrors
 from manifold_lora.manifolds.testing.case import Case, cases, sweep
 from manifold_lora.manifolds.testing.properties import PROPERTIES, Property
 
@@ -65,11 +65,11 @@ def speaks_of(prop: Property, manifold: Manifold) -> bool:
 
 def try_property(
     manifold: Manifold, prop: Property, examples: int = 12, shrink: bool = True
-) -> tuple[Ledger, str]:
-    """Search for a failing case; the ledger and the (smallest) example's message, empty if none."""
-    ledger = Ledger()
+) -> tuple[WorstErrors, str]:
+    """Search for a failing case; the worst and the (smallest) example's message, empty if none."""
+    worst = WorstErrors()
     if not speaks_of(prop, manifold):
-        return ledger, ""
+        return worst, ""
 
     @settings(
         max_examples=max(1, round(examples * prop.effort)),
@@ -83,28 +83,28 @@ def try_property(
     @given(cases(manifold, prop.radii, prop.alone))
     def trial(case: Case) -> None:
         assume(prop.applies(case))
-        _try_case(prop, case, ledger)
+        _try_case(prop, case, worst)
 
     try:
         trial()
         for case in sweep(manifold, prop.radii[:: 1 if prop.effort == 1 else 2], prop.alone):
             if prop.applies(case):
-                _try_case(prop, case, ledger)
+                _try_case(prop, case, worst)
     except PropertyFailure as failure:
-        return ledger, str(failure)
-    return ledger, ""
+        return worst, str(failure)
+    return worst, ""
 
 
-def _try_case(prop: Property, case: Case, ledger: Ledger) -> None:
+def _try_case(prop: Property, case: Case, worst: WorstErrors) -> None:
     """Raise PropertyFailure, with the case, also where the geometry itself raises."""
     try:
-        prop.trial(Check(case, ledger))
+        prop.trial(Check(case, worst))
     except PropertyFailure:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
-        told = f"{type(error).__name__}: {lines[0] if lines else ''}"
-        raise PropertyFailure(f"{case}: raises {told}") from error
+        message = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        raise PropertyFailure(f"{case}: raises {message}") from error
 
 
 def _chosen(manifold: Manifold, only: Collection[str]) -> list[Property]:
@@ -137,11 +137,11 @@ def check_manifold(
     outcomes = []
     for prop in _chosen(manifold, only):
         start = time.perf_counter()
-        ledger, example = try_property(manifold, prop, examples)
+        worst, example = try_property(manifold, prop, examples)
         expected = (example != "") == (prop.name in expected_failures)
         seconds = time.perf_counter() - start
         outcomes.append(
-            Outcome(prop.name, prop.says, not example, expected, ledger.share, ledger.error, example, seconds)
+            Outcome(prop.name, prop.says, not example, expected, worst.share, worst.error, example, seconds)
         )
     broken = [o for o in outcomes if not o.expected]
     if broken and on_fail != "report":

@@ -90,9 +90,9 @@ def _same(check: Check, name: str, slope: Tensor, quotient: Tensor) -> None:
     size = max(case.unit, 1 / case.unit) * case.condition
     error = abs(slope.item() - quotient.item())
     allowed = 1e-6 * max(size, abs(quotient.item()))
-    told = f"{name or 'the sum'}: derivative {slope.item():.9g}, difference quotient {quotient.item():.9g}"
-    check.hold(error <= allowed, told)
-    check.ledger.note(error, error / max(size, abs(quotient.item())), allowed)
+    message = f"{name or 'the sum'}: derivative {slope.item():.9g}, difference quotient {quotient.item():.9g}"
+    check.hold(error <= allowed, message)
+    check.worst.note(error, error / max(size, abs(quotient.item())), allowed)
 
 
 @of_every_geometry(effort=0.5)

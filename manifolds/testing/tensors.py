@@ -24,9 +24,9 @@ def shape_dtype_device_kept(check: Check) -> None:
             ("expmap", m.expmap(x, u), point), ("logmap", u, point), ("dist", m.dist(x, x), 1),
             ("norm", m.norm(x, u), 1), ("transp", m.transp(x, x, u), point),
         ):  # fmt: skip
-            told = (got.shape, got.dtype, got.device)
+            found = (got.shape, got.dtype, got.device)
             want = (torch.Size((*batch, last)), dtype, w.device)
-            check.hold(told == want, f"{name} gave {told}, not {want}")
+            check.hold(found == want, f"{name} gave {found}, not {want}")
 
 
 @of_every_geometry()
@@ -99,4 +99,4 @@ def half_precision(check: Check) -> None:
             error = (got.double() - want.double()).abs().max().item()
             allowed = 1.01 * unit * want.abs().max().item() + torch.finfo(dtype).tiny
             check.hold(error <= allowed, f"{name} in {dtype}: error {error:.3g}, allowed {allowed:.3g}")
-            check.ledger.note(error, error / max(want.abs().max().item(), 1e-300), allowed)
+            check.worst.note(error, error / max(want.abs().max().item(), 1e-300), allowed)

@@ -63,9 +63,9 @@ def adapter_folder(name: str, revision: str | None = None) -> Path:
         # Nothing else is fetched: neither pickles nor code.
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(_ADAPTER_FILES)))
     except (OSError, ValueError) as error:
-        told = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]
         raise ManifoldLoraError(
-            "adapter", name, "a folder, or a name on the Hugging Face hub", told
+            "adapter", name, "a folder, or a name on the Hugging Face hub", reason
         ) from error
     if not (folder / _ADAPTER_FILES[1]).is_file():
         hint = "pickled weights (adapter_model.bin) can run code: they are neither fetched nor opened"

@@ -49,10 +49,10 @@ class CurvedPunica:
         batch = self._batch(x)
         if batch is None:
             kept = {} if add_inputs else {"add_inputs": False}
-            told: Tensor | None = self._punica.add_lora_linear(
+            output: Tensor | None = self._punica.add_lora_linear(
                 y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, **kept, **others
             )
-            return told
+            return output
         if batch.only == -1:
             return y
         rank = lora_b_stacked[0].shape[-1]
@@ -72,8 +72,8 @@ class CurvedPunica:
         self._norm = None
         if self._batch(x) is not None:
             self._norm = self._joined(_square(x)).double().sqrt() if self._split else row_norm(x)
-        told: Tensor | None = self._punica.add_shrink(y, x, lora_a_stacked, scale, **others)
-        return told
+        output: Tensor | None = self._punica.add_shrink(y, x, lora_a_stacked, scale, **others)
+        return output
 
     def add_expand(self, y: Tensor, x: Tensor, *arguments: Any, **others: Any) -> Tensor | None:
         """Y += c B x for the joined x = A x."""
@@ -81,8 +81,8 @@ class CurvedPunica:
             batch = self._batch(y)
             assert batch is not None
             x = x * self.gains.of(batch, self._norm, x)
-        told: Tensor | None = self._punica.add_expand(y, x, *arguments, **others)
-        return told
+        output: Tensor | None = self._punica.add_expand(y, x, *arguments, **others)
+        return output
 
     def _whole(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """abs(x) and A x of whole tokens: where each worker has a part, 1 + r numbers a token are summed."""

@@ -45,7 +45,7 @@ def layer_spec(spec: AdapterSpec, pattern: Mapping[str, float], module: str) -> 
 
 
 def _has_kappa(name: str) -> bool:
-    return name != PRODUCT and MANIFOLDS.facts(name).get("kappa_sign") != 0
+    return name != PRODUCT and MANIFOLDS.metadata(name).get("kappa_sign") != 0
 
 
 def _check_entry(key: Any, kappa: Any, spec: AdapterSpec) -> None:

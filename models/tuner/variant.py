@@ -157,9 +157,9 @@ class DecodingLinear(Linear):
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The adapted output (..., m) of x (..., n)."""
         if x.numel() == x.shape[-1] and not (args or kwargs or torch.is_grad_enabled()):
-            told = self._of_one_token(x)
-            if told is not None:
-                return told
+            of_one = self._of_one_token(x)
+            if of_one is not None:
+                return of_one
         output: torch.Tensor = super().forward(x, *args, **kwargs)
         return output
 

@@ -37,7 +37,7 @@ def geometries() -> list[ManifoldSpec]:
         if name == "product":
             found.append(ManifoldSpec.parse(PRODUCT))
             continue
-        for kappa in KAPPAS[MANIFOLDS.facts(name).get("kappa_sign")]:
+        for kappa in KAPPAS[MANIFOLDS.metadata(name).get("kappa_sign")]:
             found.append(ManifoldSpec.parse({"name": name, "curvature": kappa}))
     return found
 

@@ -128,14 +128,14 @@ def test_linear_means_no_curvature_in_effect_and_no_norm_divided_out(spec):
 
 def test_registry_facts_are_those_of_the_classes():
     for name in TRANSFORMS:
-        part, facts = TRANSFORMS[name], TRANSFORMS.facts(name)
+        part, facts = TRANSFORMS[name], TRANSFORMS.metadata(name)
         assert (part.linear, part.time) == (facts["linear"], facts["time"]), name
         assert part.radial == facts.get("radial", False), name
     for name in NORM_SCALINGS:
-        assert NORM_SCALINGS[name].linear == NORM_SCALINGS.facts(name)["linear"], name
-        assert NORM_SCALINGS[name].shareable == NORM_SCALINGS.facts(name)["shareable"], name
+        assert NORM_SCALINGS[name].linear == NORM_SCALINGS.metadata(name)["linear"], name
+        assert NORM_SCALINGS[name].shareable == NORM_SCALINGS.metadata(name)["shareable"], name
     for name in MANIFOLDS:
-        law, linear = getattr(MANIFOLDS[name], "radial_law", None), MANIFOLDS.facts(name)["linear"]
+        law, linear = getattr(MANIFOLDS[name], "radial_law", None), MANIFOLDS.metadata(name)["linear"]
         assert (isinstance(law, RadialLaw) and law.linear) == linear, name
 
 

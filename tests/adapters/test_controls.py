@@ -191,7 +191,7 @@ def test_a_scaling_from_outside_states_its_options_and_whether_it_is_shared(monk
             return law._replace(alpha=law.alpha * self.factor)
 
     monkeypatch.setitem(NORM_SCALINGS._parts, "half", Half)
-    monkeypatch.setitem(NORM_SCALINGS._facts, "half", {"linear": True, "options": ("factor",)})
+    monkeypatch.setitem(NORM_SCALINGS._metadata, "half", {"linear": True, "options": ("factor",)})
     spec = AdapterSpec.parse({"norm_scaling": {"name": "half", "factor": 0.25}})
     assert AdapterSpec.parse(spec.to_dict()) == spec
     assert ManifoldUpdate.from_spec(spec, 4, 3, 2).norm_scaling.factor == 0.25

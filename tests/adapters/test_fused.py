@@ -186,6 +186,6 @@ def test_a_parameter_that_the_law_does_not_read_has_no_gradient(draw):
     drawn = draw(HYPLORA, tokens=(9,))
     drawn.update.norm_scaling = Wider(drawn.x.shape[-1])
     scaling = drawn.update.norm_scaling
-    told = torch.autograd.grad(drawn().sum(), [scaling.log_scale, scaling.unread], allow_unused=True)
-    assert told[0].abs() > 0
-    assert told[1] is None
+    message = torch.autograd.grad(drawn().sum(), [scaling.log_scale, scaling.unread], allow_unused=True)
+    assert message[0].abs() > 0
+    assert message[1] is None

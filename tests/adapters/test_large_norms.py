@@ -94,7 +94,7 @@ def test_the_weakest_direction_of_B_gets_its_own_gain():
     torch.testing.assert_close(layer.delta(x)[:, 1], expected, rtol=1e-2, atol=0)
 
 
-def test_a_gain_beyond_float32_is_told():
+def test_a_gain_beyond_float32_is_reported():
     spec = HYPLORA.with_(norm_scaling="identity", max_angle=math.inf)
     layer = ManifoldLoRA.from_spec(spec, 64, 8, 2)
     x = torch.nn.functional.normalize(torch.ones(1, 64), dim=-1) * 100.0

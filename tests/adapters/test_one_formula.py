@@ -123,7 +123,7 @@ def plugins(monkeypatch):
         ("handmade", Handmade, {"kappa_sign": -1, "extra_dims": 1}),
     ):
         monkeypatch.setitem(MANIFOLDS._parts, name, part)
-        monkeypatch.setitem(MANIFOLDS._facts, name, facts)
+        monkeypatch.setitem(MANIFOLDS._metadata, name, facts)
 
 
 def test_a_plug_in_that_states_two_functions_has_the_fast_path(plugins):

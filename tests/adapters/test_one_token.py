@@ -37,8 +37,8 @@ def test_gain_is_that_of_many_tokens(
     norms = Norms(*(np.array([[value]]) for value in (n, rank, q)))
     want = gain_of(chart, norms, np).item()
     # Near an edge the two modules' last digit of phi is worth 1/(1 - z).
-    told = pytest.approx(want, rel=1e-9 if law.bounded else 1e-12)
-    assert one_token.gain(law, radius, angle, edge, min(limit, law.turn), n, rank, q) == told
+    message = pytest.approx(want, rel=1e-9 if law.bounded else 1e-12)
+    assert one_token.gain(law, radius, angle, edge, min(limit, law.turn), n, rank, q) == message
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

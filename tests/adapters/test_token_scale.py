@@ -164,7 +164,7 @@ def test_specs_survive_plain_data(entry):
 
 
 @pytest.mark.parametrize(
-    ("entry", "error", "told"),
+    ("entry", "error", "message"),
     [
         (
             {"manifold": "euclidean", "curvature": {"mode": "token"}},
@@ -185,8 +185,8 @@ def test_specs_survive_plain_data(entry):
     ],
     ids=str,
 )
-def test_bad_entries_are_told(entry, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_entries_are_reported(entry, error, message):
+    with pytest.raises(error, match=message):
         AdapterSpec.parse(entry)
 
 

@@ -33,18 +33,18 @@ def run(*command, **environment):
 
 @needs_triton
 def test_the_interpreter_agrees_with_the_torch_path():
-    told = run(
+    message = run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "triton_interpreted.py")),
         TRITON_INTERPRET="1",
     )
-    assert " passed" in told
-    assert "skipped" not in told
+    assert " passed" in message
+    assert "skipped" not in message
 
 
 @needs_triton
 def test_every_launch_compiles_and_fits_a_processor(tmp_path):
-    told = run(str(HERE / "triton_compiled.py"), "90", TRITON_CACHE_DIR=str(tmp_path))
-    launches = [json.loads(line) for line in told.splitlines()]
+    message = run(str(HERE / "triton_compiled.py"), "90", TRITON_CACHE_DIR=str(tmp_path))
+    launches = [json.loads(line) for line in message.splitlines()]
     assert {launch["kernel"] for launch in launches} == {"project", "cross", "gains", "slopes", "pull_back"}
     assert {launch["dtype"] for launch in launches} == {"torch.bfloat16", "torch.float32"}
     assert all(launch["shared"] <= SHARED_MEMORY for launch in launches)
@@ -72,7 +72,7 @@ def choice(monkeypatch):
     )
 
 
-def test_a_cuda_batch_takes_triton_unless_told_otherwise(choice, monkeypatch):
+def test_a_cuda_batch_takes_triton_unless_asked_otherwise(choice, monkeypatch):
     assert choice() == "triton"
     with kernels.torch_only():
         assert choice() is None

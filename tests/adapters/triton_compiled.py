@@ -87,9 +87,9 @@ def main() -> None:
             compiled = triton.compile(
                 source(kernel, args, kwargs), target=GPUTarget("cuda", capability, 32), options=options
             )
-            told = {"kernel": kernel.fn.__name__, "sm": capability, "shared": compiled.metadata.shared}
-            told["dtype"] = str(args[0].dtype)
-            print(json.dumps(told | resources(compiled.asm["cubin"])), flush=True)
+            message = {"kernel": kernel.fn.__name__, "sm": capability, "shared": compiled.metadata.shared}
+            message["dtype"] = str(args[0].dtype)
+            print(json.dumps(message | resources(compiled.asm["cubin"])), flush=True)
 
 
 if __name__ == "__main__":

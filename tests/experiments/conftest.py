@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.settings.arms import ARMS
 
 COST = {
@@ -38,13 +38,13 @@ def result(arm, rate, seed, correct, validation, gain=None):
 
 
 def fill(folder, results, baseline="lora"):
-    """Write results and their manifest; returns the ledger."""
-    ledger, ids = Ledger(folder), []
+    """Write results and their manifest; returns the store."""
+    store, ids = ResultStore(folder), []
     for place, (record, items) in enumerate(results):
         ids.append(f"{place:016x}")
-        ledger.write(ids[-1], record, items)
+        store.write(ids[-1], record, items)
     Manifest("toy", baseline, tuple(ids)).write(folder)
-    return ledger
+    return store
 
 
 @pytest.fixture

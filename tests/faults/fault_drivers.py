@@ -10,7 +10,7 @@ from pathlib import Path
 import fault_jobs
 import psutil
 
-from manifold_lora.experiments.results.ledger import Ledger, content
+from manifold_lora.experiments.results.store import ResultStore, content
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
@@ -35,18 +35,18 @@ def sweep(folder, *flags):
 
 def contents(folder):
     """What the finished cells hold, byte by byte, timing aside."""
-    ledger = Ledger(folder)
+    store = ResultStore(folder)
     return {
-        record["cell"]: (json.dumps(content(record)), ledger.items_path(record["cell"]).read_bytes())
-        for record in ledger.all()
+        record["cell"]: (json.dumps(content(record)), store.items_path(record["cell"]).read_bytes())
+        for record in store.all()
         if record["status"] == "ok"
     }
 
 
 def unreadable(folder):
     """Result files that do not verify, and temp files."""
-    ledger = Ledger(folder)
-    bad = [path for path in ledger.results.glob("*.json") if ledger.read(path.stem) is None]
+    store = ResultStore(folder)
+    bad = [path for path in store.results.glob("*.json") if store.read(path.stem) is None]
     return bad + list(folder.rglob("*.tmp"))
 
 

@@ -14,8 +14,8 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Job, Limits, Outcome
 from manifold_lora.experiments.executors.interrupt import ended_as_by_ctrl_c
 from manifold_lora.experiments.executors.local import LocalExecutor
-from manifold_lora.experiments.results.ledger import Ledger
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.results.store import ResultStore
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 from manifold_lora.experiments.sweeps.sweep import Sweep, work_of
 
 LOG = "log.txt"
@@ -63,7 +63,7 @@ def well(folder, cell, seconds, progress):
         progress(step + 1, 10)
     items = [{"id": str(place), "output": digest.hexdigest() * 20} for place in range(20)]
     record = {"status": "ok", "reason": "", "value": digest.hexdigest()}
-    Ledger(Path(folder)).write(cell, {**record, "seconds": time.perf_counter() - start}, items)
+    ResultStore(Path(folder)).write(cell, {**record, "seconds": time.perf_counter() - start}, items)
     note(folder, "end", cell)
 
 
@@ -102,7 +102,7 @@ def sweep_of(folder, count, seconds, odd=None):
 
 def drive(folder, jobs, executor, stale=120.0):
     """One driver's part of a sweep; the statuses of all cells."""
-    with Presence(Path(folder), work_of(jobs), stale) as driver:
+    with DriverHeartbeat(Path(folder), work_of(jobs), stale) as driver:
         return Sweep(Path(folder), jobs, executor, driver, Unwatched()).run()
 
 

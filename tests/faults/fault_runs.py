@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from manifold_lora.experiments.results.ledger import content
+from manifold_lora.experiments.results.store import content
 from manifold_lora.experiments.runs.cell import Adapted, checkpoints_of, load_adapted, train_and_evaluate
 from manifold_lora.experiments.settings.arms import ARMS
 from manifold_lora.experiments.settings.parse import validate
@@ -108,8 +108,8 @@ def in_child(arm: str, base: Path, out: Path, steps: Connection, train: dict[str
 def difference(one: Path, other: Path) -> float:
     """The largest difference between the weights of two runs; infinite if anything else of them differs."""
     first, second = (load_file(folder / "weights.safetensors") for folder in (one, other))
-    told = [content(json.loads((folder / "record.json").read_text())) for folder in (one, other)]
-    if first.keys() != second.keys() or told[0] != told[1]:
+    message = [content(json.loads((folder / "record.json").read_text())) for folder in (one, other)]
+    if first.keys() != second.keys() or message[0] != message[1]:
         return math.inf
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 

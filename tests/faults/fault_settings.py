@@ -13,7 +13,7 @@ SLOW = re.compile(r"[\d.]+ s:")
 @dataclass(frozen=True)
 class Case:
     arguments: list[str]
-    told: tuple[str, ...]
+    message: tuple[str, ...]
 
 
 # Imports are paid for once and added to every case: a process is the first command plus its own work.
@@ -26,13 +26,13 @@ def cpu(who):
 
 def run(arguments):
     from manifold_lora.experiments.cli import main
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+    reported = io.StringIO()
+    with contextlib.redirect_stderr(reported), contextlib.redirect_stdout(reported):
         try:
             code = main(arguments)
         except SystemExit as end:
             code = end.code
-    return code, told.getvalue()
+    return code, reported.getvalue()
 
 run(["ablate", "no-such-file.yaml"])
 run(["ablate", "--arm", "dircet"])
@@ -41,11 +41,11 @@ for arguments in json.loads(sys.argv[1]):
     read, write = os.pipe()
     if not (child := os.fork()):
         before = cpu(resource.RUSAGE_SELF)
-        code, told = run(arguments)
+        code, reported = run(arguments)
         seconds = start + cpu(resource.RUSAGE_SELF) - before
         heavy = [name for name in ("torch", "transformers", "peft", "datasets") if name in sys.modules]
         with os.fdopen(write, "w") as file:
-            json.dump([code, told, seconds, heavy], file)
+            json.dump([code, reported, seconds, heavy], file)
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as file:
@@ -58,13 +58,13 @@ def fault(case: Case, result: list | None) -> str:
     """What is wrong with how a case was refused; "" where nothing is."""
     if result is None:
         return "died"
-    code, told, seconds, heavy = result
-    line = " ".join(told.split())
-    missing = [words for words in case.told if words not in line]
+    code, message, seconds, heavy = result
+    line = " ".join(message.split())
+    missing = [words for words in case.message if words not in line]
     problems = [f"exit {code}"] * (code != 2) + [f"no {words!r}" for words in missing]
     problems += [f"{seconds:.2f} s"] * (seconds > 1) + [f"{name} imported" for name in heavy]
-    problems += ["several lines"] * (len(told.splitlines()) > 1)
-    problems += ["traceback"] * ("Traceback" in told) + ["long"] * (len(told) > 3000)
+    problems += ["several lines"] * (len(message.splitlines()) > 1)
+    problems += ["traceback"] * ("Traceback" in message) + ["long"] * (len(message) > 3000)
     return f"{', '.join(problems)}: {line[:300]}" if problems else ""
 
 
@@ -72,10 +72,10 @@ def faults_of(cases: dict[str, Case], folder: Path) -> dict[str, str]:
     """What is wrong by case; a case that was only slow is asked again, for a neighbour slows any process."""
     faults = {name: fault(cases[name], result) for name, result in run_all(cases, folder).items()}
     for _ in range(5):
-        slow = {name: cases[name] for name, told in faults.items() if SLOW.match(told)}
+        slow = {name: cases[name] for name, message in faults.items() if SLOW.match(message)}
         results = run_all(slow, folder) if slow else {}
         faults |= {name: fault(slow[name], result) for name, result in results.items()}
-    return {name: told for name, told in faults.items() if told}
+    return {name: message for name, message in faults.items() if message}
 
 
 def run_all(cases: dict[str, Case], folder: Path) -> dict[str, list | None]:

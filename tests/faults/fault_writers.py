@@ -8,43 +8,43 @@ import sys
 import time
 from pathlib import Path
 
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 PAD = "x" * 400_000
 
 
-def write_forever(ledger, plain):
+def write_forever(store, plain):
     turn = 0
     while True:
         turn += 1
         record = {"status": "ok", "reason": "", "turn": turn, "pad": PAD}
         if plain:
-            ledger.results.mkdir(parents=True, exist_ok=True)
-            ledger.path("cell").write_text(json.dumps(record))
+            store.results.mkdir(parents=True, exist_ok=True)
+            store.path("cell").write_text(json.dumps(record))
         else:
-            ledger.write("cell", record, [{"id": str(turn), "output": PAD[: 1000 * (turn % 50)]}])
+            store.write("cell", record, [{"id": str(turn), "output": PAD[: 1000 * (turn % 50)]}])
 
 
-def whole(ledger, plain):
+def whole(store, plain):
     if not plain:
-        return not ledger.path("cell").exists() or ledger.done("cell")
+        return not store.path("cell").exists() or store.done("cell")
     try:
-        json.loads(ledger.path("cell").read_text())
+        json.loads(store.path("cell").read_text())
     except ValueError:
         return False
     return True
 
 
 def main(folder, kills, seed, plain):
-    ledger, moments, bad = Ledger(folder), random.Random(seed), 0
+    store, moments, bad = ResultStore(folder), random.Random(seed), 0
     for _ in range(kills):
         writer = os.fork()
         if writer == 0:
-            write_forever(ledger, plain)
+            write_forever(store, plain)
         time.sleep(0.005 + moments.expovariate(1 / 0.02))
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
-        bad += not whole(ledger, plain)
+        bad += not whole(store, plain)
     print(json.dumps([bad, len(list(folder.rglob("*.tmp")))]))
 
 

@@ -7,7 +7,7 @@ import sys
 from fault_drivers import ENVIRONMENT, HERE
 
 from manifold_lora.experiments.results.atomic import sweep_temporaries
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 
 def _kill_writers(folder, kills, way):
@@ -21,7 +21,7 @@ def test_no_result_is_unreadable_and_a_plain_write_would_be(tmp_path, tally):
     unreadable, left = _kill_writers(tmp_path / "atomic", kills, "atomic")
     torn, _ = _kill_writers(tmp_path / "plain", 20, "plain")
     assert torn > 0, "the kills are too gentle to show anything"
-    results = Ledger(tmp_path / "atomic").results
+    results = ResultStore(tmp_path / "atomic").results
     assert left > 0
     assert len(sweep_temporaries(results)) == left
     tally(

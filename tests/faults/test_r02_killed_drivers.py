@@ -10,7 +10,7 @@ import pytest
 from fault_drivers import ENVIRONMENT, contents, finish, start, sweep, unreadable, wait_until
 from fault_jobs import notes
 
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 CELLS = 12
 FLAGS = ("--cells", CELLS, "--seconds", 0.1, "--jobs", 3)
@@ -74,15 +74,15 @@ def test_real_cells_of_a_killed_driver_equal_those_of_an_undisturbed_one(tmp_pat
         )
 
     assert finish(run(tmp_path / "whole"))[0] == 0
-    ledger = Ledger(tmp_path / "killed")
+    store = ResultStore(tmp_path / "killed")
     driver = run(tmp_path / "killed")
-    wait_until(lambda: len(list(ledger.results.glob("*.json"))) >= 2, 200)
+    wait_until(lambda: len(list(store.results.glob("*.json"))) >= 2, 200)
     driver.kill()
     driver.communicate()
-    finished = {record["cell"]: record["sha256"] for record in ledger.all()}
+    finished = {record["cell"]: record["sha256"] for record in store.all()}
     code, said = finish(run(tmp_path / "killed"))
     assert code == 0, said
-    kept = all(ledger.read(cell)["sha256"] == digest for cell, digest in finished.items())
+    kept = all(store.read(cell)["sha256"] == digest for cell, digest in finished.items())
     expected, found = contents(tmp_path / "whole"), contents(tmp_path / "killed")
     assert kept
     assert 0 < len(finished) < len(expected)

@@ -7,7 +7,7 @@ import pytest
 from fault_drivers import contents, finish, start, under_way, wait_until
 from fault_jobs import notes
 
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 CELLS = 24
 
@@ -32,7 +32,7 @@ def _killed_before_its_result(folder, processes):
         try:
             process = psutil.Process(pid)
             process.suspend()  # it cannot finish between the look and the blow
-            lost = process.status() != psutil.STATUS_ZOMBIE and Ledger(folder).read(cells[pid]) is None
+            lost = process.status() != psutil.STATUS_ZOMBIE and ResultStore(folder).read(cells[pid]) is None
             process.send_signal(signal.SIGKILL if lost else signal.SIGCONT)
         except psutil.NoSuchProcess:
             continue

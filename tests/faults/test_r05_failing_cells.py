@@ -1,10 +1,10 @@
-"""R5: one cell always raises, one hangs: both are told, the others done, and a rerun tries those two."""
+"""R5: one cell always raises, one hangs: both are reported, the others done, and a rerun tries those two."""
 
 import pytest
 from fault_drivers import contents, sweep
 from fault_jobs import notes
 
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally, executor):
     """SLURM by submitit's own local cluster: the path is the same but for sbatch."""
     flags = ("--executor", executor, "--cells", 12, "--jobs", 4, "--raises", 3, "--hangs", 7, "--timeout", 5)
     assert sweep(tmp_path, *flags)[0] == 1
-    raised, hung = (Ledger(tmp_path).read(cell) for cell in ("cell003", "cell007"))
+    raised, hung = (ResultStore(tmp_path).read(cell) for cell in ("cell003", "cell007"))
     assert raised["status"] == "failed"
     assert raised["reason"] == "RuntimeError: this cell always raises"
     assert "Traceback" in raised["traceback"]

@@ -13,7 +13,7 @@ from fault_runs import difference, in_child, save_base
 
 from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.executors.fork_server import PRELOAD
-from manifold_lora.experiments.results.ledger import content
+from manifold_lora.experiments.results.store import content
 from manifold_lora.experiments.training.checkpoints import Checkpoints
 from manifold_lora.experiments.training.trainer import GuardedTrainer
 

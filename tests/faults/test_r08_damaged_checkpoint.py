@@ -114,8 +114,8 @@ def test_the_one_before_is_resumed_from(
         report, weights = train(base, folder)
         expected, expected_weights = uninterrupted
         equal = all(torch.equal(weights[name], value) for name, value in expected_weights.items())
-        told = len(report.set_aside) == 1 and report.set_aside[0].startswith(NEWEST)
-        passed += report.resumed_from == 8 and told and equal and report.losses == expected.losses
+        message = len(report.set_aside) == 1 and report.set_aside[0].startswith(NEWEST)
+        passed += report.resumed_from == 8 and message and equal and report.losses == expected.losses
     tally("R8", f"newest checkpoint damaged ({what}): the one before is used", passed, len(damages))
 
 

@@ -1,4 +1,4 @@
-"""R9: a disk that fills while a checkpoint or an adapter is written: its path is told, the old one stays."""
+"""R9: a disk that fills while a checkpoint or an adapter is written: the path is named, the old one stays."""
 
 import errno
 import os
@@ -49,17 +49,17 @@ def test_a_checkpoint_that_does_not_fit(base: Path, tmp_path: Path, tally) -> No
     folder = tmp_path / "run ü"
     process = context.Process(target=fill_up, args=(base, folder, theirs), daemon=True)
     process.start()
-    told = ours.recv()
+    message = ours.recv()
     process.join()
-    assert os.strerror(errno.EFBIG) in told
+    assert os.strerror(errno.EFBIG) in message
     newest = Checkpoints(folder).newest()
     checks = [
-        str(folder / "checkpoint-000004") in told,
-        "the checkpoint of step 2 stays" in told,
+        str(folder / "checkpoint-000004") in message,
+        "the checkpoint of step 2 stays" in message,
         newest is not None and newest.step == 2,
         [path.name for path in folder.iterdir()] == ["checkpoint-000002"],
     ]
-    tally("R9", "checkpoint: path told, the one before valid, nothing half-written", sum(checks), 4)
+    tally("R9", "checkpoint: path reported, the one before valid, nothing half-written", sum(checks), 4)
 
 
 def no_space_at(call: int) -> Callable[[Path], None]:
@@ -84,12 +84,12 @@ def test_an_adapter_that_does_not_fit(
         monkeypatch.setattr(whole_folder, "_fsync", no_space_at(call))
         with pytest.raises(ManifoldLoraError, match="No space left") as caught:
             save_adapter(small.model, folder)
-        told = str(folder) in str(caught.value)
-        kept += told and {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        message = str(folder) in str(caught.value)
+        kept += message and {path.name: path.read_bytes() for path in folder.iterdir()} == before
         kept -= len(list(tmp_path.iterdir())) - 1
     monkeypatch.undo()
     load_adapter(folder, require_manifest=True)
-    tally("R9", "adapter: path told, the old one valid, at every flush", kept, len(before) + 1)
+    tally("R9", "adapter: path reported, the old one valid, at every flush", kept, len(before) + 1)
 
 
 def test_what_a_killed_writer_left_is_removed_at_the_next_start(tmp_path: Path, tally) -> None:

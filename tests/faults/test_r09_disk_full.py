@@ -1,4 +1,4 @@
-"""R9: a disk that fills while a result or a report is written: told with its path, what was there holds."""
+"""R9: a disk that fills while a result or a report is written: the path is named, the old file holds."""
 
 import errno
 import importlib.util
@@ -19,7 +19,7 @@ from manifold_lora.experiments.results.atomic import (
     temporary_beside,
     write_text,
 )
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 OLD = {"status": "ok", "reason": "", "value": "old"}
 
@@ -73,27 +73,27 @@ def disk(request, tmp_path, monkeypatch):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _told(error, path):
+def _reported(error, path):
     text = str(error)
     return str(path) in text and "No space left on device" in text and "\n" not in text
 
 
 def test_a_result(disk, tally):
-    ledger = Ledger(disk.folder)
-    ledger.write("cell", OLD, [{"id": "1", "output": "old"}])
+    store = ResultStore(disk.folder)
+    store.write("cell", OLD, [{"id": "1", "output": "old"}])
     disk.fill()
-    told = 0
+    named = 0
     for cell, items in (("cell", [{"id": "1", "output": "n" * 9000}]), ("cell", None), ("fresh", [])):
         with pytest.raises(StorageError) as caught:
-            ledger.write(cell, {**OLD, "value": "new" * 3000}, items)
-        told += _told(caught.value, ledger.results / cell)
-        assert ledger.read("cell")["value"] == "old"
-        assert ledger.items("cell") == [{"id": "1", "output": "old"}]
+            store.write(cell, {**OLD, "value": "new" * 3000}, items)
+        named += _reported(caught.value, store.results / cell)
+        assert store.read("cell")["value"] == "old"
+        assert store.items("cell") == [{"id": "1", "output": "old"}]
         assert not unreadable(disk.folder)
     disk.grow()
-    ledger.write("cell", {**OLD, "value": "new"}, [])
-    assert ledger.read("cell")["value"] == "new"
-    tally("R9", "disk full while a result is written: told with its path, the old one holds", told, 3)
+    store.write("cell", {**OLD, "value": "new"}, [])
+    assert store.read("cell")["value"] == "new"
+    tally("R9", "disk full while a result is written: reported with its path, the old one holds", named, 3)
 
 
 def test_a_report(disk, tally):
@@ -107,17 +107,17 @@ def test_a_report(disk, tally):
     assert write_report(disk.folder, console) == 0
     names = ("table.csv", "table.png")
     old = {name: (disk.folder / name).read_bytes() for name in names}
-    told = 0
+    named = 0
     for name in names:
         disk.fill()
         with pytest.raises(StorageError) as caught:
             write_report(disk.folder, console)
-        told += _told(caught.value, disk.folder / "table.csv")
+        named += _reported(caught.value, disk.folder / "table.csv")
         assert (disk.folder / name).read_bytes() == old[name]
         assert not unreadable(disk.folder)
     disk.grow()
     assert write_report(disk.folder, console) == 0
-    tally("R9", "disk full while a report is written: told with its path, the old one holds", told, 2)
+    tally("R9", "disk full while a report is written: reported with its path, the old one holds", named, 2)
 
 
 def test_a_sweep_ends_with_the_path_and_goes_on_when_there_is_room(tmp_path, tally):
@@ -125,7 +125,7 @@ def test_a_sweep_ends_with_the_path_and_goes_on_when_there_is_room(tmp_path, tal
     try:
         code, said = sweep(disk.folder, "--cells", 60, "--seconds", 0.01, "--jobs", 3)
         assert code == 2
-        assert _told(said.strip(), disk.folder)
+        assert _reported(said.strip(), disk.folder)
         kept = contents(disk.folder)
         assert 0 < len(kept) < 60
         disk.grow()
@@ -148,7 +148,7 @@ os._exit(9)
 
 
 def test_temp_files_of_the_dead_go_at_the_next_start_and_those_of_the_living_stay(tmp_path, tally):
-    results = Ledger(tmp_path).results
+    results = ResultStore(tmp_path).results
     results.mkdir()
     for path in (results / "cell.json", tmp_path / "table.csv"):
         subprocess.run([sys.executable, "-c", LEAVES_ONE, str(path)], check=False)

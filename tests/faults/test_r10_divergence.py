@@ -77,17 +77,17 @@ def _stops(arm: str, base: Path, folder: Path, inject: Inject, value: float, nam
 
     with pytest.raises(DivergedError) as caught:
         small.fit(on_step, Checkpoints(folder))
-    told = str(caught.value)
+    message = str(caught.value)
     newest = Checkpoints(folder).newest()
     assert newest is not None
     geometry = "no geometry involved" if arm in ("lora", "dora") else "kappa finite in"
     return (
         seen[-1] == AT - 1
         and newest.step < AT
-        and (f"at step {AT}" in told or f"at step {AT - 1}" in told)
-        and named in told
-        and geometry in told
-        and "\n" not in told
+        and (f"at step {AT}" in message or f"at step {AT - 1}" in message)
+        and named in message
+        and geometry in message
+        and "\n" not in message
         and caught.value.status == "diverged"
     )
 

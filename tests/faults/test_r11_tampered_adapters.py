@@ -265,8 +265,8 @@ def test_the_command_line_says_one_line(
     for name, tamper in FOURTEEN.items():
         shutil.copytree("run", name)
         tamper(Path(name) / "adapter")
-        code, told = main(["evaluate", name]), capsys.readouterr().err.splitlines()
-        lines = [line for line in told if line.strip() and "Loading weights" not in line]
+        code, message = main(["evaluate", name]), capsys.readouterr().err.splitlines()
+        lines = [line for line in message if line.strip() and "Loading weights" not in line]
         passed += code == 2 and len(lines) == 1 and lines[0].startswith("manifold-lora evaluate: ")
     assert not Path("bomb-went-off").exists()
     tally("R11", "manifold-lora evaluate: exit 2 and one line", passed, len(FOURTEEN))

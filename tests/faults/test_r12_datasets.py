@@ -1,4 +1,4 @@
-"""R12: a bad dataset is told as `path:line: reason`, or its bad rows are counted; never silently left out."""
+"""R12: a bad dataset is reported as `path:line: reason`, or its bad rows are counted; nothing is lost."""
 
 import json
 from collections.abc import Callable
@@ -92,11 +92,11 @@ def text(old: bytes, new: bytes) -> Spoil:
 
 @dataclass(frozen=True)
 class Fault:
-    """``spoil`` is done to the sixth row, or to the whole file; ``told`` is in the reason."""
+    """``spoil`` is done to the sixth row, or to the whole file; ``reported`` is in the reason."""
 
     file: str
     spoil: Spoil
-    told: str
+    wording: str
     whole: bool = False
     line: int = 0  # of a fault of the whole file
 
@@ -156,7 +156,7 @@ def spoil(folder: Path, fault: Fault) -> int:
     return place + 1
 
 
-def told(error: DataError, path: Path, line: int, reason: str) -> bool:
+def wording(error: DataError, path: Path, line: int, reason: str) -> bool:
     message = str(error)
     start = f"{path}:{line}: "
     return message.startswith(start) and reason in message and "\n" not in message and len(message) < 700
@@ -175,7 +175,7 @@ def test_a_bad_dataset_is_named_by_file_and_line(name: str, folder: Path) -> Non
     line = spoil(folder, fault)
     with pytest.raises(DataError) as caught:
         build(folder, fault)
-    assert told(caught.value, folder / fault.file, line, fault.told), str(caught.value)
+    assert wording(caught.value, folder / fault.file, line, fault.wording), str(caught.value)
 
 
 @pytest.mark.parametrize("name", ROW_FAULTS)
@@ -199,9 +199,9 @@ def test_every_bad_dataset(folder: Path, tally) -> None:
         try:
             build(folder, fault)
         except DataError as error:
-            passed += told(error, path, line, fault.told)
+            passed += wording(error, path, line, fault.wording)
         path.write_bytes(good)
-    tally("R12", "bad datasets told by path:line", passed, len(faults))
+    tally("R12", "bad datasets reported by path:line", passed, len(faults))
 
 
 def test_counted_skips(folder: Path, tally) -> None:

@@ -1,4 +1,4 @@
-"""R14: the command line refuses a bad config: exit 2, key and nearest name told, in under a second."""
+"""R14: the command line refuses a bad config: exit 2, key and nearest name reported, in under a second."""
 
 import json
 import os
@@ -125,11 +125,11 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
 @pytest.fixture
 def cases(tmp_path: Path) -> dict[str, Case]:
     found = {name: Case(*command) for name, command in COMMANDS.items()}
-    for place, (name, (text, told)) in enumerate(CONFIGS.items()):
+    for place, (name, (text, wording)) in enumerate(CONFIGS.items()):
         path = tmp_path / f"{place}" / "bad.yaml"
         path.parent.mkdir()
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        found[name] = Case(["ablate", str(path), "--output", str(tmp_path / "out")], told)
+        found[name] = Case(["ablate", str(path), "--output", str(tmp_path / "out")], wording)
     return found
 
 

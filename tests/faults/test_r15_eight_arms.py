@@ -45,19 +45,19 @@ def adapted_layers(model: nn.Module) -> int:
 def test_bad_targets_and_second_adapters_are_refused(arm: str, base: Path, tally) -> None:
     model, _ = load_base(str(base))
     before = [type(module) for module in model.modules()]
-    told = 0
+    message = 0
     for targets, hint in BAD.values():
         with pytest.raises(ManifoldLoraError) as caught:
             put_on(arm, base, model, targets)
         untouched = [type(module) for module in model.modules()] == before
-        told += untouched and hint in str(caught.value) and "\n" not in str(caught.value)
+        message += untouched and hint in str(caught.value) and "\n" not in str(caught.value)
     adapted = put_on(arm, base, model, LINEAR)
-    told += adapted_layers(adapted) == 14
+    message += adapted_layers(adapted) == 14
     for again in (model, adapted):
         with pytest.raises(ManifoldLoraError):
             adapt(again, peft_config(settings_of(arm, base).adapter, {}))
-        told += adapted_layers(adapted) == 14
-    tally("R15", f"{arm}: bad targets, all 14 layers adapted, no second adapter", told, len(BAD) + 3)
+        message += adapted_layers(adapted) == 14
+    tally("R15", f"{arm}: bad targets, all 14 layers adapted, no second adapter", message, len(BAD) + 3)
 
 
 def eight_bit() -> nn.Module:

@@ -95,7 +95,7 @@ def state_of(model: nn.Module) -> tuple[list[tuple[str, type]], dict[str, torch.
     return modules, {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def refused(make, model: nn.Module, told: str, error: type = ManifoldLoraError) -> bool:
+def refused(make, model: nn.Module, wording: str, error: type = ManifoldLoraError) -> bool:
     """Was it refused in one line that tells what is wrong, and the model left alone?"""
     modules, weights = state_of(model)
     with pytest.raises(error) as caught:
@@ -103,13 +103,13 @@ def refused(make, model: nn.Module, told: str, error: type = ManifoldLoraError) 
     after, values = state_of(model)
     message = str(caught.value)
     same = after == modules and all(torch.equal(values[name], value) for name, value in weights.items())
-    return same and told in message and "\n" not in message
+    return same and wording in message and "\n" not in message
 
 
 def test_targets_that_are_not_there_are_named_with_the_nearest(model, tally):
     passed = sum(
-        refused(lambda options=options: adapt(model, ManifoldLoraConfig(**options)), model, told)
-        for options, told in TARGETS
+        refused(lambda options=options: adapt(model, ManifoldLoraConfig(**options)), model, wording)
+        for options, wording in TARGETS
     )
     tally("R15", "targets and patterns that name nothing", passed, len(TARGETS))
 
@@ -121,8 +121,8 @@ def test_bottlenecks_are_as_strict(model, tally):
         if not any("pattern" in name and name != "layers_pattern" for name in case[0])
     ]
     passed = sum(
-        refused(lambda options=options: adapt(model, BottleneckConfig(**options)), model, told)
-        for options, told in cases
+        refused(lambda options=options: adapt(model, BottleneckConfig(**options)), model, wording)
+        for options, wording in cases
     )
     tally("R15", "the same for bottleneck adapters", passed, len(cases))
 
@@ -150,7 +150,7 @@ def test_an_adapter_is_not_put_in_twice(config, tally):
         (lambda: adapt(adapted, config(target_modules=Q), "second"), "model.add_adapter"),
         (lambda: adapted.base_model.inject_adapter(base, "default"), "not in use"),
     ]
-    passed = sum(refused(make, adapted, told) for make, told in cases)
+    passed = sum(refused(make, adapted, wording) for make, wording in cases)
     tally("R15", f"a second injection of {config.__name__}", passed, len(cases))
     adapted.add_adapter("second", config(target_modules=["q_proj", "v_proj"]))
     assert list(adapted.peft_config) == ["default", "second"]

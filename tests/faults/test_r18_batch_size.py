@@ -48,9 +48,9 @@ def answers(arm: str, base: Path, prompts: list[Example]) -> list[tuple[str, ...
 
 
 def count(arm: str, base: Path, prompts: list[Example], tally) -> None:
-    told = answers(arm, base, prompts)
-    assert len({outputs[0] for outputs in told}) > 10
-    same = sum(len(set(outputs)) == 1 for outputs in told)
+    message = answers(arm, base, prompts)
+    assert len({outputs[0] for outputs in message}) > 10
+    same = sum(len(set(outputs)) == 1 for outputs in message)
     tally("R18", f"{arm}: same answers at batch 1, 4, 8", same, 200)
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.reports.report import write_report
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.models.load import load_adapter, load_base
 
 # Run by every interpreter of the ablation, children too: connections beyond the machine fail and are noted.
@@ -57,7 +57,7 @@ def test_the_quick_start_ablation(tmp_path: Path, tally) -> None:
     done = subprocess.run([*command, *flags], env=environment, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not log.exists(), log.read_text()
-    finished = sum(record["status"] == "ok" for record in Ledger(output).all())
+    finished = sum(record["status"] == "ok" for record in ResultStore(output).all())
     tally("R21", "cells of the quick start, no network, no connection tried", finished, 2)
     tally("R21", "addresses in its report that lead to files beside it or into the page", *local(output))
 
@@ -128,10 +128,10 @@ def test_train_and_evaluate(
 
 
 def test_names_of_the_hub_are_refused_in_one_line(tried: list[object], tally) -> None:
-    told = 0
+    message = 0
     for load in (load_base, load_adapter):
         with pytest.raises(ManifoldLoraError, match="nobody/no-such-name") as caught:
             load("nobody/no-such-name")
-        told += "\n" not in str(caught.value)
+        message += "\n" not in str(caught.value)
     assert tried == []
-    tally("R21", "hub names that are not in the cache: one line", told, 2)
+    tally("R21", "hub names that are not in the cache: one line", message, 2)

@@ -15,7 +15,7 @@ from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.local import LocalExecutor
 from manifold_lora.experiments.results.owner import Owner
 from manifold_lora.experiments.sweeps.claims import Claims
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 
 CELLS = 24
 
@@ -80,7 +80,7 @@ def _takers(folder, count=8):
     ready, over, got = threading.Barrier(count), threading.Barrier(count), []
 
     def take():
-        with Presence(folder, "same", 120) as driver:
+        with DriverHeartbeat(folder, "same", 120) as driver:
             ready.wait()
             got.append(Claims(folder, driver).take("cell"))
             over.wait()

@@ -75,8 +75,8 @@ def test_intervals_and_false_discoveries(tally):
 @pytest.mark.parametrize("setting", [*SETTINGS, (2, 240, 0.3, 1.0), (10, 240, 0.3, 1.5)], ids=str)
 def test_the_figures_that_the_report_quotes(setting, tally):
     covered, gaps, _, false = simulate(setting, 2000, seed=1)
-    told = (
+    message = (
         f"{setting}: 2000 null simulations: covers {covered:.3f}, differences {gaps:.3f}, false {false:.3f}"
     )
     within = [0.94 <= covered <= 1, 0.94 <= gaps <= 1, false <= 0.05]
-    tally("R24", told, sum(within), 3)
+    tally("R24", message, sum(within), 3)

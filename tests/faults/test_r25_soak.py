@@ -72,5 +72,5 @@ def test_everything_is_done_whatever_is_killed(tmp_path, tally, cells):
     quarter = max(len(soak.memory) // 4, 1)
     growth = statistics.median(soak.memory[-quarter:]) - statistics.median(soak.memory[1 : quarter + 1])
     assert growth < 10, f"the driver grew by {growth:.0f} MB"
-    told = f"soak, {soak.killed['workers']} workers and {soak.killed['drivers']} drivers killed"
-    tally("R25", f"{told}, driver grew by {growth:.1f} MB", len(contents(tmp_path)), cells)
+    message = f"soak, {soak.killed['workers']} workers and {soak.killed['drivers']} drivers killed"
+    tally("R25", f"{message}, driver grew by {growth:.1f} MB", len(contents(tmp_path)), cells)

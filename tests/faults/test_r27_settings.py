@@ -148,11 +148,11 @@ def cases(tmp_path: Path) -> dict[str, Case]:
     (tmp_path / "FILE").write_text("x")
     (tmp_path / "FILE.jsonl").write_text('{"question": "x", "answer": "1"}\n')
     (tmp_path / "MODEL").mkdir()
-    found = {name: Case(["train", *flags.split(" ")], told) for name, (flags, told) in FLAGS.items()}
-    for place, (name, (text, told)) in enumerate(CONFIGS.items()):
+    found = {name: Case(["train", *flags.split(" ")], message) for name, (flags, message) in FLAGS.items()}
+    for place, (name, (text, message)) in enumerate(CONFIGS.items()):
         path = tmp_path / f"{place}.yaml"
         path.write_text(text + "\n", encoding="utf-8")
-        found[name] = Case(["ablate", str(path)], told)
+        found[name] = Case(["ablate", str(path)], message)
     return found
 
 

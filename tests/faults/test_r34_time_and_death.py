@@ -15,7 +15,7 @@ from fault_runs import save_base
 
 from manifold_lora.experiments.results.owner import Owner
 from manifold_lora.experiments.sweeps.claims import Claims
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 
 DAY = 86_400.0
 
@@ -23,7 +23,7 @@ DAY = 86_400.0
 @pytest.mark.parametrize("step", [-DAY, DAY], ids=["back", "ahead"])
 def test_a_stepped_clock_takes_nothing_from_the_living(tmp_path: Path, step: float, tally) -> None:
     """The file of a driver that runs was touched a day ago, or will be in a day."""
-    with Presence(tmp_path, "same", 60) as one, Presence(tmp_path, "same", 60) as other:
+    with DriverHeartbeat(tmp_path, "same", 60) as one, DriverHeartbeat(tmp_path, "same", 60) as other:
         assert Claims(tmp_path, one).take("cell")
         moved = one.path.stat().st_mtime + step
         os.utime(one.path, (moved, moved))
@@ -31,7 +31,7 @@ def test_a_stepped_clock_takes_nothing_from_the_living(tmp_path: Path, step: flo
         tally("R34", "signs of a living driver after the clock was stepped by a day", sum(kept), 3)
 
 
-def test_a_start_is_told_by_no_clock() -> None:
+def test_a_start_is_read_from_no_clock() -> None:
     """Linux counts it in ticks since the machine started; a time of day would move with the clock."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     assert Owner.current().started == ticks

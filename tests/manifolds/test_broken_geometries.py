@@ -350,10 +350,10 @@ def test_slip_fails_its_property(manifold: Manifold, name: str) -> None:
 def test_message_names_property_and_smallest_case() -> None:
     with pytest.raises(ContractError) as caught:
         check_manifold(NoSignFlip(-2.0), examples=4, only=["riesz", "transport_isometric"])
-    told = str(caught.value)
-    assert "riesz: inner(x, egrad2rgrad(x, g), u) = <g, u>" in told
-    assert "NoSignFlip(kappa=-2), float64, n=2, |v|=0.707107, seed=0" in told
-    assert "transport" not in told
+    message = str(caught.value)
+    assert "riesz: inner(x, egrad2rgrad(x, g), u) = <g, u>" in message
+    assert "NoSignFlip(kappa=-2), float64, n=2, |v|=0.707107, seed=0" in message
+    assert "transport" not in message
 
 
 def test_a_geometry_that_raises_is_shown_with_its_case() -> None:

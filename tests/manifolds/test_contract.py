@@ -21,7 +21,7 @@ def instances() -> list[Manifold]:
         if name == "product":
             built.append(build_manifold({"name": name, "parts": PARTS}))
             continue
-        for kappa in SIGNS[MANIFOLDS.facts(name)["kappa_sign"]]:
+        for kappa in SIGNS[MANIFOLDS.metadata(name)["kappa_sign"]]:
             built.append(build_manifold({"name": name, "curvature": kappa}))
     return built
 

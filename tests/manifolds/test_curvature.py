@@ -106,7 +106,7 @@ def test_spec_round_trip_and_build(given_spec: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_spec", "told"),
+    ("given_spec", "message"),
     [
         ("lorenz", "did you mean 'lorentz'"),
         ({"name": "lorentz", "curvature": 1.0}, "kappa of lorentz: got 1.0; allowed: a negative number"),
@@ -119,10 +119,10 @@ def test_spec_round_trip_and_build(given_spec: object) -> None:
         (7, "a name, or a mapping with a name"),
     ],
 )
-def test_bad_spec(given_spec: object, told: str) -> None:
+def test_bad_spec(given_spec: object, message: str) -> None:
     with pytest.raises(ManifoldLoraError) as caught:
         ManifoldSpec.parse(given_spec)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_specs_need_no_torch() -> None:

@@ -28,7 +28,7 @@ def test_outside_the_ball() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "told"),
+    ("x", "message"),
     [
         (torch.tensor([[1, 0, 0]]), "a tensor of torch.int64'; allowed: a floating-point tensor"),
         (torch.tensor([1.0]), "a last axis of at least 1 + 1 coordinates"),
@@ -39,10 +39,10 @@ def test_outside_the_ball() -> None:
         (torch.zeros(2), "the point off the manifold by 1"),
     ],
 )
-def test_bad_tensors(x: torch.Tensor, told: str) -> None:
+def test_bad_tensors(x: torch.Tensor, message: str) -> None:
     with pytest.raises(PointError) as caught:
         Sphere().check_point(x)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_wrong_dimension() -> None:

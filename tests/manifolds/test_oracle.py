@@ -17,7 +17,7 @@ SMALL = numerics.Grid(kappas=(0.37,), norms=(0.0, 1e-8, 1e-4, 1.0, 8.0), dims=(3
 WIDE = numerics.Grid(kappas=(1e-6, 10.0), norms=(1e-8, 1.0, 20.0, 80.0), dims=(2, 64, 4096))
 
 
-def judged(rows: list[numerics.Row]) -> list[str]:
+def judged(rows: list[numerics.ErrorRow]) -> list[str]:
     lines = numerics_report.lines(rows)
     missed = [line for line in lines if not line.met]
     return [f"{line.geometry} {line.operation} {line.dtype} {line.ours:.1e}" for line in missed]

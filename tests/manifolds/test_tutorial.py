@@ -29,7 +29,7 @@ def klein_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.syspath_prepend(tmp_path)
     yield path
     sys.modules.pop("klein_plugin", None)
-    for held in (MANIFOLDS._parts, MANIFOLDS._facts):
+    for held in (MANIFOLDS._parts, MANIFOLDS._metadata):
         held.pop("klein", None)
 
 
@@ -52,9 +52,9 @@ def test_klein_by_name_keeps_the_contract(klein_plugin: Path) -> None:
 
 def test_check_from_the_shell(klein_plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check_class("klein_plugin:Klein", examples=1, only=["law_of_cosines", "riesz"]) == 0
-    told = capsys.readouterr().out
-    assert "law_of_cosines" in told
-    assert "properties hold" in told
+    message = capsys.readouterr().out
+    assert "law_of_cosines" in message
+    assert "properties hold" in message
 
 
 def test_check_fails_a_broken_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_check_fails_a_broken_class(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         ("no_such_module:Klein", "No module named"),
         ("math:Klein", "class in math: got 'Klein'"),
@@ -78,8 +78,8 @@ def test_check_fails_a_broken_class(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("math:pi", "a subclass or an instance of Manifold"),
     ],
 )
-def test_check_of_a_bad_target(target: str, told: str) -> None:
-    with pytest.raises(ManifoldLoraError, match=re.escape(told)):
+def test_check_of_a_bad_target(target: str, message: str) -> None:
+    with pytest.raises(ManifoldLoraError, match=re.escape(message)):
         check_class(target)
 
 

@@ -1,4 +1,4 @@
-"""Run by torchrun in test_tensor_parallel: what a model in two shards is told when it is to be adapted."""
+"""Run by torchrun in test_tensor_parallel: what adapting a model in two shards reports."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from manifold_lora.models.tuner.bottleneck import BottleneckConfig
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
 
-def told(model, config) -> str:
+def message(model, config) -> str:
     before = [(name, type(module)) for name, module in model.named_modules()]
     try:
         get_peft_model(model, config)
@@ -30,11 +30,11 @@ if __name__ == "__main__":
     shards = AutoModelForCausalLM.from_pretrained(folder, distributed_config=DistributedConfig(tp_size=2))
     found = {
         "weight": type(shards.model.layers[0].self_attn.q_proj.weight.data).__name__,
-        "manifold": told(shards, ManifoldLoraConfig(r=2, target_modules=["q_proj", "o_proj"])),
-        "bottleneck": told(shards, BottleneckConfig(bottleneck_size=2)),
+        "manifold": message(shards, ManifoldLoraConfig(r=2, target_modules=["q_proj", "o_proj"])),
+        "bottleneck": message(shards, BottleneckConfig(bottleneck_size=2)),
     }
     sharded = fully_shard(AutoModelForCausalLM.from_pretrained(folder))
-    found["fsdp2"] = told(sharded, ManifoldLoraConfig(r=2, target_modules=["q_proj", "o_proj"]))
+    found["fsdp2"] = message(sharded, ManifoldLoraConfig(r=2, target_modules=["q_proj", "o_proj"]))
     if dist.get_rank() == 0:
         with open(output, "w") as file:
             json.dump(found, file)

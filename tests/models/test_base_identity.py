@@ -34,7 +34,7 @@ def test_the_weights_that_can_be_read():
     assert sorted(describe_base(Base())["weights"]) == ["plain", "short"]
 
 
-def test_a_base_whose_weights_cannot_be_read_any_more_is_told_by_the_others():
+def test_a_base_whose_weights_cannot_be_read_any_more_is_known_by_the_others():
     described, quantised = describe_base(Base()), Base()
     quantised.plain = parameter(torch.zeros(3, 4, dtype=torch.uint8))
     check_base(described, quantised)

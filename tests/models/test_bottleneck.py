@@ -118,13 +118,13 @@ def test_a_mixed_batch_equals_one_adapter_at_a_time(stirred, base, tokens):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [(["secnd", "default", "default"], "did you mean 'second'"), (["default"], "one for each of 3 rows")],
 )
-def test_a_mixed_batch_of_other_rows_or_names_is_refused(stirred, tokens, rows, told):
+def test_a_mixed_batch_of_other_rows_or_names_is_refused(stirred, tokens, rows, message):
     model = stirred("series").eval()
     model.add_adapter("second", BottleneckConfig(bottleneck_size=2))
-    with pytest.raises(ManifoldLoraError, match=told):
+    with pytest.raises(ManifoldLoraError, match=message):
         model(tokens, adapter_names=rows)
     with pytest.raises(ManifoldLoraError, match="evaluation"):
         model.train()(tokens, adapter_names=["default"] * 3)
@@ -167,7 +167,7 @@ def test_unloading_gives_the_base_back(stirred, base, tokens):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"placement": "serial"}, UnknownNameError, "did you mean 'series'"),
         ({"non_linearity": "than"}, UnknownNameError, "did you mean 'tanh'"),
@@ -179,13 +179,13 @@ def test_unloading_gives_the_base_back(stirred, base, tokens):
     ],
     ids=str,
 )
-def test_bad_values_are_told(options, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_values_are_reported(options, error, message):
+    with pytest.raises(error, match=message):
         BottleneckConfig(**options)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"target_modules": ["down_porj"]}, "did you mean 'down_proj'"),
         ({"target_modules": ["embed_tokens"]}, "looks rows up"),
@@ -194,10 +194,10 @@ def test_bad_values_are_told(options, error, told):
     ],
     ids=str,
 )
-def test_bad_targets_leave_the_model_alone(base, options, told):
+def test_bad_targets_leave_the_model_alone(base, options, message):
     model = base()
     before = [name for name, _ in model.named_modules()]
-    with pytest.raises(ManifoldLoraError, match=told):
+    with pytest.raises(ManifoldLoraError, match=message):
         get_peft_model(model, BottleneckConfig(**options))
     assert [name for name, _ in model.named_modules()] == before
 

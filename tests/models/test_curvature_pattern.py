@@ -80,7 +80,7 @@ def test_a_reload_is_bit_identical(adapted, base, shake, tokens, tmp_path, manif
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"curvature_pattern": {"q_proj": 0.5}}, CurvatureError, "'q_proj'.*got 0.5.*negative.*lorentz"),
         ({"manifold": "sphere", "curvature_pattern": {"q_proj": -1.0}}, CurvatureError, "positive"),
@@ -96,8 +96,8 @@ def test_a_reload_is_bit_identical(adapted, base, shake, tokens, tmp_path, manif
     ],
     ids=str,
 )
-def test_bad_patterns_are_told_as_asked_got_allowed(options, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_patterns_are_reported_as_asked_got_allowed(options, error, message):
+    with pytest.raises(error, match=message):
         ManifoldLoraConfig(**options)
 
 

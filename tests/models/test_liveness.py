@@ -33,18 +33,18 @@ def adapted_net(*targets, method=ManifoldLoraConfig):
 
 @pytest.mark.parametrize("method", [ManifoldLoraConfig, LoraConfig, BottleneckConfig])
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [("bypassed", "never called"), ("detached", "no gradient"), ("zeroed", "no gradient"), ("good", None)],
 )
-def test_dead_layers_are_named_with_the_reason(method, target, told, tokens):
+def test_dead_layers_are_named_with_the_reason(method, target, message, tokens):
     model = adapted_net("good", target, "experts.0", "experts.1", method=method)
     with watch_layers(model) as layers:
         model(input_ids=tokens)["loss"].backward()
     dead = layers.dead()
     # The expert that was not chosen counts with the one that was.
-    assert [name.rpartition(".")[2] for name in dead] == ([target] if told else [])
-    if told:
-        with pytest.raises(DeadLayerError, match=f"{target}.*{told}.*1 of 4 adapted layers"):
+    assert [name.rpartition(".")[2] for name in dead] == ([target] if message else [])
+    if message:
+        with pytest.raises(DeadLayerError, match=f"{target}.*{message}.*1 of 4 adapted layers"):
             layers.check()
     assert layers.dead(gradients=False) == {n: r for n, r in dead.items() if "never called" in r}
 

@@ -67,14 +67,14 @@ def test_a_hub_name_that_is_not_in_the_cache_is_refused_offline(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [("config.json", "config.json"), ("model.safetensors", "safetensors"), ("tokenizer.json", "tokenizer")],
 )
-def test_an_incomplete_folder_is_refused(copied, missing, told):
+def test_an_incomplete_folder_is_refused(copied, missing, message):
     (copied / missing).unlink()
     if missing == "tokenizer.json":
         (copied / "tokenizer_config.json").unlink()
-    assert told in refusal(load_base, str(copied))
+    assert message in refusal(load_base, str(copied))
 
 
 def test_pickled_weights_are_not_opened(copied):
@@ -155,8 +155,8 @@ def tampered(folder, change) -> None:
 @pytest.mark.parametrize("key", ["lora_A", "lora_B", "lora_manifold"])
 def test_an_adapter_with_a_tensor_missing_is_refused(plain, key):
     tampered(plain, lambda tensors: tensors.pop(next(name for name in tensors if key in name)))
-    told = refusal(load_adapter, plain)
-    assert f"1 missing, the first {'base_model'}" in told
+    message = refusal(load_adapter, plain)
+    assert f"1 missing, the first {'base_model'}" in message
 
 
 @UNSEALED
@@ -242,8 +242,8 @@ def test_any_change_of_a_sealed_adapter_is_noticed(saved):
         path = saved / name
         whole = path.read_bytes()
         path.write_bytes(whole.replace(b"0", b"1", 1) if name != WEIGHTS else whole[:-1] + b"?")
-        told = refusal(load_adapter, saved)
-        assert name in told
+        message = refusal(load_adapter, saved)
+        assert name in message
         path.write_bytes(whole)
     load_adapter(saved)
 
@@ -260,7 +260,7 @@ def test_an_adapter_belongs_to_its_base_in_any_precision(saved, base, copied):
 
 
 def test_an_adapter_of_a_trained_peft_model_is_described_by_its_base(saved, trained, tmp_path):
-    """Adapter and base are told apart: what is saved again after loading is described in the same way."""
+    """Adapter and base are distinguished: what is saved again after loading is described in the same way."""
     again = save_adapter(load_adapter(saved), tmp_path / "again")
     first, second = (json.loads((folder / MANIFEST).read_text()) for folder in (saved, again))
     assert first["base"] == second["base"]
@@ -269,7 +269,7 @@ def test_an_adapter_of_a_trained_peft_model_is_described_by_its_base(saved, trai
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"format": 2}, "install the version"),
         ({"versions": {"manifold-lora": "99.0", "peft": "0.21"}}, "pip install -U manifold-lora"),
@@ -282,12 +282,12 @@ def test_an_adapter_of_a_trained_peft_model_is_described_by_its_base(saved, trai
     ],
     ids=str,
 )
-def test_a_manifest_that_cannot_be_is_refused(saved, change, told):
+def test_a_manifest_that_cannot_be_is_refused(saved, change, message):
     manifest = json.loads((saved / MANIFEST).read_text()) | change
     body = {key: value for key, value in manifest.items() if key != "sha256"}
     sealed = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     (saved / MANIFEST).write_text(json.dumps({**body, "sha256": sealed}))
-    assert told in refusal(load_adapter, saved)
+    assert message in refusal(load_adapter, saved)
 
 
 def test_a_header_of_a_gigabyte_is_not_read(saved):
@@ -319,7 +319,7 @@ def test_half_an_adapter_is_refused(saved, missing):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"own_idea": 1}, "own_idea"),
         ({"manifold": "lorenz"}, "did you mean 'lorentz'"),
@@ -339,10 +339,10 @@ def test_half_an_adapter_is_refused(saved, missing):
     ids=str,
 )
 @UNSEALED
-def test_a_tampered_config_is_refused(plain, change, told):
+def test_a_tampered_config_is_refused(plain, change, message):
     config = json.loads((plain / "adapter_config.json").read_text())
     (plain / "adapter_config.json").write_text(json.dumps(config | change))
-    assert told in refusal(load_adapter, plain)
+    assert message in refusal(load_adapter, plain)
 
 
 @UNSEALED

@@ -49,7 +49,7 @@ def test_every_layer_is_listed_with_the_curvature_in_effect(adapted):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"manifold_pattern": {"q_proj": "sphere"}}, "geometry: by layer"),
         ({"curvature": {"mode": "token"}}, "kappa exp(gate h) for each token"),
@@ -69,8 +69,8 @@ def test_every_layer_is_listed_with_the_curvature_in_effect(adapted):
     ],
     ids=str,
 )
-def test_the_kinds_of_geometry_are_told(adapted, options, told):
-    assert told in model_card(adapted(**options))
+def test_the_kinds_of_geometry_are_reported(adapted, options, message):
+    assert message in model_card(adapted(**options))
 
 
 def run(code):

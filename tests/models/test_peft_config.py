@@ -76,7 +76,7 @@ def test_initialisations_that_split_the_base_weight_are_refused(init):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"r": 0}, ManifoldLoraError, "at least 1"),
         ({"r": 2.0}, ManifoldLoraError, "an integer"),
@@ -106,6 +106,6 @@ def test_initialisations_that_split_the_base_weight_are_refused(init):
     ],
     ids=str,
 )
-def test_bad_values_are_told_as_asked_got_allowed(options, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_values_are_reported_as_asked_got_allowed(options, error, message):
+    with pytest.raises(error, match=message):
         ManifoldLoraConfig(**options)

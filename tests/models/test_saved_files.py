@@ -174,7 +174,7 @@ def test_ordinary_patterns_pass(config):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("(([a-z0-9_.]+)+)+!", "takes more than"),
         (".*.*.*.*.*.*.*!", "takes more than"),
@@ -182,9 +182,9 @@ def test_ordinary_patterns_pass(config):
     ],
 )
 @pytest.mark.parametrize("field", ["exclude_modules", "rank_pattern", "layers_pattern", "modules_to_save"])
-def test_other_patterns_are_refused_by_field_and_reason(field, text, told):
+def test_other_patterns_are_refused_by_field_and_reason(field, text, message):
     value = {"x": 1, text: 2} if field == "rank_pattern" else [text] if field == "modules_to_save" else text
-    with pytest.raises(ManifoldLoraError, match=f"{field} of adapter config.*{told}"):
+    with pytest.raises(ManifoldLoraError, match=f"{field} of adapter config.*{message}"):
         check_regexes({"target_modules": "q.*", field: value}, NAMES)
 
 

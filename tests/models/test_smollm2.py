@@ -63,10 +63,10 @@ def test_the_model_speaks_alone_and_padded_alike(smollm2, tokenizer):
     prompts = encode_prompts(tokenizer, ["The capital of France is", "One, two, three, four, five, six,"])
     padded = pad_left(prompts, pad_id(tokenizer))
     options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": pad_id(tokenizer)}
-    told = []
+    message = []
     for prompt in prompts:
-        told.append(model.generate(torch.tensor([prompt]), **options)[0, len(prompt) :])
+        message.append(model.generate(torch.tensor([prompt]), **options)[0, len(prompt) :])
     together = model.generate(**padded, **options)[:, padded["input_ids"].shape[1] :]
-    assert [tokenizer.decode(ids) for ids in told] == [tokenizer.decode(ids) for ids in together]
-    assert tokenizer.decode(told[0]).strip().startswith("Paris")
-    assert tokenizer.decode(told[1]).strip().startswith("seven")
+    assert [tokenizer.decode(ids) for ids in message] == [tokenizer.decode(ids) for ids in together]
+    assert tokenizer.decode(message[0]).strip().startswith("Paris")
+    assert tokenizer.decode(message[1]).strip().startswith("seven")

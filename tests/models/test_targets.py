@@ -25,7 +25,7 @@ def refusal(model: nn.Module, **options) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"target_modules": ["q_porj"]}, "did you mean 'q_proj'"),
         ({"target_modules": ["q_proj", "w_proj"]}, "'w_proj'"),
@@ -46,8 +46,8 @@ def refusal(model: nn.Module, **options) -> str:
     ],
     ids=str,
 )
-def test_a_target_that_cannot_be_adapted_is_refused_and_the_model_left_alone(base, options, told):
-    assert told in refusal(base(), **options)
+def test_a_target_that_cannot_be_adapted_is_refused_and_the_model_left_alone(base, options, message):
+    assert message in refusal(base(), **options)
 
 
 def test_fused_experts_are_refused_by_their_real_nature(base):
@@ -63,12 +63,12 @@ def test_an_unknown_architecture_must_name_its_targets():
     class Plain(nn.Sequential):
         pass
 
-    assert "'0'" not in (told := refusal(Plain(nn.Linear(4, 4))))
-    assert "target_modules" in told
+    assert "'0'" not in (message := refusal(Plain(nn.Linear(4, 4))))
+    assert "target_modules" in message
 
 
 @pytest.mark.parametrize(
-    ("module", "told"),
+    ("module", "message"),
     [
         (nn.Conv1d(2, 2, 1), "convolution"),
         (nn.Conv2d(2, 2, 1), "convolution"),
@@ -79,8 +79,8 @@ def test_an_unknown_architecture_must_name_its_targets():
     ],
     ids=str,
 )
-def test_every_refused_class_has_its_reason(module, told):
-    assert told in unsupported_reason(module)
+def test_every_refused_class_has_its_reason(module, message):
+    assert message in unsupported_reason(module)
 
 
 def test_a_tensor_parallel_shard_is_refused():

@@ -20,11 +20,11 @@ def test_a_model_without_an_active_manifold_adapter_is_refused(base, adapted, to
 
 
 @pytest.mark.parametrize(
-    ("batches", "told"), [(0, "batches: got 0"), (1, "tokens that reach .*q_proj: got 0")]
+    ("batches", "message"), [(0, "batches: got 0"), (1, "tokens that reach .*q_proj: got 0")]
 )
-def test_no_token_is_refused(adapted, tokens, batches, told):
+def test_no_token_is_refused(adapted, tokens, batches, message):
     empty = [{"input_ids": tokens, "attention_mask": torch.zeros_like(tokens)}] * batches
-    with pytest.raises(ManifoldLoraError, match=told):
+    with pytest.raises(ManifoldLoraError, match=message):
         visit_inputs(adapted(), empty, lambda *_: None)
 
 

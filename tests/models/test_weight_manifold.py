@@ -182,7 +182,7 @@ def test_in_a_trainer(adapted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("stiefl", r"weight_manifold.A: got 'stiefl'.*did you mean 'stiefel'"),
         ({"core": "half"}, r"weight_manifold.core: got 'half'; allowed: full, diagonal, none"),
@@ -194,8 +194,8 @@ def test_in_a_trainer(adapted, tmp_path):
         (7, "weight_manifold: got 7; allowed: a name, or a mapping"),
     ],
 )
-def test_bad_weight_manifolds_are_one_line(given, told):
-    with pytest.raises(ManifoldLoraError, match=told) as error:
+def test_bad_weight_manifolds_are_one_line(given, message):
+    with pytest.raises(ManifoldLoraError, match=message) as error:
         ManifoldLoraConfig(weight_manifold=given)
     assert "\n" not in str(error.value)
     if given == "stiefl":

@@ -137,10 +137,10 @@ def difference(wanted, outputs) -> float:
     """The largest difference of logprobs; infinite where a text is another."""
     worst = 0.0
     for (ids, logs), output in zip(wanted, outputs, strict=True):
-        told = output.outputs[0]
-        if list(told.token_ids) != ids:
+        message = output.outputs[0]
+        if list(message.token_ids) != ids:
             return float("inf")
-        found = [step[token].logprob for step, token in zip(told.logprobs, ids, strict=True)]
+        found = [step[token].logprob for step, token in zip(message.logprobs, ids, strict=True)]
         worst = max(worst, *(abs(one - other) for one, other in zip(found, logs, strict=True)))
     return worst
 

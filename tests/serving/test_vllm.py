@@ -31,7 +31,7 @@ def known(root):
     return json.loads((root / "answers.json").read_text())
 
 
-def told(served, adapter):
+def wording(served, adapter):
     from served_models import PROMPTS, generate
 
     return generate(served, [(prompt, adapter) for prompt in PROMPTS])
@@ -50,7 +50,7 @@ def test_an_adapter_alone(served, root):
 
     # The ids of the batch before: vLLM knows an adapter by its id alone.
     for key, arm in ((1, "lorentz"), (3, "sphere")):
-        assert difference(known(root)[arm], told(served, request(arm, key, root / arm))) < CLOSE
+        assert difference(known(root)[arm], wording(served, request(arm, key, root / arm))) < CLOSE
 
 
 def test_its_a_and_b_alone_are_another_adapter(served, root, tmp_path):
@@ -61,7 +61,7 @@ def test_its_a_and_b_alone_are_another_adapter(served, root, tmp_path):
 
     ServedAdapter(root / "lorentz", torch.float32).write_plain(tmp_path / "plain")
     plain = request("plain", 90, tmp_path / "plain")
-    assert difference(known(root)["lorentz"], told(served, plain)) > 100 * CLOSE
+    assert difference(known(root)["lorentz"], wording(served, plain)) > 100 * CLOSE
 
 
 def test_what_was_verified_is_served_whatever_happens_to_its_folder(served, root, tmp_path):
@@ -69,14 +69,14 @@ def test_what_was_verified_is_served_whatever_happens_to_its_folder(served, root
 
     folder = Path(shutil.copytree(root / "lorentz", tmp_path / "moved"))
     adapter = request("moved", 50, folder)
-    assert difference(known(root)["lorentz"], told(served, adapter)) < CLOSE
+    assert difference(known(root)["lorentz"], wording(served, adapter)) < CLOSE
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     mixed(served, root, list(ARMS))  # more adapters than vLLM keeps: it has to read this one again
-    assert difference(known(root)["lorentz"], told(served, adapter)) < CLOSE
+    assert difference(known(root)["lorentz"], wording(served, adapter)) < CLOSE
     with pytest.raises(Exception, match="damaged, or changed after it was saved"):
         served.llm_engine.add_lora(request("moved", 50, folder, load_inplace=True))
-    assert difference(known(root)["lorentz"], told(served, adapter)) < CLOSE
+    assert difference(known(root)["lorentz"], wording(served, adapter)) < CLOSE
 
 
 def test_an_adapter_is_replaced_in_place_and_removed(served, root, tmp_path):
@@ -86,9 +86,9 @@ def test_an_adapter_is_replaced_in_place_and_removed(served, root, tmp_path):
     served.llm_engine.add_lora(request("one", 60, folder))
     shutil.rmtree(folder)
     shutil.copytree(root / "sphere", folder)
-    assert difference(known(root)["poincare"], told(served, request("one", 60, folder))) < CLOSE
+    assert difference(known(root)["poincare"], wording(served, request("one", 60, folder))) < CLOSE
     served.llm_engine.add_lora(request("one", 60, folder, load_inplace=True))
-    assert difference(known(root)["sphere"], told(served, request("one", 60, folder))) < CLOSE
+    assert difference(known(root)["sphere"], wording(served, request("one", 60, folder))) < CLOSE
     assert served.llm_engine.remove_lora(60)
     assert 60 not in served.llm_engine.list_loras()
 
@@ -109,7 +109,7 @@ def test_an_adapter_that_cannot_be_served_is_refused(served, root, tmp_path, par
     with pytest.raises(Exception, match=message) as caught:
         served.llm_engine.add_lora(request("odd", 70, tmp_path / "odd"))
     assert "\n" not in str(caught.value)
-    assert difference(known(root)["token"], told(served, request("token", 5, root / "token"))) < CLOSE
+    assert difference(known(root)["token"], wording(served, request("token", 5, root / "token"))) < CLOSE
 
 
 def test_an_adapter_of_another_base_is_refused(served, root, tmp_path):
@@ -210,8 +210,8 @@ def test_over_the_openai_api_a_tampered_adapter_is_refused_and_the_server_goes_o
             }
             status, answer = asked(f"{server}/v1/completions", body)
             assert status == 200, answer
-            told = json.loads(answer)["choices"][0]["text"]
-            assert told.split() == tokenizer.decode(ids, skip_special_tokens=True).split()
+            wording = json.loads(answer)["choices"][0]["text"]
+            assert wording.split() == tokenizer.decode(ids, skip_special_tokens=True).split()
 
     texts_are_right("lorentz", "lorentz")
     folder = Path(shutil.copytree(root / "sphere", tmp_path / "sphere"))

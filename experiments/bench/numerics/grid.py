@@ -23,7 +23,7 @@ from manifold_lora.experiments.bench.numerics.oracle import (
     relative_error,
 )
 from manifold_lora.experiments.bench.numerics.rivals import RIVALS
-from manifold_lora.experiments.bench.numerics.row import Row
+from manifold_lora.experiments.bench.numerics.row import ErrorRow
 from manifold_lora.manifolds import Manifold, build_manifold
 from manifold_lora.manifolds.conformal import Conformal
 from manifold_lora.manifolds.hyperboloid import longest
@@ -128,7 +128,7 @@ def _error(act: Callable[[], Tensor], want: Exact) -> float:
         return math.nan
 
 
-def measure(name: str, kappa: float, dtype: torch.dtype, norm: float, n: int) -> Iterator[Row]:
+def measure(name: str, kappa: float, dtype: torch.dtype, norm: float, n: int) -> Iterator[ErrorRow]:
     """Rows of one cell of the grid, one per operation whose exact result fits the dtype."""
     bench, reach = Bench(name, kappa, dtype), norm * abs(kappa) ** 0.5
     mp.dps = DIGITS + int(3 * reach)
@@ -146,7 +146,7 @@ def measure(name: str, kappa: float, dtype: torch.dtype, norm: float, n: int) ->
         rival = _error(lambda o=operation, t=tensors: bench.rival[o.split()[0]](*t), want)  # type: ignore[misc]
         label = str(dtype).removeprefix("torch.")
         magnified = condition(act, given, want) if dtype == torch.float64 else 1.0
-        yield Row(name, operation, label, kappa, n, norm, reach, magnified, ours, rival)
+        yield ErrorRow(name, operation, label, kappa, n, norm, reach, magnified, ours, rival)
 
 
 def _reachable(name: str, kappa: float, dtype: torch.dtype, norm: float) -> bool:
@@ -154,9 +154,9 @@ def _reachable(name: str, kappa: float, dtype: torch.dtype, norm: float) -> bool
     return norm <= 0.95 * manifold.max_radius(dtype).item()
 
 
-def run_grid(grid: Grid, geometries: tuple[str, ...] = tuple(ORACLES)) -> list[Row]:
+def run_grid(grid: Grid, geometries: tuple[str, ...] = tuple(ORACLES)) -> list[ErrorRow]:
     """Every reachable cell of the grid."""
-    rows: list[Row] = []
+    rows: list[ErrorRow] = []
     for name, size, dtype, n in itertools.product(geometries, grid.kappas, DTYPES, grid.dims):
         signs = {"sphere": (1,), "stereographic": (1, -1)}.get(name, (-1,))
         for sign, norm in itertools.product(

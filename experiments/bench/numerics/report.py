@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from manifold_lora.experiments.reports.figures.style import CYCLE, FAINT, png, s
 
 if TYPE_CHECKING:
     from manifold_lora.experiments.bench.numerics.gradients import GradientRow
-    from manifold_lora.experiments.bench.numerics.row import Row
+    from manifold_lora.experiments.bench.numerics.row import ErrorRow
 
 # Acceptance, as stated before anything was built: relative error for |v| <= 5 R.
 LIMITS = {"float32": 5e-7, "bfloat16": 4e-3}
@@ -26,7 +26,7 @@ ULPS = 8 * 2.0**-52
 NO_DIGIT = 0.1
 
 
-def limit(row: "Row") -> float:
+def limit(row: "ErrorRow") -> float:
     """The acceptance figure of a row; inf where it has none."""
     if row.dtype == "float64":
         allowed = ULPS * row.condition
@@ -62,18 +62,21 @@ def _worst(values: Iterable[float]) -> float:
     return max(known, default=math.nan)
 
 
-def lines(rows: Sequence["Row"]) -> list[Line]:
+def _worst_of(rows: Sequence["ErrorRow"]) -> tuple[float, float]:
+    """Our worst error and that of geoopt."""
+    return _worst(row.ours for row in rows), _worst(row.geoopt for row in rows)
+
+
+def lines(rows: Sequence["ErrorRow"]) -> list[Line]:
     """The worst error per geometry, operation and dtype, for |v| <= 5 R and beyond."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[ErrorRow]] = {}
     for row in rows:
         groups.setdefault((row.geometry, row.operation, row.dtype), []).append(row)
     made = []
     for key, group in groups.items():
         near, far = [r for r in group if r.reach <= NEAR], [r for r in group if r.reach > NEAR]
-        worst: Callable[[list[Row], str], float] = lambda part, who: _worst(getattr(r, who) for r in part)  # noqa: E731
         share = max(row.ours / limit(row) for row in group)
-        figures = worst(near, "ours"), worst(near, "geoopt"), share
-        made.append(Line(*key, *figures, worst(far, "ours"), worst(far, "geoopt")))
+        made.append(Line(*key, *_worst_of(near), share, *_worst_of(far)))
     return made
 
 
@@ -107,14 +110,14 @@ def gradient_table(measured: Sequence["GradientRow"]) -> str:
     )
 
 
-def plot(rows: Sequence["Row"], geometry: str, path: Path) -> None:
+def plot(rows: Sequence["ErrorRow"], geometry: str, path: Path) -> None:
     """Worst error over dimensions and curvatures against |v|/R, ours solid, geoopt's dashed."""
     dtypes = [d for d in DTYPES if any(r.dtype == d and r.geometry == geometry for r in rows)]
     with styled():
         path.write_bytes(png(_drawn(rows, geometry, dtypes), dpi=110))
 
 
-def _drawn(rows: Sequence["Row"], geometry: str, dtypes: Sequence[str]) -> Figure:
+def _drawn(rows: Sequence["ErrorRow"], geometry: str, dtypes: Sequence[str]) -> Figure:
     figure = Figure(figsize=(4.2 * len(dtypes), 3.6))
     axes = figure.subplots(1, len(dtypes), sharey=True, squeeze=False)
     for axis, dtype in zip(axes[0], dtypes, strict=True):
@@ -140,7 +143,7 @@ def _drawn(rows: Sequence["Row"], geometry: str, dtypes: Sequence[str]) -> Figur
     return figure
 
 
-def _csv(path: Path, rows: Sequence["Row"]) -> None:
+def _csv(path: Path, rows: Sequence["ErrorRow"]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
@@ -176,7 +179,7 @@ coordinates than its length, so its rounding to float64 alone is worth exp(2r/R)
 and `transp`."""
 
 
-def write(rows: Sequence["Row"], gradients: Sequence["GradientRow"], out: Path, grid: str) -> int:
+def write(rows: Sequence["ErrorRow"], gradients: Sequence["GradientRow"], out: Path, grid: str) -> int:
     """Write accuracy.md, accuracy.csv and the plots under ``out``; 0 if every figure is met, else 1."""
     out.mkdir(parents=True, exist_ok=True)
     measured = lines(rows)

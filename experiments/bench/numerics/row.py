@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Row:
+class ErrorRow:
     """One measurement: relative errors of ours and of geoopt's result.
 
     ``reach`` is |v|/R of the input; ``condition`` is how many relative errors of the exact result one of the

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from manifold_lora.experiments.reports.figures.style import COLOURS, INK
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 
 # Inches: at four fifths, the least it is shown at, a phone of 400 px has it whole.
 WIDTH = 4.8
@@ -19,12 +19,12 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
 
 
-def colour(row: Row) -> str:
+def colour(row: ArmRow) -> str:
     """The colour of an arm's group."""
     return COLOURS[row.group]
 
 
-def name_rows(axis: Axes, rows: Sequence[Row]) -> None:
+def name_rows(axis: Axes, rows: Sequence[ArmRow]) -> None:
     """Arms down the left side, first on top, their groups by colour."""
     axis.set_yticks(range(len(rows)), [row.label for row in rows])
     for label, row in zip(axis.get_yticklabels(), rows, strict=True):

@@ -10,7 +10,7 @@ from manifold_lora.experiments.reports.figures.canvas import WIDTH, colour, pane
 from manifold_lora.experiments.reports.figures.margin_labels import Named, height_for, name_in_margin
 from manifold_lora.experiments.reports.figures.style import COLOURS, scale_by_range
 from manifold_lora.experiments.reports.groups import GROUPS, Group
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 
 _MARKS: dict[Group, str] = {"baseline": "o", "control": "s", "geometry": "D"}
 _AXES = {"train_seconds": "training, s", "seconds_per_item": "inference, ms per item"}
@@ -18,7 +18,7 @@ _AXES = {"train_seconds": "training, s", "seconds_per_item": "inference, ms per 
 _FEW = 12
 
 
-def costs(rows: Sequence[Row]) -> Figure | None:
+def costs(rows: Sequence[ArmRow]) -> Figure | None:
     """Accuracy by cost, groups by colour and mark; the arms that bound what can be had are named."""
     if len(rows) < 2:
         return None
@@ -42,14 +42,14 @@ def costs(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _point(axis: Axes, row: Row, cost: Cost, test: str) -> None:
+def _point(axis: Axes, row: ArmRow, cost: Cost, test: str) -> None:
     score = row.scores[test]
     ends = [100 * score.low, 100 * score.high]
     axis.plot([cost.of(row)] * 2, ends, color=colour(row), lw=0.7, alpha=0.35)
     axis.plot(cost.of(row), 100 * score.mean, _MARKS[row.group], ms=4, mew=0, alpha=0.8, color=colour(row))
 
 
-def _worth_naming(rows: Sequence[Row], cost: Cost, test: str) -> list[Row]:
+def _worth_naming(rows: Sequence[ArmRow], cost: Cost, test: str) -> list[ArmRow]:
     """The baseline, the dearest, the least accurate, and the arms that no other beats in both."""
     if len(rows) <= _FEW:
         return list(rows)
@@ -58,7 +58,7 @@ def _worth_naming(rows: Sequence[Row], cost: Cost, test: str) -> list[Row]:
     return [row for row in rows if row in (rows[0], dearest, worst) or _is_best(row, rows, cost, test)]
 
 
-def _is_best(row: Row, rows: Sequence[Row], cost: Cost, test: str) -> bool:
+def _is_best(row: ArmRow, rows: Sequence[ArmRow], cost: Cost, test: str) -> bool:
     return not any(
         other.scores[test].mean > row.scores[test].mean and cost.of(other) <= cost.of(row) for other in rows
     )

@@ -13,18 +13,18 @@ from manifold_lora.experiments.reports.figures.canvas import WIDTH, colour, name
 from manifold_lora.experiments.reports.figures.style import (
     COLOURS,
     INK,
+    colour_and_marker,
     dashes,
     plain,
     scale_by_range,
-    told_apart,
 )
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 from manifold_lora.experiments.reports.statistics import Estimate
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
-def curvature(rows: Sequence[Row]) -> Figure | None:
+def curvature(rows: Sequence[ArmRow]) -> Figure | None:
     """Accuracy by mean kappa with 95 % intervals, a line for arms that differ in curvature alone."""
     curved = [row for row in rows if row.kappa is not None and row.role in ("geometry", "flat")]
     if len({row.kappa for row in curved}) < 2:
@@ -38,7 +38,7 @@ def curvature(rows: Sequence[Row]) -> Figure | None:
         axis.axhspan(100 * base.low, 100 * base.high, color=COLOURS["baseline"], alpha=0.12, lw=0)
         axis.axhline(100 * base.mean, color=COLOURS["baseline"], lw=1, label=rows[0].label)
         for index, (name, members) in enumerate(families.items()):
-            shade, mark = told_apart(index)
+            shade, mark = colour_and_marker(index)
             places = [float(row.kappa or 0.0) for row in members]
             axis.errorbar(
                 places,
@@ -68,16 +68,16 @@ def _scale(axis: Axes, kappas: Sequence[float]) -> None:
         axis.xaxis.set_major_formatter(plain)
 
 
-def _families(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _families(rows: Sequence[ArmRow]) -> dict[str, list[ArmRow]]:
     """Rows by manifold, transform, alpha and further grid values other than the curvature, by kappa."""
-    families: dict[str, list[Row]] = defaultdict(list)
+    families: dict[str, list[ArmRow]] = defaultdict(list)
     one_alpha = len({row.alpha for row in rows}) == 1
     for row in sorted(rows, key=lambda row: row.kappa or 0.0):
         families[_family(row) + ("" if one_alpha else f", alpha {row.alpha:g}")].append(row)
     return families
 
 
-def _family(row: Row) -> str:
+def _family(row: ArmRow) -> str:
     adapter = row.adapter
     manifold = adapter.get("manifold", row.arm)
     parts = [manifold.get("name", "product") if isinstance(manifold, Mapping) else str(manifold)]
@@ -99,7 +99,7 @@ def _ends(scores: Sequence[Estimate]) -> list[list[float]]:
     ]
 
 
-def kappas(rows: Sequence[Row]) -> Figure | None:
+def kappas(rows: Sequence[ArmRow]) -> Figure | None:
     """Kappa of every adapted layer by depth, for arms whose curvature was learned or calibrated."""
     moved = [row for row in rows if _moved(row)]
     if not moved:
@@ -107,7 +107,7 @@ def kappas(rows: Sequence[Row]) -> Figure | None:
     figure, axes = panels(len(moved), WIDTH, 2.4)
     for axis, row in zip(axes, moved, strict=True):
         for index, (kind, points) in enumerate(_by_kind(row, "kappa").items()):
-            shade, mark = told_apart(index)
+            shade, mark = colour_and_marker(index)
             axis.plot(*zip(*points, strict=True), mark, ms=3.5, alpha=0.75, mew=0, color=shade, label=kind)
         axis.set_title(row.label, fontsize=9, loc="left", color=colour(row))
         axis.set_xlabel("layer")
@@ -117,7 +117,7 @@ def kappas(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _moved(row: Row) -> bool:
+def _moved(row: ArmRow) -> bool:
     values = {
         round(value, 6)
         for record in row.chosen.records.values()
@@ -128,7 +128,7 @@ def _moved(row: Row) -> bool:
     return len(values) > 1 and (adaptive or "product" not in _family(row))
 
 
-def _by_kind(row: Row, key: str) -> dict[str, list[tuple[float, float]]]:
+def _by_kind(row: ArmRow, key: str) -> dict[str, list[tuple[float, float]]]:
     """Kind of module -> (layer, value) over layers and seeds."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for record in row.chosen.records.values():
@@ -139,7 +139,7 @@ def _by_kind(row: Row, key: str) -> dict[str, list[tuple[float, float]]]:
     return points
 
 
-def gains(rows: Sequence[Row]) -> Figure | None:
+def gains(rows: Sequence[ArmRow]) -> Figure | None:
     """The gain c of every adapted layer and seed, by arm, with its median; 1 is LoRA's."""
     with_gain = [row for row in rows if _gains(row)]
     if not with_gain:
@@ -159,5 +159,5 @@ def gains(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _gains(row: Row) -> list[Any]:
+def _gains(row: ArmRow) -> list[Any]:
     return [value for record in row.chosen.records.values() for value in record["geometry"]["gain"].values()]

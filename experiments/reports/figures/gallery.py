@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from manifold_lora.experiments.reports.figures.registry import FIGURES
 from manifold_lora.experiments.reports.figures.style import styled, svg
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Picture:
     svg: str
 
 
-def gallery(rows: Sequence[Row]) -> Iterator[Picture]:
+def gallery(rows: Sequence[ArmRow]) -> Iterator[Picture]:
     """Draw what the data has."""
-    for name in sorted(FIGURES, key=lambda name: FIGURES.facts(name).get("place", math.inf)):
+    for name in sorted(FIGURES, key=lambda name: FIGURES.metadata(name).get("place", math.inf)):
         with styled():
             figure = FIGURES[FIGURES.check(name)](rows)
             if figure is not None:
-                yield Picture(name, FIGURES.facts(name).get("caption", ""), svg(figure, name))
+                yield Picture(name, FIGURES.metadata(name).get("caption", ""), svg(figure, name))

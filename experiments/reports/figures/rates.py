@@ -8,12 +8,12 @@ from matplotlib.ticker import NullLocator
 
 from manifold_lora.experiments.reports.figures.canvas import WIDTH, panels
 from manifold_lora.experiments.reports.figures.margin_labels import Named, height_for, name_in_margin
-from manifold_lora.experiments.reports.figures.style import COLOURS, dashes, told_apart
+from manifold_lora.experiments.reports.figures.style import COLOURS, colour_and_marker, dashes
 from manifold_lora.experiments.reports.groups import GROUPS
-from manifold_lora.experiments.reports.row import Row
+from manifold_lora.experiments.reports.row import ArmRow
 
 
-def rates(rows: Sequence[Row]) -> Figure | None:
+def rates(rows: Sequence[ArmRow]) -> Figure | None:
     """Validation accuracy by learning rate: mean of the seeds; what the rate was chosen by."""
     if max(len(row.rates) for row in rows) < 2:
         return None
@@ -25,20 +25,20 @@ def rates(rows: Sequence[Row]) -> Figure | None:
         axis.set_title(title, fontsize=9, loc="left")
         named = [_line(axis, rows[0], COLOURS["baseline"], "", "--")]
         for index, row in enumerate(members):
-            named.append(_line(axis, row, *told_apart(index), dashes(index)))
+            named.append(_line(axis, row, *colour_and_marker(index), dashes(index)))
         name_in_margin(axis, named, height)
     axes[-1].set_xlabel("learning rate (ring: chosen)")
     return figure
 
 
-def _groups(rows: Sequence[Row]) -> Mapping[str, Sequence[Row]]:
+def _groups(rows: Sequence[ArmRow]) -> Mapping[str, Sequence[ArmRow]]:
     """The title of a panel -> its arms; the baseline is in every one and has none of its own."""
     groups = {title: [row for row in rows[1:] if row.group == key] for key, title in GROUPS.items()}
     found = {title: members for title, members in groups.items() if members}
     return found or {GROUPS["baseline"]: []}
 
 
-def _scale(axes: Sequence[Axes], rows: Sequence[Row]) -> None:
+def _scale(axes: Sequence[Axes], rows: Sequence[ArmRow]) -> None:
     """The same axes for all panels."""
     every = [rate for row in rows for rate in row.rates]
     tried = sorted({rate.value for rate in every})
@@ -58,7 +58,7 @@ def _short(rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")
 
 
-def _line(axis: Axes, row: Row, shade: str, mark: str, line: str) -> Named:
+def _line(axis: Axes, row: ArmRow, shade: str, mark: str, line: str) -> Named:
     values = [rate.value for rate in row.rates]
     means = [100 * rate.validation for rate in row.rates]
     axis.plot(values, means, f"{mark}{line}", ms=3, lw=1.1, color=shade)

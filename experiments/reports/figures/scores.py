@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from manifold_lora.experiments.reports.figures.canvas import WIDTH, colour, name_rows, panels
 from manifold_lora.experiments.reports.figures.style import INK
-from manifold_lora.experiments.reports.row import Comparison, Row
+from manifold_lora.experiments.reports.row import ArmRow, Comparison
 
 _MARKS = {"baseline": "o", "gain": "s", "tangent": "D"}
 _OTHERS = {"baseline": "to the baseline", "gain": "to gain-matched LoRA", "tangent": "to tangent"}
 
 
-def scores(rows: Sequence[Row]) -> Figure:
+def scores(rows: Sequence[ArmRow]) -> Figure:
     """A panel per test set: mean, 95 % interval, and every seed as a dot."""
     tests = list(rows[0].scores)
     figure, axes = panels(len(tests), WIDTH, 0.27 * len(rows) + 0.9)
@@ -26,7 +26,7 @@ def scores(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _score(axis: Axes, place: int, row: Row, test: str) -> None:
+def _score(axis: Axes, place: int, row: ArmRow, test: str) -> None:
     score = row.scores[test]
     seeds = [100 * record["evaluation"][test]["accuracy"] for record in row.chosen.records.values()]
     low, high = (100 * score.low, 100 * score.high)
@@ -35,7 +35,7 @@ def _score(axis: Axes, place: int, row: Row, test: str) -> None:
     axis.plot(100 * score.mean, place, "|", ms=11, mew=2, color=INK)
 
 
-def differences(rows: Sequence[Row]) -> Figure | None:
+def differences(rows: Sequence[ArmRow]) -> Figure | None:
     """Differences in points with 95 % intervals: to the baseline; of geometries to their controls too."""
     compared = [row for row in rows if row.comparisons]
     if not compared:

@@ -48,7 +48,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def told_apart(index: int) -> tuple[str, str]:
+def colour_and_marker(index: int) -> tuple[str, str]:
     """Colour and marker of one of many series; no pair comes twice among the first forty."""
     return CYCLE[index % len(CYCLE)], MARKS[index // len(CYCLE) % len(MARKS)]
 

@@ -19,7 +19,7 @@ from manifold_lora.experiments.reports.page.tables import (
     costs_table,
     scores_table,
 )
-from manifold_lora.experiments.reports.row import Row, label_of
+from manifold_lora.experiments.reports.row import ArmRow, label_of
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import (
     BETTER,
@@ -117,7 +117,7 @@ def _lead(study: Study) -> Html:
     return join([text, *data, *versions])
 
 
-def _counted(first: Row, test: str) -> str:
+def _counted(first: ArmRow, test: str) -> str:
     items, clusters = first.items(test), first.scores[test].items
     return f" {items} {test} items{f' in {clusters} clusters' if clusters < items else ''}."
 
@@ -135,7 +135,7 @@ def _reading(study: Study) -> Html:
         return element("p", "Nothing was compared with a baseline.", cls="note")
     parts = [element("p", link("#method", "The rules"), " by which these words are given.", cls="note")]
     for heading, asked in (("Geometries", True), ("Other arms", False)):
-        groups: dict[str, list[tuple[Row, str, Verdict]]] = defaultdict(list)
+        groups: dict[str, list[tuple[ArmRow, str, Verdict]]] = defaultdict(list)
         for item, test, one in said:
             if (item.group == "geometry") == asked:
                 groups[one.word].append((item, test, one))
@@ -144,7 +144,7 @@ def _reading(study: Study) -> Html:
     return element("div", *parts, cls="reading")
 
 
-def _folded(study: Study, word: str, members: Sequence[tuple[Row, str, Verdict]]) -> Html:
+def _folded(study: Study, word: str, members: Sequence[tuple[ArmRow, str, Verdict]]) -> Html:
     """One verdict and its arms; open where it says more than that nothing was seen, or of one arm alone."""
     lines = [
         _verdict(study, item.label if len(study.tests) == 1 else f"{item.label}, {test}", one)

@@ -15,7 +15,7 @@ from manifold_lora.experiments.reports.page.markup import (
     signed,
     table,
 )
-from manifold_lora.experiments.reports.row import Comparison, Record, Row, label_of
+from manifold_lora.experiments.reports.row import ArmRow, Comparison, Record, label_of
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import p_text
@@ -31,7 +31,7 @@ def _scores(study: Study, test: str) -> Html:
     head = ["arm", f"{test} %", f"Δ {study.manifest.baseline} [95 %]", "adjusted p", "detectable"]
     head += ["95 % interval", "lr", "validation %"]
 
-    def line(item: Row) -> Html:
+    def line(item: ArmRow) -> Html:
         score = item.scores[test]
         chosen = rate(item), _source(item, percent(item.chosen.validation))
         found = _score(study, item, test, score), *_gap(item, test), _source(item, _interval(score))
@@ -40,7 +40,7 @@ def _scores(study: Study, test: str) -> Html:
     return table(head, _grouped(study.rows, line, len(head)))
 
 
-def _score(study: Study, item: Row, test: str, score: Estimate) -> Html:
+def _score(study: Study, item: ArmRow, test: str, score: Estimate) -> Html:
     seeds = [
         link(
             study.files(record)["result"],
@@ -56,7 +56,7 @@ def _interval(score: Estimate) -> str:
     return f"{percent(score.low)} to {percent(score.high)}"
 
 
-def _gap(item: Row, test: str) -> list[object]:
+def _gap(item: ArmRow, test: str) -> list[object]:
     one = item.with_role(test, "baseline")
     if one is None:
         return ["–", "–", "–"]
@@ -73,7 +73,7 @@ def comparisons_table(study: Study) -> Html:
     return element("div", table(head, lines), cls="compared")
 
 
-def _comparison(study: Study, item: Row, one: Comparison) -> Html:
+def _comparison(study: Study, item: ArmRow, one: Comparison) -> Html:
     gap, pooled = one.difference, one.mcnemar.pooled
     numbers = (
         difference(one),
@@ -95,7 +95,7 @@ def costs_table(study: Study) -> Html:
     for cost in TABLE:
         head += [cost.heading, "×"]
 
-    def line(item: Row) -> Html:
+    def line(item: ArmRow) -> Html:
         cells: list[object] = [
             _source(item, f"{value:.3g}") if value is not None else "–" for value in (item.gain, item.kappa)
         ]
@@ -108,7 +108,7 @@ def costs_table(study: Study) -> Html:
     return table(head, _grouped(study.rows, line, len(head)))
 
 
-def _grouped(rows: Sequence[Row], line: Callable[[Row], Html], width: int) -> Iterator[Html]:
+def _grouped(rows: Sequence[ArmRow], line: Callable[[ArmRow], Html], width: int) -> Iterator[Html]:
     for place, item in enumerate(rows):
         if not place or item.group != rows[place - 1].group:
             yield group(GROUPS[item.group], width)
@@ -151,7 +151,7 @@ def _cell(study: Study, record: Record, chosen: bool) -> Html:
     )
 
 
-def _source(item: Row, text: str) -> Html:
+def _source(item: ArmRow, text: str) -> Html:
     """A number that leads to the cells it is the mean or median of."""
     cells = [record["cell"] for record in item.chosen.records.values()]
     return link(f"#cell-{cells[0]}", signed(text), title=f"of cells {', '.join(cells)}")

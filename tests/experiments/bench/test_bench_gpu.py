@@ -30,7 +30,7 @@ def test_command(monkeypatch, capsys, tmp_path):
     command = ["--rounds", "2", "--repeats", "1", "--shape", "8,16,16,2", "--dtype", "float32", "--json"]
     assert gpu.main([*command, "--out", str(tmp_path / "gpu.md")]) == 0
     costs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = {(cost["what"], cost["contestant"]) for cost in costs}
+    message = {(cost["what"], cost["contestant"]) for cost in costs}
     contestants = ("peft lora", "lora by hand", "ours", "ours on torch")
-    assert told == {(what, name) for what in ("training step", "forward") for name in contestants}
+    assert message == {(what, name) for what in ("training step", "forward") for name in contestants}
     assert "on a stand-in" in (tmp_path / "gpu.md").read_text()

@@ -19,7 +19,7 @@ from manifold_lora.experiments.sweeps.cells import expand
 ROOT = Path(__file__).parents[3]
 
 
-def told(capsys, *arguments):
+def message(capsys, *arguments):
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -46,10 +46,10 @@ def test_a_file_of_the_working_directory_comes_before_a_shipped_config(tmp_path,
 
 
 def test_an_unknown_config_lists_the_shipped_ones(capsys):
-    line = told(capsys, "ablate", "taxonmy")
+    line = message(capsys, "ablate", "taxonmy")
     assert "did you mean 'taxonomy'?" in line
     assert "paper/llama3_8b" in line
-    assert "a readable UTF-8 YAML file" in told(capsys, "ablate", "taxonomy.yml")
+    assert "a readable UTF-8 YAML file" in message(capsys, "ablate", "taxonomy.yml")
     with pytest.raises(UnknownNameError):
         config_file("../configs/taxonomy")
 
@@ -61,15 +61,15 @@ def test_hyplora_is_the_paper_s_arm():
 
 
 @pytest.mark.parametrize("option", [["--plugins", "mine"], ["--plugins=mine"]])
-def test_a_module_given_as_an_installed_plugin_is_told_the_option(capsys, option):
-    assert "--plugin MODULE" in told(capsys, "ablate", *option)
+def test_a_module_given_as_an_installed_plugin_is_shown_the_option(capsys, option):
+    assert "--plugin MODULE" in message(capsys, "ablate", *option)
 
 
 @pytest.mark.parametrize(
     "option", [["--plugin", "no_such_module"], ["--plugin=no_such_module"], ["--plugin"]]
 )
-def test_a_module_that_is_not_there_is_told(capsys, option):
-    assert f"plugin: got {option[0].partition('=')[2] or ''.join(option[1:])!r}" in told(
+def test_a_module_that_is_not_there_is_reported(capsys, option):
+    assert f"plugin: got {option[0].partition('=')[2] or ''.join(option[1:])!r}" in message(
         capsys, "ablate", *option
     )
 
@@ -143,7 +143,7 @@ def test_a_verb_that_lacks_the_extra_says_which_packages(tmp_path):
         )
 
 
-def test_a_task_without_the_extra_is_told_so_too(tmp_path):
+def test_a_task_without_the_extra_is_reported_so_too(tmp_path):
     code = "from manifold_lora.experiments.cli import main\nassert main(['new', 'task', 'ours']) == 2"
     done = run_without_the_extra(tmp_path, code)
     assert done.returncode == 0, done.stderr

@@ -26,8 +26,8 @@ COMMANDS = [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_help_into_a_closed_pipe_ends_without_a_word(arguments):
-    code, told = run_without_reader(*arguments)
-    assert told == ""
+    code, message = run_without_reader(*arguments)
+    assert message == ""
     # Where they are the ones that write, rich ends the program itself, with 1, and argparse sees no error.
     assert code in (0, 1, 141)
 

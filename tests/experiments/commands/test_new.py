@@ -76,7 +76,7 @@ def test_a_new_task_is_learned_by_the_command_it_prints(new, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["geomtry", "x"], "did you mean 'geometry'"),
         (["geometry"], "one word of lower-case letters"),
@@ -89,11 +89,11 @@ def test_a_new_task_is_learned_by_the_command_it_prints(new, capsys):
         (["task", "taken"], "taken.py is there"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, told):
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.py").write_text("mine")
     assert main(["new", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["taken.py"]
     assert (tmp_path / "taken.py").read_text() == "mine"

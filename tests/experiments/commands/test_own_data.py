@@ -45,7 +45,7 @@ def test_one_flag_trains_on_a_file(sums: Path, base: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ([], "sums.jsonl:1: row: got"),
         (["--task.prompt_field", "nope"], "field nope is missing; the row has frage, zahl"),
@@ -60,10 +60,10 @@ def test_one_flag_trains_on_a_file(sums: Path, base: str, tmp_path: Path) -> Non
     ],
 )
 def test_what_cannot_be_read_is_one_line(
-    flags: list[str], told: str, sums: Path, base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], message: str, sums: Path, base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["train", "--data", str(sums), "--model", base, "--output", str(tmp_path / "run"), *flags]
     assert main(command) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert told in last
+    assert message in last
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manifold_lora.experiments.data.files import DataError, read_rows
-from manifold_lora.experiments.data.rows import ChoiceRow, EquationRow, ProblemRow, Row
+from manifold_lora.experiments.data.rows import ChoiceRow, EquationRow, InstructionRow, ProblemRow
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -27,7 +27,7 @@ def listed(*rows: object) -> bytes:
 
 GOOD = row(id="a-0")
 # content, schema, line of the fault, words of the reason
-FAULTS: dict[str, tuple[bytes, type[Row], int, str]] = {
+FAULTS: dict[str, tuple[bytes, type[InstructionRow], int, str]] = {
     "bad JSON": (b'[\n{"id": "a", \n]', ProblemRow, 2, "JSON"),
     "not a list": (b'{"id": "a"}', ProblemRow, 1, "'['"),
     "cut off": (listed(GOOD, row())[:-30], ProblemRow, 3, "JSON"),
@@ -130,7 +130,7 @@ def test_good_rows_and_the_hash_of_their_bytes(tmp_path: Path) -> None:
         ("train/mawps_train_equations.jsonl", EquationRow, 1352),
     ],
 )
-def test_the_real_files_read_whole(name: str, schema: type[Row], rows: int) -> None:
+def test_the_real_files_read_whole(name: str, schema: type[InstructionRow], rows: int) -> None:
     read = read_rows(DATA / name, schema)
     assert len(read.rows) == rows
     assert read.sha256 in (DATA / "README.md").read_text(encoding="utf-8")

@@ -85,10 +85,10 @@ def test_the_181_repeated_questions_of_mawps_are_found(tmp_path: Path, capsys) -
     assert counts == [28, 176, 181]
     arguments = ["data", "leaks", "--train", *map(str, paths), "--tests", str(DATA / "tests" / "mawps.json")]
     assert main(arguments) == 1
-    told = capsys.readouterr().out
-    assert "181 of 238 rows" in told
-    assert "28 of them" in told
-    assert "176 of them" in told
+    message = capsys.readouterr().out
+    assert "181 of 238 rows" in message
+    assert "28 of them" in message
+    assert "176 of them" in message
 
 
 @needs_data

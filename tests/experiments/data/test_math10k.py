@@ -89,10 +89,10 @@ def test_the_verb_writes_what_reads_back(folder: Path, capsys) -> None:
     command = ["data", "math10k", "--data", str(folder), "--output", str(output), "--aqua-rows", "4"]
     assert main(command) == 0
     read = read_rows(output, MathRow)
-    told = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert len(read.rows) == 8
-    assert read.sha256 in told
-    assert "1 rows hold questions of AddSub" in told
+    assert read.sha256 in message
+    assert "1 rows hold questions of AddSub" in message
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not here")

@@ -166,11 +166,11 @@ def test_any_row_is_read_whole_or_refused(
     try:
         (found,) = read_rows(path, own_rows(Fields(judge=judge))).rows
     except DataError as error:
-        told = str(error)
+        wording = str(error)
     else:
-        told = ""
+        wording = ""
         assert found.prompt.strip()
         assert found.answer.strip()
         assert not found.choices or judge in ("number", "exact") or found.answer in found.choices
-    assert not told or told.startswith(f"{path}:1: ")
-    assert "\n" not in told
+    assert not wording or wording.startswith(f"{path}:1: ")
+    assert "\n" not in wording

@@ -29,11 +29,11 @@ def folder(tmp_path):
 def test_a_file_that_is_missing_can_be_had_from_the_hub(task, file, hub, folder):
     with pytest.raises(DataError) as caught:
         build_task(task, folder, style="text")
-    told = str(caught.value)
-    assert told.startswith(f"{folder / file}: file")
-    assert "without task.data" in told
-    assert hub in told
-    assert "did you mean" not in told
+    message = str(caught.value)
+    assert message.startswith(f"{folder / file}: file")
+    assert "without task.data" in message
+    assert hub in message
+    assert "did you mean" not in message
 
 
 def test_where_the_hub_has_none_the_nearest_file_is_named(folder):

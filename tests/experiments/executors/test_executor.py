@@ -21,7 +21,7 @@ def jobs(monkeypatch):
     return import_module("executor_jobs")
 
 
-def test_each_ending_is_told_apart_and_the_others_still_finish(jobs, tmp_path):
+def test_each_ending_is_distinguished_and_the_others_still_finish(jobs, tmp_path):
     work = [
         Job("well", jobs.answer, (21,)),
         Job("raises", jobs.fail),

@@ -100,10 +100,10 @@ def test_a_sweep_in_a_log_file_tells_each_cell_and_not_each_step() -> None:
             cells.step("a", step, 100)
         cells.end(Outcome("a", "ok"))
         cells.end(Outcome("b", "failed", "[/] went wrong"))
-    told = lines(console)
-    assert told[0] == "cells: 1 of 3"
-    assert told[1].startswith("cells: 2 of 3")
-    assert told[2:] == ["b: failed: [/] went wrong", "cells: 3 of 3"]
+    message = lines(console)
+    assert message[0] == "cells: 1 of 3"
+    assert message[1].startswith("cells: 2 of 3")
+    assert message[2:] == ["b: failed: [/] went wrong", "cells: 3 of 3"]
 
 
 def test_train_speaks_in_a_pipe(base: str, tmp_path: Path) -> None:

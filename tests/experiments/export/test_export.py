@@ -35,8 +35,8 @@ def run(base, tmp_path_factory):
 
 def test_a_linear_arm_is_exported_without_an_error(run, base, capsys, tmp_path):
     assert main(["export", str(run("tangent")), "--to", "lora", "--output", str(tmp_path / "lora")]) == 0
-    told = capsys.readouterr().out
-    assert "exact" in told
+    wording = capsys.readouterr().out
+    assert "exact" in wording
     report = json.loads((tmp_path / "lora" / "export.json").read_text())
     assert report["logits_error"] < 1e-5
     assert report["same_next_token"] == 1.0
@@ -55,7 +55,7 @@ def test_a_curved_arm_is_exported_with_its_errors_and_its_card(run, capsys, tmp_
     folder = run("direct")
     before = {path.name: path.read_bytes() for path in (folder / "adapter").iterdir()}
     assert main(["export", str(folder)]) == 0
-    told = capsys.readouterr().out
+    wording = capsys.readouterr().out
     report = json.loads((folder / "lora" / "export.json").read_text())
     assert len(report["layers"]) == 14
     assert set(report["accuracy"]) == {"validation", "taxonomy"}
@@ -64,7 +64,7 @@ def test_a_curved_arm_is_exported_with_its_errors_and_its_card(run, capsys, tmp_
         assert 0 < layer["error"] < 0.5
         assert layer["gain"] > 1.0  # hyperbolic space lengthens updates
     worst = max(layer["error"] for layer in report["layers"].values())
-    for text in (told, (folder / "lora" / "README.md").read_text()):
+    for text in (wording, (folder / "lora" / "README.md").read_text()):
         assert f"{worst:.2e}" in text
         assert f"{report['logits_error']:.2e}" in text
     assert "lorentz" in (folder / "lora" / "README.md").read_text()
@@ -103,10 +103,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, base, capsys, tmp_pat
         ([folder, "--text", str(tmp_path / "one.txt"), "--output", new], "at least two lines"),
         ([folder, "--text", str(tmp_path / "none.txt"), "--output", new], "UTF-8 file"),
     ]
-    for arguments, told in cases:
+    for arguments, wording in cases:
         assert main(["export", *arguments]) == 2
         error = capsys.readouterr().err
-        assert told in error, error
+        assert wording in error, error
         # Beside the bar that transformers draws while it loads weights.
         lines = [line for line in error.splitlines() if line and "Loading" not in line]
         assert [line[:20] for line in lines] == ["manifold-lora export"]
@@ -117,7 +117,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, base, capsys, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_a_switch_misspelt_is_told_before_torch_is_loaded(tmp_path):
+def test_a_switch_misspelt_is_reported_before_torch_is_loaded(tmp_path):
     code = (
         "import sys; from manifold_lora.experiments.cli import main\n"
         "print(main(['export', 'x', '--too', 'lora']), 'torch' in sys.modules)"
@@ -132,9 +132,9 @@ def test_an_unknown_folder_names_neighbours_that_are_adapters(run, tmp_path, cap
     (tmp_path / "adapter-one").mkdir()
     (tmp_path / "adapter-one" / "adapter_config.json").write_text("{}")
     assert main(["export", str(tmp_path / "adapter-two")]) == 2
-    told = capsys.readouterr().err
-    assert "adapter-one" in told
-    assert "adapter-data" not in told
+    wording = capsys.readouterr().err
+    assert "adapter-one" in wording
+    assert "adapter-data" not in wording
     assert main(["export", str(tmp_path / "adapter-data")]) == 2
     assert "a folder with adapter_config.json" in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == 2
@@ -142,10 +142,10 @@ def test_an_unknown_folder_names_neighbours_that_are_adapters(run, tmp_path, cap
 
 def test_export_says_what_it_does(run, tmp_path, capsys):
     assert main(["export", str(run("tangent")), "--output", str(tmp_path / "lora")]) == 0
-    told = capsys.readouterr().out
+    wording = capsys.readouterr().out
     for work in (
         "running the adapter on text to fit to: 2 of 2",
         "fitting layers: 14 of 14",
         "comparing logits:",
     ):
-        assert work in told
+        assert work in wording

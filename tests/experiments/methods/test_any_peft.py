@@ -32,7 +32,7 @@ def test_a_config_has_the_options_the_targets_and_the_seed_of_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (arm("peft.oftt"), "did you mean 'peft.oft'"),
         (arm("peft.xlora"), "trained adapters"),
@@ -47,10 +47,10 @@ def test_a_config_has_the_options_the_targets_and_the_seed_of_the_run() -> None:
         (AdapterSettings(method="lora", options={"r": 3}), "none with lora"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(settings: AdapterSettings, told: str) -> None:
+def test_what_cannot_be_is_refused_in_one_line(settings: AdapterSettings, message: str) -> None:
     with pytest.raises(ManifoldLoraError) as caught:
         check_adapter(settings)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

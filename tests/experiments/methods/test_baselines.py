@@ -153,7 +153,7 @@ def test_a_map_of_geometries_reaches_the_model(base):
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "told"),
+    ("fields", "error", "message"),
     [
         ({"manifold_pattern": {".*": "lorenz"}}, UnknownNameError, "did you mean 'lorentz'"),
         ({"manifold_pattern": {"(": "lorentz"}}, ManifoldLoraError, "regular expression"),
@@ -163,8 +163,8 @@ def test_a_map_of_geometries_reaches_the_model(base):
     ],
     ids=str,
 )
-def test_bad_adapter_blocks_are_refused_before_torch(fields, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_adapter_blocks_are_refused_before_torch(fields, error, message):
+    with pytest.raises(error, match=message):
         check_adapter(AdapterSettings(**fields))
 
 

@@ -10,7 +10,7 @@ import torch
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.experiments.methods.calibration import calibrate
 from manifold_lora.experiments.methods.config import adapter_spec, check_adapter, peft_config
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.runs.cell import load_adapted, run_cell
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
@@ -66,7 +66,7 @@ def test_a_cell_records_a_finite_negative_kappa_for_each_layer_and_they_differ(b
     cell = cell_of(base)
     plain = {"id": cell.id, "run": cell.run.model_dump(mode="json"), "point": cell.point, "needs": None}
     run_cell(plain, str(tmp_path), base, {}, lambda *at: None)
-    record = Ledger(tmp_path).read(cell.id)
+    record = ResultStore(tmp_path).read(cell.id)
     assert record["status"] == "ok"
     assert record["run"]["adapter"]["curvature"] == {"mode": "data"}
     kappas = record["geometry"]["kappa"]
@@ -171,7 +171,7 @@ def test_exactly_the_adapted_modules_are_measured(base, task, targets, leaves, c
     assert set(found) <= {name for name, _ in model.named_modules()}
 
 
-def test_a_module_that_no_prompt_reaches_is_told(base, task):
+def test_a_module_that_no_prompt_reaches_is_reported(base, task):
     model, tokenizer = load_base(base)
     model.model.layers[1].mlp.spare_proj = torch.nn.Linear(16, 16)
     settings = AdapterSettings(curvature=DATA, target_modules=["q_proj", "spare_proj"])
@@ -194,7 +194,7 @@ def test_geometries_that_can_be_hyperbolic_take_it(name):
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "told"),
+    ("fields", "error", "message"),
     [
         ({"manifold": "sphere"}, CurvatureError, "got 'sphere'; allowed: lorentz, poincare, stereographic"),
         ({"manifold": "euclidean"}, CurvatureError, "got 'euclidean'; allowed: lorentz"),
@@ -213,9 +213,9 @@ def test_geometries_that_can_be_hyperbolic_take_it(name):
     ],
     ids=str,
 )
-def test_configs_that_cannot_be_measured_are_refused_before_anything_runs(fields, error, told):
+def test_configs_that_cannot_be_measured_are_refused_before_anything_runs(fields, error, message):
     arms = {"mine": {"curvature": DATA, **fields}}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         expand(AblationSettings(arms=arms, grid={"arm": ["mine"]}), {})
 
 

@@ -48,7 +48,7 @@ def test_any_arm_takes_it_as_one_more_axis():
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"method": "dora", "weight_manifold": "stiefel"}, "none, or method manifold_lora"),
         (
@@ -57,6 +57,6 @@ def test_any_arm_takes_it_as_one_more_axis():
         ),
     ],
 )
-def test_what_cannot_be_is_told_without_torch(fields, told):
-    with pytest.raises(ManifoldLoraError, match=told):
+def test_what_cannot_be_is_reported_without_torch(fields, message):
+    with pytest.raises(ManifoldLoraError, match=message):
         check_adapter(AdapterSettings(**fields))

@@ -1,4 +1,4 @@
-"""What is missing for a cluster is told before anything runs; settings reach the executors."""
+"""What is missing for a cluster is reported before anything runs; settings reach the executors."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ def test_the_local_executor_gets_its_limits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("execution", "missing", "told"),
+    ("execution", "missing", "message"),
     [
         ({"executor": "ray"}, "ray", "manifold-lora[ray]"),
         ({"executor": "ray", "address": "127.0.0.1:1"}, None, "refused"),
@@ -43,19 +43,19 @@ def test_the_local_executor_gets_its_limits(tmp_path):
     ],
     ids=["ray", "no cluster", "no port", "submitit", "sbatch", "fraction of a GPU", "GPUs"],
 )
-def test_what_is_missing_is_told(tmp_path, monkeypatch, execution, missing, told):
+def test_what_is_missing_is_reported(tmp_path, monkeypatch, execution, missing, message):
     if missing == "sbatch there":
         monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     elif missing:
         monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ManifoldLoraError) as caught:
         build_executor(_settings(tmp_path, **execution))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("execution", "told"),
+    ("execution", "message"),
     [
         ({"executor": "lokal"}, "local"),
         ({"memory_mb": 0}, "greater than or equal to 1"),
@@ -63,10 +63,10 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch, execution, missing, told
         ({"slurm": ["gpu"]}, "a mapping"),
     ],
 )
-def test_bad_settings_are_told(tmp_path, execution, told):
+def test_bad_settings_are_reported(tmp_path, execution, message):
     with pytest.raises(ManifoldLoraError) as caught:
         _settings(tmp_path, **execution)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_sbatch_gets_what_a_cell_needs(tmp_path, monkeypatch):

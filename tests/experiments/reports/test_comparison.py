@@ -13,21 +13,21 @@ from manifold_lora.experiments.reports.row import label_of
 from manifold_lora.experiments.results.manifest import Manifest
 
 
-def _rows(ledger, baseline="lora"):
-    return compare(ledger.all(), ledger.items, baseline)
+def _rows(store, baseline="lora"):
+    return compare(store.all(), store.items, baseline)
 
 
 def test_the_rate_is_chosen_on_validation_even_where_test_disagrees(ablation):
-    _, ledger = ablation
-    lora = _rows(ledger)[0]
+    _, store = ablation
+    lora = _rows(store)[0]
     assert (lora.label, lora.chosen.value) == ("lora", 1e-3)
     assert lora.scores["test"].mean == pytest.approx(3 / 8)
     assert not lora.at_edge  # of two rates either is at the edge: it says nothing
 
 
 def test_the_difference_is_paired_by_seed_and_item(ablation):
-    _, ledger = ablation
-    direct = _rows(ledger)[1]
+    _, store = ablation
+    direct = _rows(store)[1]
     assert direct.differences["test"].mean == pytest.approx(6 / 8 - 3 / 8)
     assert direct.p_adjusted["test"] == pytest.approx(direct.differences["test"].p)
     assert direct.gain == pytest.approx(1.3)
@@ -35,11 +35,11 @@ def test_the_difference_is_paired_by_seed_and_item(ablation):
 
 
 def test_a_rate_with_fewer_finished_seeds_is_not_chosen(ablation):
-    _, ledger = ablation
+    _, store = ablation
     records = [
-        record for record in ledger.all() if record["run"]["train"] != {"learning_rate": 1e-3, "seed": 1}
+        record for record in store.all() if record["run"]["train"] != {"learning_rate": 1e-3, "seed": 1}
     ]
-    assert compare(records, ledger.items, "lora")[0].chosen.value == 1e-2
+    assert compare(records, store.items, "lora")[0].chosen.value == 1e-2
 
 
 def test_other_grid_values_set_arms_apart():
@@ -56,8 +56,8 @@ def test_further_grid_values_are_compared_like_with_like(two_ranks):
 
 
 def test_an_accuracy_stays_between_0_and_1(ablation):
-    _, ledger = ablation
-    for row in _rows(ledger):
+    _, store = ablation
+    for row in _rows(store):
         score = row.scores["test"]
         assert 0 <= score.low <= score.mean <= score.high <= 1
 
@@ -76,9 +76,9 @@ def test_the_csv_holds_what_the_console_says(ablation):
 
 
 def test_a_missing_or_damaged_cell_is_a_row_with_its_reason_and_exit_1(ablation):
-    folder, ledger = ablation
+    folder, store = ablation
     damaged = Manifest.read(folder).cells[-1]
-    ledger.items_path(damaged).write_text("{}\n")
+    store.items_path(damaged).write_text("{}\n")
     console = Console(record=True, width=130)
     assert write_report(folder, console) == 1
     assert damaged in console.export_text()

@@ -26,10 +26,10 @@ def folder(arms_named) -> Path:
 def test_names_are_printed_as_they_are(folder: Path, markup: bool) -> None:
     console = Console(file=io.StringIO(), width=250, markup=markup, emoji=markup)
     assert write_report(folder, console) == 1
-    told = console.file.getvalue()
+    message = console.file.getvalue()
     for name in ODD:
-        assert name.replace("\x1b", "�") in told
-    assert "\x1b" not in told
+        assert name.replace("\x1b", "�") in message
+    assert "\x1b" not in message
 
 
 def test_no_cell_of_a_csv_file_is_a_formula(folder: Path) -> None:

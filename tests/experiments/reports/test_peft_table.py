@@ -9,7 +9,7 @@ import pytest
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.commands.report import main
 from manifold_lora.experiments.reports.peft_table import peft_results, write_peft_table
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 
 REAL = Path(__file__).parents[3] / "docs" / "real"
 # The keys that its processing.py looks up, of which a missing one would end it.
@@ -48,9 +48,9 @@ def test_every_cell_and_test_set_is_a_result_that_peft_reads(study, capsys):
         assert set(TRAIN) <= result["train_info"].keys()
         assert set(METRICS) <= result["train_info"]["metrics"][-1].keys()
         assert {f"{name}-version" for name in PACKAGES} <= result["meta_info"]["package_info"].keys()
-        record = Ledger(study).read(path.stem.rpartition("--")[2])
-        told = result["train_info"]["metrics"][-1]["test accuracy"]
-        assert told == record["evaluation"][path.parent.name]["accuracy"]
+        record = ResultStore(study).read(path.stem.rpartition("--")[2])
+        message = result["train_info"]["metrics"][-1]["test accuracy"]
+        assert message == record["evaluation"][path.parent.name]["accuracy"]
         assert (
             result["run_info"]["train_config"]["optimizer_kwargs"]["lr"]
             == record["point"]["train.learning_rate"]
@@ -58,7 +58,7 @@ def test_every_cell_and_test_set_is_a_result_that_peft_reads(study, capsys):
 
 
 def test_what_was_not_measured_is_null(study):
-    record = Ledger(study).read("fb661830c414be02")
+    record = ResultStore(study).read("fb661830c414be02")
     result = dict(peft_results(record, "2026-01-01T00:00:00+00:00"))["mawps"]
     assert result["run_info"]["experiment_name"] == "direct-dose-0.15/learning_rate 0.001, seed 2"
     assert result["run_info"]["peft_config"]["peft_type"] == "MANIFOLD_LORA"

@@ -17,8 +17,8 @@ from manifold_lora.experiments.reports.latex import escape
 from manifold_lora.experiments.reports.page.tables import scores_table
 from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.reports.study import Study
-from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.settings.arms import ARMS
 
 LEVELS = {
@@ -124,10 +124,10 @@ def test_the_numbers_of_every_verdict_lead_to_their_comparison(written):
     linked = re.findall(r'class="arm">([^<]*)<.*?<p class="note">(.*?)</p>', reading)
     assert len(linked) == len(LEVELS) - 1
     for arm, reason in linked:
-        for address, told in re.findall(r'<a href="#([\w-]+)"[^>]*>([^<]*)</a>', reason):
-            owner = re.match(r"(\S+) itself: ", told)
+        for address, message in re.findall(r'<a href="#([\w-]+)"[^>]*>([^<]*)</a>', reason):
+            owner = re.match(r"(\S+) itself: ", message)
             assert rows[address] == (owner[1] if owner else arm)
-            figure = re.search(r"[+−]\d+\.\d \[.*?\]", told)
+            figure = re.search(r"[+−]\d+\.\d \[.*?\]", message)
             assert figure is None or figure[0] in text.split(f'<tr id="{address}">')[1].split("</tr>")[0]
 
 
@@ -144,9 +144,9 @@ def test_every_answer_of_a_case_leads_to_its_items_file(written):
 
 def test_the_header_has_counts_hashes_and_versions(written):
     text = (written[0] / "report.html").read_text(encoding="utf-8")
-    told = Page(text.split("<header>")[1].split("</header>")[0]).text
+    message = Page(text.split("<header>")[1].split("</header>")[0]).text
     for part in ("49 cells: 48 done, 0 failed, 1 diverged", "base f00df00df00d.", "torch 9.9.9", "4 seeds"):
-        assert part in told
+        assert part in message
 
 
 def test_a_table_of_accuracies_holds_one_test_set(written):
@@ -180,7 +180,7 @@ def test_outputs_are_text_whatever_they_hold(written):
 
 def test_case_studies_count_all_and_show_both_directions(written):
     study = Study.read(written[0])
-    items = Ledger(study.folder).items
+    items = ResultStore(study.folder).items
     pairs = list(case_studies(study.rows, items, limit=2))
     assert [(pair.arm, pair.other) for pair in pairs] == [
         ("direct", "lora"),
@@ -275,14 +275,14 @@ def test_test_accuracies_have_no_part_in_the_choice_of_rates(report_on):
     """The same cells with every test answer turned round: the same rates are chosen."""
     folder = report_on(LEVELS, rates=(3e-3, 1e-2, 3e-2))
     before = [(row.label, row.chosen.value) for row in Study.read(folder).rows]
-    ledger = Ledger(folder)
+    store = ResultStore(folder)
     for cell in Manifest.read(folder).cells:
-        record, items = ledger.read(cell), ledger.items(cell)
+        record, items = store.read(cell), store.items(cell)
         for item in items:
             item["correct"] = not item["correct"]
         test = record["evaluation"]["test"]
         test["accuracy"] = 1 - test["accuracy"] * record["run"]["train"]["learning_rate"]
-        ledger.write(cell, record, items)
+        store.write(cell, record, items)
     assert [(row.label, row.chosen.value) for row in Study.read(folder).rows] == before
 
 

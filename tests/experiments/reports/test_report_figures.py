@@ -17,10 +17,10 @@ from manifold_lora.experiments.reports.figures.rates import rates
 from manifold_lora.experiments.reports.figures.style import (
     COLOURS,
     CYCLE,
+    colour_and_marker,
     dashes,
     plain,
     styled,
-    told_apart,
 )
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.settings.arms import ARMS
@@ -37,8 +37,8 @@ def rows(report_on):
 
 def test_forty_arms_have_colour_and_mark_of_their_own_and_lines_where_colours_come_again():
     assert not set(CYCLE) & set(COLOURS.values())
-    assert len({told_apart(index) for index in range(40)}) == 40
-    assert len({(told_apart(index)[0], dashes(index)) for index in range(32)}) == 32
+    assert len({colour_and_marker(index) for index in range(40)}) == 40
+    assert len({(colour_and_marker(index)[0], dashes(index)) for index in range(32)}) == 32
 
 
 def test_a_minus_sign_is_one():
@@ -67,7 +67,7 @@ def test_ticks_of_many_rates_and_of_gains_over_decades_do_not_touch(report_on):
                 assert all(left[1] < right[0] for left, right in pairwise(seen))
 
 
-def test_families_of_the_curvature_figure_are_told_apart(rows):
+def test_families_of_the_curvature_figure_are_distinguished(rows):
     with styled():
         figure = curvature(rows)
     assert figure is not None

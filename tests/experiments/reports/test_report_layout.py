@@ -39,7 +39,7 @@ def test_what_scrolls(folder, width, scrolling, tmp_path):
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", page.as_uri()]
     done = subprocess.run([browser, *flags], capture_output=True, text=True, timeout=120)
-    told = re.search(r"<title>(true|false) (.*?)</title>", done.stdout)
-    assert told is not None
-    assert told[1] == "false"
-    assert {name for name in told[2].split(",") if name} == scrolling
+    message = re.search(r"<title>(true|false) (.*?)</title>", done.stdout)
+    assert message is not None
+    assert message[1] == "false"
+    assert {name for name in message[2].split(",") if name} == scrolling

@@ -6,14 +6,14 @@ from manifold_lora.experiments.cli import main
 
 
 @pytest.mark.parametrize(
-    ("verb", "told"), [("report", ("FOLDER", "--plugin")), ("bench", ("adapters", "gpu", "numerics"))]
+    ("verb", "message"), [("report", ("FOLDER", "--plugin")), ("bench", ("adapters", "gpu", "numerics"))]
 )
 @pytest.mark.parametrize(("flags", "code"), [(["--help"], 0), (["-h"], 0), ([], 2)])
-def test_a_verb_tells_how_it_is_called(verb, told, flags, code, capsys):
+def test_a_verb_tells_how_it_is_called(verb, message, flags, code, capsys):
     assert main([verb, *flags]) == code
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: manifold-lora {verb} ")
-    assert all(word in out for word in told)
+    assert all(word in out for word in message)
     assert err == ""
 
 
@@ -26,6 +26,6 @@ def test_every_benchmark_lists_its_switches(name, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["report", "--no-such"], ["report", "a", "b"], ["bench", "speed"]])
-def test_what_is_no_argument_is_told_in_a_line(arguments, capsys):
+def test_what_is_no_argument_is_reported_in_a_line(arguments, capsys):
     assert main(arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

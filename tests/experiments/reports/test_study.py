@@ -12,8 +12,8 @@ import pytest
 
 from manifold_lora.experiments.reports.csv_files import comparisons_csv, scores_csv
 from manifold_lora.experiments.reports.study import Study
-from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.results.store import ResultStore
 
 DOCS = Path(__file__).parents[3] / "docs"
 PARTS = sorted(path.parent.relative_to(DOCS).as_posix() for path in DOCS.rglob("results.tar.xz"))
@@ -36,8 +36,8 @@ def test_every_part_is_there():
 
 def test_every_cell_verifies_and_finished(part):
     _, folder = part
-    ledger = Ledger(folder)
-    records = [ledger.read(cell) for cell in Manifest.read(folder).cells]
+    store = ResultStore(folder)
+    records = [store.read(cell) for cell in Manifest.read(folder).cells]
     assert records
     assert all(record is not None and record["status"] == "ok" for record in records)
 
@@ -46,12 +46,12 @@ def test_the_tables_follow_from_the_raw_results(part):
     name, folder = part
     rows = Study.read(folder).rows
     for file, text in (("table.csv", scores_csv(rows)), ("comparisons.csv", comparisons_csv(rows))):
-        told, again = (
+        message, again = (
             list(csv.DictReader(io.StringIO(lines))) for lines in ((DOCS / name / file).read_text(), text)
         )
-        assert len(told) == len(again)
+        assert len(message) == len(again)
         # Columns that reports have gained since are not in the study's tables.
-        for ours, theirs in zip(told, again, strict=True):
+        for ours, theirs in zip(message, again, strict=True):
             for column, one in ours.items():
                 other = theirs[column]
                 assert one == other or float(one) == pytest.approx(float(other), rel=1e-6, abs=1e-9)

@@ -92,10 +92,10 @@ def test_targets_that_contradict_their_answer_are_named(
     assert found.scores() == {"train": 0.95, "validation": 1.0, "arithmetic": 1.0}
     with pytest.raises(ManifoldLoraError) as caught:
         found.check()
-    told = str(caught.value)
-    assert "gold texts of the task: got '2 that are not'" in told
-    assert task.train[3].id in told
-    assert "95.0 % on train" in told
+    message = str(caught.value)
+    assert "gold texts of the task: got '2 that are not'" in message
+    assert task.train[3].id in message
+    assert "95.0 % on train" in message
 
 
 def test_only_what_is_answered_and_learned_counts(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -117,8 +117,8 @@ def test_a_run_is_refused_before_it_trains(base, tmp_path, capsys) -> None:
     flags = ["train", "--model", base, "--task.style", "equation", "--task.limit", "8", "--train.steps", "2"]
     flags += ["--adapter.rank", "2", "--evaluation.max-new-tokens", "1", "--cache", str(tmp_path)]
     assert main([*flags, "--output", str(tmp_path / "a")]) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "evaluation.max_new_tokens: got 1; allowed: at least 2" in told
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "evaluation.max_new_tokens: got 1; allowed: at least 2" in message
     assert not (tmp_path / "a" / "adapter").exists()
     assert main([*flags, "--output", str(tmp_path / "b"), "--preflight", "warn"]) == 0
     assert "a perfect model would score 0.0 %" in capsys.readouterr().out

@@ -27,20 +27,20 @@ def module(dose=0.1, capped=0.0, gain=1.2, tokens=10):
 
 def test_the_command_shows_the_modules_with_the_longest_tokens_and_the_ceiling(flags, capsys):
     assert main(["preflight", *flags, "--shown", "2"]) == 0
-    told = capsys.readouterr().out
-    assert "the 2 of 14 modules with the longest tokens" in told
-    assert told.count("model.layers.") == 2
-    assert "(median of 14 modules)" in told
-    assert "x LoRA's" in told
-    assert "a perfect model, in" in told
+    message = capsys.readouterr().out
+    assert "the 2 of 14 modules with the longest tokens" in message
+    assert message.count("model.layers.") == 2
+    assert "(median of 14 modules)" in message
+    assert "x LoRA's" in message
+    assert "a perfect model, in" in message
 
 
 def test_a_gain_that_no_rate_can_train_stops_the_run_by_name(flags, tmp_path, capsys):
     extreme = ["--adapter.curvature", "-400", "--adapter.max-angle", "inf"]
     assert main(["preflight", *flags, *extreme]) == 1
-    told = capsys.readouterr().out
-    assert "times that of LoRA, more than 10; the largest gain" in told
-    assert "is at model.layers." in told
+    message = capsys.readouterr().out
+    assert "times that of LoRA, more than 10; the largest gain" in message
+    assert "is at model.layers." in message
     train = ["train", *flags, *extreme, "--train.steps", "1", "--output", str(tmp_path / "run")]
     assert main(train) == 2
     assert "preflight: got 'the first gradient is" in capsys.readouterr().err

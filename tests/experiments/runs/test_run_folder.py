@@ -67,9 +67,9 @@ def test_a_finished_run_is_not_trained_again_nor_overwritten_by_another(train, f
     assert train("--train.checkpoint-every", "2") == 0  # which is no other run
     assert "finished" in capsys.readouterr().out
     assert train("--adapter.rank", "3") == 2
-    told = capsys.readouterr().err
-    assert "holds a finished run" in told
-    assert "another --output" in told
+    message = capsys.readouterr().err
+    assert "holds a finished run" in message
+    assert "another --output" in message
     assert contents(folder) == before
 
 
@@ -80,31 +80,33 @@ def test_a_diverged_run_leaves_its_settings_and_its_reason_alone(train, folder, 
     assert result(folder)["run"]["train"]["learning_rate"] == 1e38
     assert "torch" in result(folder)["meta"]["versions"]
     assert "learning_rate: 1.0e+38" in (folder / "run.yaml").read_text()
-    told = refused(capsys, ["evaluate", str(folder)])
-    assert "diverged" in told
-    assert "lower the learning rate" in told
+    message = refused(capsys, ["evaluate", str(folder)])
+    assert "diverged" in message
+    assert "lower the learning rate" in message
     assert train() == 0  # nothing is lost by trying again at another rate
     assert main(["evaluate", str(folder)]) == 0
 
 
 def test_an_adapter_of_an_older_run_is_not_taken_for_that_of_a_diverged_one(train, folder, capsys):
     assert train() == 0
-    told = {**result(folder), "status": "diverged", "reason": "loss at step 2"}
-    (folder / "result.json").write_text(json.dumps(told))
+    message = {**result(folder), "status": "diverged", "reason": "loss at step 2"}
+    (folder / "result.json").write_text(json.dumps(message))
     assert "loss at step 2" in refused(capsys, ["evaluate", str(folder)])
     assert train("--train.learning-rate", "1e38") == 1
     assert not (folder / "adapter").exists()
 
 
 @pytest.mark.parametrize(
-    ("every", "told"), [("0", "starts at step 0 again"), ("2", "goes on from step 2")], ids=["none", "some"]
+    ("every", "message"),
+    [("0", "starts at step 0 again"), ("2", "goes on from step 2")],
+    ids=["none", "some"],
 )
 def test_an_interrupted_run_says_what_the_same_command_does_and_does_it(
-    every, told, train, folder, capsys, interrupted
+    every, message, train, folder, capsys, interrupted
 ):
     flags = ["--train.checkpoint-every", every]
     assert train(*flags) == 130
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert "unfinished" in refused(capsys, ["evaluate", str(folder)])
     interrupted.undo()
     assert train(*flags) == 0
@@ -177,7 +179,7 @@ def test_evaluate_lists_its_switches(capsys):
     with pytest.raises(SystemExit) as end:
         main(["evaluate", "--help"])
     assert end.value.code == 0
-    told = capsys.readouterr().out
-    assert "--evaluation.max-new-tokens" in told
-    assert "--task.tests" in told
-    assert "--adapter.rank" not in told
+    message = capsys.readouterr().out
+    assert "--evaluation.max-new-tokens" in message
+    assert "--task.tests" in message
+    assert "--adapter.rank" not in message

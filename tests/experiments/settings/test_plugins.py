@@ -59,7 +59,7 @@ def test_without_it_the_name_is_unknown_and_nothing_is_written(ablate):
     assert not out.exists()
 
 
-def test_a_module_that_is_not_there_is_told(ablate):
+def test_a_module_that_is_not_there_is_reported(ablate):
     run, _ = ablate
     done = run("--plugin", "geometry_of_yours")
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Default < YAML < flag, and every fault told in one line without torch."""
+"""Default < YAML < flag, and every fault reported in one line without torch."""
 
 import subprocess
 import sys
@@ -85,23 +85,23 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("data", "told"), FAULTS, ids=lambda value: str(value)[:40])
-def test_a_bad_value_is_told_by_key_and_nearest_name(data, told):
+@pytest.mark.parametrize(("data", "message"), FAULTS, ids=lambda value: str(value)[:40])
+def test_a_bad_value_is_reported_by_key_and_nearest_name(data, message):
     with pytest.raises(ManifoldLoraError) as caught:
         validate(AblationSettings, data, "x.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("a: 1\na: 2\n", ":2"), ("a: [1\n", "x.yaml:"), ("a: !!python/object:os.system {}\n", "x.yaml")],
     ids=["duplicate key", "unclosed list", "python object"],
 )
-def test_bad_yaml_is_told_by_line(text, told):
+def test_bad_yaml_is_reported_by_line(text, message):
     with pytest.raises(ManifoldLoraError) as caught:
         parse_yaml(text, "x.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @given(st.floats(1e-30, 1e30))
@@ -133,8 +133,8 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), COMMANDS, ids=lambda value: " ".join(value)[:50])
-def test_a_bad_command_exits_2_without_loading_torch(arguments, told, tmp_path):
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS, ids=lambda value: " ".join(value)[:50])
+def test_a_bad_command_exits_2_without_loading_torch(arguments, message, tmp_path):
     code = (
         "import sys; from manifold_lora.experiments.cli import main\n"
         f"try: rc = main({arguments!r})\nexcept SystemExit as end: rc = end.code\n"
@@ -145,7 +145,7 @@ def test_a_bad_command_exits_2_without_loading_torch(arguments, told, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert told in " ".join((done.stdout + done.stderr).split())
+    assert message in " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
     assert time.process_time() - start < 5

@@ -90,7 +90,7 @@ def test_an_arm_of_the_config_stands_beside_the_built_in_ones():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"arms": {"mine": {"manifld": "lorentz"}}, "grid": {"arm": ["mine"]}}, "did you mean 'manifold'"),
         (
@@ -106,6 +106,6 @@ def test_an_arm_of_the_config_stands_beside_the_built_in_ones():
     ],
     ids=["key of an arm", "sign", "boost without time", "not a mapping", "gain source"],
 )
-def test_arms_that_cannot_be_built_are_refused(settings, told):
-    with pytest.raises(ManifoldLoraError, match=told):
+def test_arms_that_cannot_be_built_are_refused(settings, message):
+    with pytest.raises(ManifoldLoraError, match=message):
         expand(AblationSettings(**settings), {})

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.owner import Owner
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.sweeps import claims as claims_module
-from manifold_lora.experiments.sweeps.claims import Claimed, Claims
-from manifold_lora.experiments.sweeps.presence import Presence
+from manifold_lora.experiments.sweeps.claims import Claims, LockedWork
+from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
 
 
 @pytest.fixture
 def two(tmp_path):
     """The claims of two drivers of one folder."""
-    with Presence(tmp_path, "same", 60) as one, Presence(tmp_path, "same", 60) as other:
+    with DriverHeartbeat(tmp_path, "same", 60) as one, DriverHeartbeat(tmp_path, "same", 60) as other:
         yield Claims(tmp_path, one), Claims(tmp_path, other)
 
 
@@ -38,7 +38,7 @@ def test_a_claimed_cell_is_refused_until_it_is_released(two):
 
 def test_of_many_that_ask_at_once_one_gets_it(tmp_path):
     def race(number):
-        with Presence(tmp_path, "same", 60) as driver:
+        with DriverHeartbeat(tmp_path, "same", 60) as driver:
             start.wait()
             for place in range(20):
                 if Claims(tmp_path, driver).take(str(place)):
@@ -95,11 +95,11 @@ def test_a_file_system_without_links_does_as_well(two, monkeypatch):
 def test_a_queued_cell_is_not_begun_for_a_driver_that_lost_it(tmp_path, two):
     one, other = two
     one.take("cell")
-    assert Claimed(_work, tmp_path, "cell", one.driver.token)(7, _ignore) == 7
+    assert LockedWork(_work, tmp_path, "cell", one.driver.token)(7, _ignore) == 7
     with pytest.raises(ManifoldLoraError, match="taken for dead"):
-        Claimed(_work, tmp_path, "cell", other.driver.token)(7, _ignore)
-    Ledger(tmp_path).write("cell", {"status": "ok"})
-    assert Claimed(_work, tmp_path, "cell", one.driver.token)(7, _ignore) is None
+        LockedWork(_work, tmp_path, "cell", other.driver.token)(7, _ignore)
+    ResultStore(tmp_path).write("cell", {"status": "ok"})
+    assert LockedWork(_work, tmp_path, "cell", one.driver.token)(7, _ignore) is None
 
 
 def test_a_cell_stops_when_another_driver_has_taken_it_over(tmp_path, two, monkeypatch):
@@ -117,7 +117,7 @@ def test_a_cell_stops_when_another_driver_has_taken_it_over(tmp_path, two, monke
                 assert other.take("cell")
 
     with pytest.raises(ManifoldLoraError, match="taken for dead"):
-        Claimed(overtaken, tmp_path, "cell", one.driver.token)(_ignore)
+        LockedWork(overtaken, tmp_path, "cell", one.driver.token)(_ignore)
     assert steps == [0, 1, 2, 3, 4]
 
 
@@ -131,16 +131,19 @@ def _ignore(step, steps):
 
 
 def test_two_drivers_with_other_cells_do_not_share_a_folder(tmp_path):
-    with Presence(tmp_path, "this", 60) as one:
-        with pytest.raises(ManifoldLoraError, match="give another --output"), Presence(tmp_path, "that", 60):
+    with DriverHeartbeat(tmp_path, "this", 60) as one:
+        with (
+            pytest.raises(ManifoldLoraError, match="give another --output"),
+            DriverHeartbeat(tmp_path, "that", 60),
+        ):
             pass
         assert [path.stem for path in (tmp_path / ".drivers").iterdir()] == [one.token]
-    with Presence(tmp_path, "that", 60):
+    with DriverHeartbeat(tmp_path, "that", 60):
         pass
 
 
 def test_the_heart_beats_and_a_lost_file_comes_back(tmp_path):
-    with Presence(tmp_path, "work", 0.06) as driver:
+    with DriverHeartbeat(tmp_path, "work", 0.06) as driver:
         os.utime(driver.path, (0, 0))
         _wait(lambda: driver.path.stat().st_mtime > 0)
         driver.path.unlink()

@@ -1,4 +1,4 @@
-"""A grid: what cannot exist is left out and told, what is a fault is refused, the baseline is one of it."""
+"""A grid: combinations that cannot exist are left out and reported, faults are refused."""
 
 import pytest
 
@@ -26,11 +26,11 @@ def test_a_grid_may_span_geometries_that_do_not_all_have_a_transform():
     assert values([refused.point for refused in grid.left_out], "manifold", "transform") == {
         ("euclidean", "boost")
     }
-    told = grid.told()
-    assert "1 of 9 combinations" in told
-    assert "manifold euclidean, transform boost" in told
-    assert "time coordinate" in told
-    assert "\n" not in told
+    message = grid.summary()
+    assert "1 of 9 combinations" in message
+    assert "manifold euclidean, transform boost" in message
+    assert "time coordinate" in message
+    assert "\n" not in message
 
 
 def test_curvatures_meet_the_geometries_of_their_sign():
@@ -38,7 +38,7 @@ def test_curvatures_meet_the_geometries_of_their_sign():
     grid = grid_of({"arm": ["lora", "direct"], **axes}, arms={"direct": {"method": "manifold_lora"}})
     made = values((point for point, run in grid.runs if run.arm == "direct"), "manifold", "curvature")
     assert made == {("lorentz", -1.0), ("sphere", 1.0), ("stereographic", -1.0), ("stereographic", 1.0)}
-    assert grid.told().startswith("left out, since they cannot exist: 2 of 12")
+    assert grid.summary().startswith("left out, since they cannot exist: 2 of 12")
 
 
 def test_a_gain_matched_arm_goes_where_its_source_does():
@@ -46,20 +46,20 @@ def test_a_gain_matched_arm_goes_where_its_source_does():
     assert [refused.point["arm"] for refused in grid.left_out] == ["gain-matched-lora", "direct"]
 
 
-def test_nothing_is_told_of_a_grid_that_is_whole():
-    assert grid_of({"arm": ["lora", "direct"]}).told() == ""
+def test_nothing_is_reported_of_a_grid_that_is_whole():
+    assert grid_of({"arm": ["lora", "direct"]}).summary() == ""
 
 
 def test_few_of_many_are_shown():
     kappas = [float(kappa) for kappa in range(1, 6)]
     grid = grid_of({"adapter.manifold": ["lorentz", "sphere"], "adapter.curvature": [-1.0, *kappas]})
     assert len(grid.left_out) == 6
-    assert grid.told().count("manifold") == 3
-    assert grid.told().endswith("; ...")
+    assert grid.summary().count("manifold") == 3
+    assert grid.summary().endswith("; ...")
 
 
 @pytest.mark.parametrize(
-    ("axes", "told"),
+    ("axes", "message"),
     [
         ({"arm": ["lora", "direct"], "adapter.transform": ["direct", "bost"]}, "did you mean 'boost'"),
         ({"adapter.manifold": ["lorentz", "lorenz"]}, "did you mean 'lorentz'"),
@@ -69,8 +69,8 @@ def test_few_of_many_are_shown():
     ],
     ids=["name that lora does not read", "name", "sign of the only geometry", "nothing is left", "type"],
 )
-def test_a_value_that_makes_no_run_is_a_fault(axes, told):
-    with pytest.raises(ManifoldLoraError, match=told):
+def test_a_value_that_makes_no_run_is_a_fault(axes, message):
+    with pytest.raises(ManifoldLoraError, match=message):
         grid_of(axes)
 
 

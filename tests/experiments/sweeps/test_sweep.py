@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from manifold_lora.experiments.cli import main
-from manifold_lora.experiments.results.ledger import Ledger
 from manifold_lora.experiments.results.manifest import Manifest
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.sweeps.ablation import ablate
@@ -58,15 +58,15 @@ def finished(base, tmp_path_factory):
 
 def test_every_cell_has_a_verified_result_with_items_costs_and_versions(finished):
     output, _ = finished
-    ledger = Ledger(output)
+    store = ResultStore(output)
     cells = Manifest.read(output).cells
     assert len(cells) == 12
     for cell in cells:
-        record = ledger.read(cell)
+        record = store.read(cell)
         assert record["status"] == "ok"
         assert len(record["train"]["losses"]) == 4
         assert set(record["evaluation"]) == {"validation", "taxonomy"}
-        assert len(ledger.items(cell)) == sum(entry["items"] for entry in record["evaluation"].values())
+        assert len(store.items(cell)) == sum(entry["items"] for entry in record["evaluation"].values())
         assert record["cost"]["trainable_parameters"] > 0
         assert {"torch", "peft", "manifold-lora"} <= set(record["meta"]["versions"])
 
@@ -82,7 +82,7 @@ def test_the_table_names_every_arm_and_the_files_are_there(finished):
 
 def test_gain_is_measured_for_manifold_arms_and_given_to_the_matched_control(finished):
     output, _ = finished
-    records = {record["cell"]: record for record in Ledger(output).all()}
+    records = {record["cell"]: record for record in ResultStore(output).all()}
     for record in records.values():
         arm, gains = record["run"]["arm"], record["geometry"]["gain"].values()
         if arm == "tangent":
@@ -97,7 +97,7 @@ def test_tangent_trains_as_lora_does(finished):
     output, _ = finished
     losses = {
         (record["run"]["arm"], record["run"]["train"]["seed"]): record["train"]["losses"]
-        for record in Ledger(output).all()
+        for record in ResultStore(output).all()
     }
     for seed in (0, 1):
         assert losses["tangent", seed] == pytest.approx(losses["lora", seed], rel=1e-4)
@@ -106,15 +106,15 @@ def test_tangent_trains_as_lora_does(finished):
 def test_finished_cells_do_not_run_again_and_a_damaged_one_does(base, finished, tmp_path):
     output = tmp_path / "copy"
     shutil.copytree(finished[0], output)
-    ledger, settings = Ledger(output), _settings(base, output)
-    before = {cell: ledger.path(cell).stat().st_mtime_ns for cell in Manifest.read(output).cells}
+    store, settings = ResultStore(output), _settings(base, output)
+    before = {cell: store.path(cell).stat().st_mtime_ns for cell in Manifest.read(output).cells}
     damaged = next(iter(before))
-    results = json.loads(ledger.path(damaged).read_text())
-    ledger.path(damaged).write_text("{")
+    results = json.loads(store.path(damaged).read_text())
+    store.path(damaged).write_text("{")
     assert ablate(Grid(settings), Console(record=True, width=130)) == 0
-    after = {cell: ledger.path(cell).stat().st_mtime_ns for cell in before}
+    after = {cell: store.path(cell).stat().st_mtime_ns for cell in before}
     assert [cell for cell in before if before[cell] != after[cell]] == [damaged]
-    again = ledger.read(damaged)
+    again = store.read(damaged)
     assert again["train"]["losses"] == results["train"]["losses"]
     assert again["items_sha256"] == results["items_sha256"]
 
@@ -123,13 +123,13 @@ def test_a_cell_that_diverges_is_a_row_with_its_reason_and_exit_1(base, tmp_path
     grid = {"arm": ["lora", "direct"], "train.learning_rate": [1e-2, 1e38], "train.seed": [0]}
     console = Console(record=True, width=200)
     assert ablate(Grid(_settings(base, tmp_path / "out", grid=grid)), console) == 1
-    statuses = [record["status"] for record in Ledger(tmp_path / "out").all()]
+    statuses = [record["status"] for record in ResultStore(tmp_path / "out").all()]
     assert sorted(statuses) == ["diverged", "diverged", "ok", "ok"]
     assert "not finite" in console.export_text()
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--model", "no/such/folder/here"], "no/such/folder/here"),
         (["--adapter.target-modules", "[q_prj]"], "did you mean 'q_proj'"),
@@ -139,13 +139,13 @@ def test_a_cell_that_diverges_is_a_row_with_its_reason_and_exit_1(base, tmp_path
     ids=["model folder", "target module", "data folder", "data for a generated task"],
 )
 def test_bad_input_exits_2_with_nothing_in_the_output_folder(
-    base, tmp_path, capsys, flags, told, monkeypatch
+    base, tmp_path, capsys, flags, message, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     model = [] if "--model" in flags else ["--model", str(base)]
     grid = ["--grid", "{arm: [lora, direct]}", "--output", str(tmp_path / "out")]
     assert main(["ablate", *grid, *model, *flags]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -205,10 +205,10 @@ def test_a_model_from_disk_is_adapted_on_word_problems_as_plain_text(tmp_path):
     )
     console = Console(record=True, width=160)
     assert ablate(Grid(settings), console) == 0, console.export_text()
-    record = Ledger(tmp_path / "out").all()[0]
+    record = ResultStore(tmp_path / "out").all()[0]
     assert {"validation", "mawps", "addsub", "svamp"} == set(record["evaluation"])
     assert set(record["meta"]["inputs"]) > {"base", "tests/mawps.json"}
-    item = Ledger(tmp_path / "out").items(record["cell"])[0]
+    item = ResultStore(tmp_path / "out").items(record["cell"])[0]
     assert item["prompt"].startswith("Question: Ann has")
 
 
@@ -221,11 +221,11 @@ def test_the_distilled_null_runs_every_cell_again_on_the_students_answers(base, 
     assert "direct against lora on taxonomy" in console.export_text()
     (labels,) = (tmp_path / "all" / "null").glob("labels-*.json")
     truth = json.loads(labels.read_text())
-    ledger = Ledger(tmp_path / "all" / "null")
+    store = ResultStore(tmp_path / "all" / "null")
     cells = Manifest.read(tmp_path / "all" / "null").cells
     assert len(cells) == 2
     for cell in cells:
-        assert {item["answer"] for item in ledger.items(cell) if item["set"] == "taxonomy"} <= {
+        assert {item["answer"] for item in store.items(cell) if item["set"] == "taxonomy"} <= {
             text for _, text in truth["taxonomy"].values()
         }
     header, *lines = (tmp_path / "all" / "null.csv").read_text().splitlines()

@@ -143,7 +143,7 @@ def copy_with_template(base: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"train": "gsm8k"}, "task.train"),
         ({"held_out": 0.49}, "questions"),
@@ -151,11 +151,11 @@ def copy_with_template(base: Path, folder: Path) -> None:
         ({"fields": Fields(prompt="q")}, ":1: row"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, options: dict, told: str) -> None:
+def test_what_cannot_be_is_refused(tmp_path: Path, options: dict, message: str) -> None:
     path = write(tmp_path / "my.jsonl", sums(0, 2))
     with pytest.raises(ManifoldLoraError) as caught:
         own(path, **options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:

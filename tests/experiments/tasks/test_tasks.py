@@ -104,8 +104,8 @@ def test_arithmetic_works_every_step_out() -> None:
         assert evaluate_equation(second) == float(last)
         assert last == example.answer
         assert int(last) > 0
-        told = re.findall(r"\d+", example.prompt)
-        assert told == [*re.findall(r"\d+", first), second.split()[2]]
+        message = re.findall(r"\d+", example.prompt)
+        assert message == [*re.findall(r"\d+", first), second.split()[2]]
 
 
 def test_arithmetic_base_starts_small_and_knows_every_number() -> None:
@@ -117,8 +117,8 @@ def test_arithmetic_base_starts_small_and_knows_every_number() -> None:
         assert start <= 40
         assert amount <= 20
         known |= {int(number) for number in re.findall(r"\d+", document.text)}
-    told = {int(number) for example in everything(task) for number in re.findall(r"\d+", example.target)}
-    assert told <= known
+    message = {int(number) for example in everything(task) for number in re.findall(r"\d+", example.target)}
+    assert message <= known
 
 
 def test_tasks_are_named() -> None:

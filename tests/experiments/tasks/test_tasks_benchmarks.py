@@ -154,6 +154,6 @@ def test_every_name_is_a_task_and_every_set_has_a_source() -> None:
         assert hub.test not in (hub.train, hub.validation)
 
 
-def test_unknown_names_are_told_before_a_file_is_read() -> None:
+def test_unknown_names_are_reported_before_a_file_is_read() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'winogrande'"):
         build_task("winogrand", "/no/such/folder", style="text")

@@ -57,16 +57,16 @@ def test_equations_are_said_over_the_names(
 def test_generated_problems_are_well_formed() -> None:
     words = Words(["tom", "mary", "sam"], ["apples", "pens", "boxes", "cards"])
     for question, equation in generated_problems(2000, Random(0), words):
-        told = re.findall(r"N\d", question)
-        assert told == [f"N{index}" for index in range(len(told))]
+        message = re.findall(r"N\d", question)
+        assert message == [f"N{index}" for index in range(len(message))]
         tree = parse_equation(equation)
         assert tree is not None
         used = quantities(tree)
-        assert set(used) <= set(told)
+        assert set(used) <= set(message)
         assert not set("#|{}") & set(question)
         # What the equation leaves out is what an aside tells, and nothing else.
-        assert len(used) >= len(told) - 1
-        for spare in set(told) - set(used):
+        assert len(used) >= len(message) - 1
+        for spare in set(message) - set(used):
             assert re.search(
                 rf"is {spare} years|took {spare} min|has {spare} |are {spare} \S+ there", question
             )

@@ -130,7 +130,7 @@ def test_a_missing_shard_is_named(tmp_path):
         EmbeddingTable.open(str(tmp_path))
 
 
-def test_a_name_that_cannot_be_reached_is_told(monkeypatch):
+def test_a_name_that_cannot_be_reached_is_reported(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ManifoldLoraError, match="no such model, or the hub cannot be reached"):
         EmbeddingTable.open("nobody/none")

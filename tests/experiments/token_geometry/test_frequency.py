@@ -33,7 +33,7 @@ def test_the_fit_is_that_of_the_package():
     assert fit.ks == theirs.power_law.D
 
 
-def test_exponential_counts_are_told_from_a_power_law():
+def test_exponential_counts_are_distinguished_from_a_power_law():
     counts = np.random.default_rng(0).geometric(0.05, size=3000)
     assert fit_power_law(counts).versus["exponential"].ratio < 0
 

@@ -59,11 +59,11 @@ def test_nan_rows_and_empty_prompts_are_refused(points):
         measure_prompt(points, DeltaOptions(), rng())
 
 
-def test_gaussian_prompts_are_not_told_apart_from_their_null_and_trees_are():
+def test_gaussian_prompts_are_not_distinguished_from_their_null_and_trees_are():
     clouds = [np.random.default_rng(i).normal(size=(20, 16)) for i in range(60)]
     plain = summarise(list(measure_prompts(clouds, DeltaOptions())))
     assert plain.excess["gaussian"].low < 0 < plain.excess["gaussian"].high
-    assert plain.reading.startswith("not told apart")
+    assert plain.reading.startswith("not distinguished")
     lines = [np.outer(np.random.default_rng(i).normal(size=20), np.ones(16)) for i in range(30)]
     tree_like = summarise(list(measure_prompts(lines, DeltaOptions())))
     assert tree_like.relative.mean < 1e-12

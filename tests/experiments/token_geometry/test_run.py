@@ -189,7 +189,7 @@ def test_what_is_missing_is_named(ask, changes, error, said):
         ("modle", "x", "model"),
     ],
 )
-def test_bad_settings_are_told_before_anything_is_read(field, value, said):
+def test_bad_settings_are_reported_before_anything_is_read(field, value, said):
     with pytest.raises(ManifoldLoraError, match=said):
         validate(GeometrySettings, {field: value}, "test")
 

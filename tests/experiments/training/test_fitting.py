@@ -1,4 +1,4 @@
-"""Rows that are too long: left out whole, told, not counted in epochs, and refused where they are most."""
+"""Rows that are too long: dropped whole, reported, not counted in epochs, refused where they are the most."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.cli import main
-from manifold_lora.experiments.results.ledger import Ledger
+from manifold_lora.experiments.results.store import ResultStore
 from manifold_lora.experiments.runs.cell import load_adapted, run_cell, train_and_evaluate
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
@@ -47,7 +47,7 @@ def test_what_fits_is_kept_whole_and_in_order(tokenizer, task):
     assert training_rows(tokenizer, task.train, 9).examples == task.train
 
 
-def test_where_most_rows_are_too_long_the_lengths_that_would_do_are_told(tokenizer, task):
+def test_where_most_rows_are_too_long_the_lengths_that_would_do_are_reported(tokenizer, task):
     rows = [row for at, row in enumerate(task.train) if at % 3 < 2][:15]  # 8 long ones, 7 that fit
     with pytest.raises(
         ManifoldLoraError, match=r"9 for all training rows, 9 for half.*7 of 15 are that short"
@@ -94,4 +94,4 @@ def test_a_cell_tells_it_in_its_log_and_its_result(base, task, tmp_path, capsys,
     cell = {"id": "0" * 16, "run": run, "point": {}, "needs": None}
     run_cell(cell, str(tmp_path), base, {}, lambda *_: None)
     assert "8 of 24 training rows are left out" in capsys.readouterr().out  # which a child writes to its log
-    assert Ledger(tmp_path).read(cell["id"])["train"]["left_out"] == 8
+    assert ResultStore(tmp_path).read(cell["id"])["train"]["left_out"] == 8

@@ -48,13 +48,13 @@ def lines(logs: RunLogs) -> list[dict]:
 def test_the_geometry_has_a_line_now_and_then(train, tmp_path: Path) -> None:
     logs = RunLogs(tmp_path, "cell")
     model = train(LEARNED, logs=logs)
-    told = lines(logs)
-    assert [line["step"] for line in told] == [0, 3, 6, 9, 12, 15, 18, 21, 24]
-    ((name, kappa),) = told[-1]["kappa"].items()
+    message = lines(logs)
+    assert [line["step"] for line in message] == [0, 3, 6, 9, 12, 15, 18, 21, 24]
+    ((name, kappa),) = message[-1]["kappa"].items()
     assert name == "model.layers.0.self_attn.q_proj.default"
     assert kappa == pytest.approx(*effective_kappa(model).values(), rel=1e-5)
-    assert told[0]["kappa"][name] == pytest.approx(-0.7)
-    assert told[0]["s"][name] == pytest.approx(4.0)
+    assert message[0]["kappa"][name] == pytest.approx(-0.7)
+    assert message[0]["s"][name] == pytest.approx(4.0)
     assert len(logs.steps.read_text().splitlines()) == 24
 
 

@@ -46,12 +46,12 @@ def lines(logs: RunLogs) -> list[dict[str, float]]:
 def test_a_line_for_every_step(train, tmp_path: Path) -> None:
     logs = RunLogs(tmp_path / "logs", "cell")
     report = train(logs=logs)
-    told = lines(logs)
-    assert [line["step"] for line in told] == [1, 2, 3, 4, 5, 6]
-    assert [line["loss"] for line in told] == report.losses
-    assert all(line["learning_rate"] >= 0 for line in told)
-    assert told[1]["learning_rate"] > told[-1]["learning_rate"]
-    assert logs.last() == told[-1]
+    message = lines(logs)
+    assert [line["step"] for line in message] == [1, 2, 3, 4, 5, 6]
+    assert [line["loss"] for line in message] == report.losses
+    assert all(line["learning_rate"] >= 0 for line in message)
+    assert message[1]["learning_rate"] > message[-1]["learning_rate"]
+    assert logs.last() == message[-1]
 
 
 def test_a_resumed_run_tells_each_step_once(train, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def interrupt(at: int) -> Callable[[int, float], None]:
 
 
 class Seen:
-    """Something carried along: the steps it was told of."""
+    """Something carried along: the steps it was reported of."""
 
     def __init__(self, stop_at: int = 0) -> None:
         self.steps: list[int] = []

@@ -75,10 +75,10 @@ def test_a_changed_file_is_refused(saved):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"), [("drop", "missing: norm_scaling.log_scale"), ("stray", "missing or unknown")]
+    ("change", "message"), [("drop", "missing: norm_scaling.log_scale"), ("stray", "missing or unknown")]
 )
 @pytest.mark.filterwarnings("ignore:.*has no manifold_lora.json")
-def test_without_a_manifest_tensors_are_still_those_of_the_config(saved, change, told):
+def test_without_a_manifest_tensors_are_still_those_of_the_config(saved, change, message):
     folder = saved()
     (folder / MANIFEST).unlink()
     tensors = load_file(folder / WEIGHTS)
@@ -87,11 +87,11 @@ def test_without_a_manifest_tensors_are_still_those_of_the_config(saved, change,
     if change == "stray":
         tensors[key.replace("q_proj", "k_proj")] = moved
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(ManifoldLoraError, match=told):
+    with pytest.raises(ManifoldLoraError, match=message):
         ServedAdapter(folder, torch.float32)
 
 
-def test_what_is_curved_is_told_by_its_config(saved, tmp_path):
+def test_what_is_curved_is_known_by_its_config(saved, tmp_path):
     folder = saved()
     assert is_curved(folder)
     config = json.loads((folder / CONFIG).read_text())

@@ -1,4 +1,4 @@
-"""The ledger believes nothing that does not verify."""
+"""The store believes nothing that does not verify."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifold_lora.experiments.results.ledger import Ledger, content
+from manifold_lora.experiments.results.store import ResultStore, content
 
 RECORD = {"status": "ok", "reason": "", "evaluation": {"test": {"accuracy": 0.5}}}
 ITEMS = [
@@ -16,21 +16,21 @@ ITEMS = [
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    ledger = Ledger(tmp_path)
-    ledger.write("cell", RECORD, ITEMS)
-    assert ledger.done("cell")
-    assert ledger.read("cell").items() >= RECORD.items()
-    assert ledger.items("cell") == ITEMS
-    assert [record["cell"] for record in ledger.all()] == ["cell"]
+    store = ResultStore(tmp_path)
+    store.write("cell", RECORD, ITEMS)
+    assert store.done("cell")
+    assert store.read("cell").items() >= RECORD.items()
+    assert store.items("cell") == ITEMS
+    assert [record["cell"] for record in store.all()] == ["cell"]
     assert not list(tmp_path.rglob("*.tmp"))
 
 
 @settings(max_examples=60)
 @given(where=st.floats(0, 0.999), bit=st.integers(0, 7), which=st.sampled_from(["result", "items"]))
 def test_one_flipped_bit_or_a_cut_makes_a_cell_undone(tmp_path_factory, where, bit, which):
-    ledger = Ledger(tmp_path_factory.mktemp("ledger"))
-    ledger.write("cell", RECORD, ITEMS)
-    path = ledger.path("cell") if which == "result" else ledger.items_path("cell")
+    store = ResultStore(tmp_path_factory.mktemp("store"))
+    store.write("cell", RECORD, ITEMS)
+    path = store.path("cell") if which == "result" else store.items_path("cell")
     data = bytearray(path.read_bytes())
     place = int(where * len(data))
     for damaged in (data[:place], data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]):
@@ -38,8 +38,8 @@ def test_one_flipped_bit_or_a_cut_makes_a_cell_undone(tmp_path_factory, where, b
         before = json.loads(data) if which == "result" else None
         if which == "result" and _same(damaged, before):
             continue  # white space between tokens carries no figure
-        assert ledger.read("cell") is None
-        assert not ledger.done("cell")
+        assert store.read("cell") is None
+        assert not store.done("cell")
 
 
 def _same(damaged, before):
@@ -50,31 +50,31 @@ def _same(damaged, before):
 
 
 def test_nan_is_never_written(tmp_path):
-    ledger = Ledger(tmp_path)
+    store = ResultStore(tmp_path)
     with pytest.raises(ValueError, match="JSON"):
-        ledger.write("cell", {**RECORD, "loss": float("nan")})
-    assert not ledger.path("cell").exists()
+        store.write("cell", {**RECORD, "loss": float("nan")})
+    assert not store.path("cell").exists()
 
 
 def test_outputs_come_back_whatever_they_hold(tmp_path):
-    ledger = Ledger(tmp_path)
+    store = ResultStore(tmp_path)
     items = [
         {"id": str(place), "output": f"a{char}b"} for place, char in enumerate("\u2028\x85\x0b\x0c\r\n\t")
     ]
-    ledger.write("cell", {"status": "ok", "by_number": {10: "ten", 2: "two"}}, items)
-    assert ledger.done("cell")
-    assert ledger.items("cell") == items
+    store.write("cell", {"status": "ok", "by_number": {10: "ten", 2: "two"}}, items)
+    assert store.done("cell")
+    assert store.items("cell") == items
 
 
 def test_a_second_result_replaces_the_first_and_its_items(tmp_path):
-    ledger = Ledger(tmp_path)
+    store = ResultStore(tmp_path)
     for value in ("old", "new"):
-        ledger.write("cell", {**RECORD, "value": value}, [{"id": "1", "output": value}])
-    assert ledger.read("cell")["value"] == "new"
-    assert ledger.items("cell") == [{"id": "1", "output": "new"}]
-    assert len(list(ledger.results.iterdir())) == 2
-    ledger.write("cell", {"status": "failed"})
-    assert [path.name for path in ledger.results.iterdir()] == ["cell.json"]
+        store.write("cell", {**RECORD, "value": value}, [{"id": "1", "output": value}])
+    assert store.read("cell")["value"] == "new"
+    assert store.items("cell") == [{"id": "1", "output": "new"}]
+    assert len(list(store.results.iterdir())) == 2
+    store.write("cell", {"status": "failed"})
+    assert [path.name for path in store.results.iterdir()] == ["cell.json"]
 
 
 @given(

@@ -14,7 +14,7 @@ from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.results.owner import Owner
 
 
-class Presence:
+class DriverHeartbeat:
     """This driver among the drivers of a folder; use as a context manager.
 
     A driver of this machine lives while its file is there and its process runs, whatever the clock says; one
@@ -37,7 +37,7 @@ class Presence:
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> "Presence":
+    def __enter__(self) -> "DriverHeartbeat":
         write_text(self.path, self._text)
         # After the file is there: of two that start at once with different work, one at least sees the other.
         if set(self.others().values()) - {self.work}:

@@ -1,4 +1,4 @@
-"""The ledger of an ablation: one result file per cell, believed only if its hash holds."""
+"""The store of an ablation: one result file per cell, believed only if its hash holds."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def _line(item: dict[str, Any]) -> str:
     return json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-class Ledger:
+class ResultStore:
     """Results of cells under ``folder/results``: ``<id>.json`` and ``<id>.<hash>.items.jsonl``.
 
     A result counts if it parses, its own hash holds, and the hash of its items file holds; anything else
