@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not make norms.py importable
+
+# The first example of a test pays for imports and for whatever else the machine is doing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 HEAD = "| id | check | passed | of | s |\n|---|---|---:|---:|---:|\n"
 

@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -39,7 +40,8 @@ class MathReader:
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = False
         self._inherited: subprocess.Popen[bytes] | None = None
-        os.register_at_fork(after_in_child=self._forked)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
         atexit.register(self.close)
 
     def start(self) -> None:
@@ -98,6 +100,10 @@ class MathReader:
         return child
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        if not hasattr(signal, "setitimer"):
+            raise ManifoldLoraError(
+                "math-verify's time limit", sys.platform, "Linux or macOS", "on Windows run it in WSL"
+            )
         # -P: a file math_verify.py of the working directory is not ours to run.
         command = [sys.executable, "-P", "-m", "manifold_lora.experiments.answers.second_reader_child"]
         pipe = subprocess.PIPE

@@ -6,7 +6,6 @@ nothing but killing a process ends a power that is computed in C.
 
 import json
 import logging
-import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +68,8 @@ def _timed(seconds: float, call: Callable[[], str | None]) -> str | None:
 def main() -> None:
     """Answer ``[text, choices, seconds]`` by a reading or null, until stdin ends."""
     logging.disable(logging.CRITICAL)
+    import resource  # Windows has none, and starts no reader
+
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     signal.signal(signal.SIGPROF, _ring)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, whose end closes stdin

@@ -4,10 +4,12 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from functools import cache
-from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing import forkserver, get_all_start_methods, get_context, resource_tracker
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.plugins import loaded_modules
 
 # A fresh interpreter imports torch, transformers and peft for seconds; the fork server does it once.
@@ -31,7 +33,10 @@ def fork_server(preload: Sequence[str]) -> None:
     """See that this process's fork server runs; a new one imports ``preload`` and the loaded plugins.
 
     It never hears Ctrl-C, which a terminal sends to all processes, and ends with this one at the latest.
+    Raises ManifoldLoraError on a system without fork servers (Windows).
     """
+    if "forkserver" not in get_all_start_methods():
+        raise ManifoldLoraError("cells", sys.platform, "Linux or macOS", "on Windows run it in WSL")
     get_context("forkserver").set_forkserver_preload([_FIRST, *preload, *loaded_modules()])
     resource_tracker.ensure_running()  # first: it lets SIGINT through again when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

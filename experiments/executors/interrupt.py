@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Signalled(KeyboardInterrupt):
@@ -45,7 +46,7 @@ def ended_by_its_signal() -> Iterator[None]:
 
 
 @contextmanager
-def told_when_interrupted(what: Callable[[], str]) -> Iterator[None]:
+def print_when_interrupted(what: Callable[[], str]) -> Iterator[None]:
     """A KeyboardInterrupt of the block says what the same command is going to do when it is given again."""
     try:
         yield

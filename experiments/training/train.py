@@ -1,12 +1,12 @@
 """One training run of an adapter or of a base: guarded, measured and, if asked, resumable."""
 
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import TemporaryDirectory
 
+import psutil
 import torch
 from peft import PeftModel
 from torch import nn
@@ -147,5 +147,9 @@ def _optimizer(model: nn.Module, settings: TrainSettings, lora_plus_ratio: float
 def _peak_memory_mb(model: PreTrainedModel | PeftModel) -> float:
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device) / 2**20
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

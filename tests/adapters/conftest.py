@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 from manifold_lora.adapters.registry import NORM_SCALINGS
@@ -14,10 +13,6 @@ from manifold_lora.adapters.spec import AdapterSpec, transforms_of
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.manifolds.registry import MANIFOLDS
 from manifold_lora.manifolds.spec import ManifoldSpec
-
-# The first example of a test pays for imports and for whatever else the machine is doing.
-settings.register_profile("adapters", deadline=None)
-settings.load_profile("adapters")
 
 # Curvatures are neither 0 nor 1 nor equal, so that no factor can hide.
 KAPPAS = {-1: (-0.6,), 0: (0.0,), 1: (0.4,), None: (-0.6, 0.0, 0.4)}

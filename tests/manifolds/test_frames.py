@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.manifolds.frames import SAFE_STEP, Landing, Oblique, Stiefel, inverse_root
+from manifold_lora.manifolds.frames import SAFE_STEP, Free, Landing, Oblique, Stiefel, inverse_root
 
 FRAMES = [Stiefel(), Oblique(), Free()]
 
