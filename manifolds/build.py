@@ -5,7 +5,7 @@ from typing import Any, cast
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.curvature import Curvature, Mode
 from manifold_lora.manifolds.registry import MANIFOLDS
-from manifold_lora.manifolds.spec import PRODUCT, ManifoldSpec
+from manifold_lora.manifolds.spec import ManifoldSpec
 
 
 def build_manifold(spec: ManifoldSpec | str | dict[str, Any]) -> Manifold:
@@ -16,7 +16,7 @@ def build_manifold(spec: ManifoldSpec | str | dict[str, Any]) -> Manifold:
     """
     spec = ManifoldSpec.parse(spec)
     make = MANIFOLDS[spec.name]
-    if spec.name == PRODUCT:
-        return cast(Manifold, make([(share, build_manifold(part)) for share, part in spec.parts]))
     kappa, mode, options = spec.curvature.kappa, cast(Mode, spec.curvature.mode), dict(spec.options)
+    if spec.parts:
+        options["parts"] = [(share, build_manifold(part)) for share, part in spec.parts]
     return cast(Manifold, make(**options) if kappa is None else make(Curvature(kappa, mode), **options))

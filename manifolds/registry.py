@@ -1,6 +1,7 @@
 """The geometries by name.
 
-Facts: kappa_sign; extra_dims; linear, whether the chart is the identity, so that adapters on it are LoRA.
+Metadata: kappa_sign; extra_dims; linear, whether the chart is the identity, so that adapters on it are LoRA;
+parts, whether it is made of other geometries, whose curvatures are its own.
 """
 
 from typing import Any
@@ -22,7 +23,13 @@ for _name, _class, _sign, _extra in (
         kappa_sign=_sign,
         extra_dims=_extra,
         linear=_name == "euclidean",
+        parts=_name == "product",
     )
+
+
+def has_parts(name: str) -> bool:
+    """Whether a geometry is made of others (``parts`` in a config), and has no curvature of its own."""
+    return bool(MANIFOLDS.metadata(name).get("parts"))
 
 
 def curved_names() -> list[str]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
-from manifold_lora.manifolds.registry import MANIFOLDS, curved_names
+from manifold_lora.manifolds.registry import MANIFOLDS, curved_names, has_parts
 from manifold_lora.registry import Options
 
-PRODUCT = "product"
 MODES = ("fixed", "learned", "free")
 # Over what a curvature is one number: each layer, all layers of a model, or each token.
 SCOPES = ("layer", "model", "token")
@@ -75,11 +74,14 @@ class CurvatureSpec:
         Raises:
             CurvatureError: a sign, mode or scope that the geometry does not have.
         """
-        facts = MANIFOLDS.metadata(name)
-        if "kappa_sign" not in facts:  # A plugin without facts keeps its own default and its own checks.
+        stated = MANIFOLDS.metadata(name)
+        # A plugin that states no sign keeps its own default and its own checks.
+        if has_parts(name) or "kappa_sign" not in stated:
             self._check_scope(name, None)
+            if has_parts(name) and self != CurvatureSpec():
+                raise CurvatureError(f"curvature of {name}", self.to_dict(), "a curvature for each part")
             return self
-        sign = facts["kappa_sign"]
+        sign = stated["kappa_sign"]
         kappa = float(sign or 0) if self.kappa is None else self.kappa
         if sign is not None and (kappa > 0) - (kappa < 0) != sign:
             raise CurvatureError(f"kappa of {name}", kappa, SIGNS[sign])
@@ -99,7 +101,7 @@ class CurvatureSpec:
             raise ManifoldLoraError("curvature scope", self.scope, SCOPES)
         if self.scope == "layer":
             return
-        if sign == 0 or name == PRODUCT:
+        if sign == 0 or has_parts(name):
             what = "mode token" if self.scope == TOKEN else "shared"
             raise CurvatureError(f"manifold of a curvature with {what}", name, ", ".join(curved_names()))
         alone = replace(self, scope="layer").to_dict()
@@ -123,12 +125,12 @@ class CurvatureSpec:
 
 @dataclass(frozen=True)
 class ManifoldSpec:
-    """A geometry by name, with its curvature or, for a product, its parts and their shares of the last axis.
+    """A geometry by name, with its curvature or its parts and their shares of the last axis.
 
     Attributes:
         name: a name of the registry.
         curvature: the geometry's default (the sign of its curvature) when not stated.
-        parts: (share, geometry) of a product, in the order of the last axis.
+        parts: (share, geometry) of one that is made of others, in the order of the last axis.
         options: what else goes to the geometry's constructor, as its registry row allows.
     """
 
@@ -139,15 +141,11 @@ class ManifoldSpec:
 
     def __post_init__(self) -> None:
         MANIFOLDS.check(self.name)
-        if (self.name == PRODUCT) != bool(self.parts):
+        if has_parts(self.name) != bool(self.parts):
             got = f"{self.name} with {len(self.parts)} parts"
-            raise ManifoldLoraError("parts", got, "parts for a product and only for it")
-        if self.parts and self.curvature.scope != "layer":
-            self.curvature.resolved(self.name)
-        if self.parts and self.curvature != CurvatureSpec():
-            raise CurvatureError("kappa of product", self.curvature.kappa, "a curvature for each part")
-        if not self.parts:
-            object.__setattr__(self, "curvature", self.curvature.resolved(self.name))
+            made = [name for name in MANIFOLDS if has_parts(name)]
+            raise ManifoldLoraError("parts", got, f"parts for {' and '.join(made)}, and for no other")
+        object.__setattr__(self, "curvature", self.curvature.resolved(self.name))
         MANIFOLDS.named({"name": self.name, **dict(self.options)})
 
     @classmethod
@@ -176,26 +174,25 @@ class ManifoldSpec:
         stated = given.get("curvature") if curvature is None else curvature
         listed = given.get("parts") or ()
         if not isinstance(listed, list | tuple):
-            raise ManifoldLoraError("parts of product", listed, "a list of mappings with share and name")
+            raise ManifoldLoraError(f"parts of {name}", listed, "a list of mappings with share and name")
         parts = tuple(_part(entry) for entry in listed)
         return cls(name, CurvatureSpec.parse(stated, f"kappa of {name}"), parts, options)
 
     def to_dict(self) -> dict[str, Any]:
         """The mapping that parse reads back."""
-        if not self.parts:
-            stated = self.curvature.to_dict()
-            return {"name": self.name, **dict(self.options)} | (
-                {} if stated is None else {"curvature": stated}
-            )
+        curvature = self.curvature.to_dict()
+        parts = [{"share": share, **part.to_dict()} for share, part in self.parts]
         return {
             "name": self.name,
-            "parts": [{"share": share, **part.to_dict()} for share, part in self.parts],
+            **dict(self.options),
+            **({} if curvature is None else {"curvature": curvature}),
+            **({"parts": parts} if parts else {}),
         }
 
 
 def _part(entry: object) -> tuple[float, ManifoldSpec]:
     if not isinstance(entry, Mapping):
-        raise ManifoldLoraError("part of product", entry, "a mapping with share and name")
+        raise ManifoldLoraError("part of a geometry", entry, "a mapping with share and name")
     share = entry.get("share")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < float("inf"):
         raise ManifoldLoraError("share of a part", share, "a positive number")

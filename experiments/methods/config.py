@@ -13,8 +13,8 @@ from manifold_lora.experiments.settings.methods import METHODS, PEFT, has_geomet
 from manifold_lora.experiments.settings.preflight import check_kappas, check_pattern, check_targets
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
-from manifold_lora.manifolds.registry import MANIFOLDS, curved_names
-from manifold_lora.manifolds.spec import MODES, PRODUCT, TOKEN
+from manifold_lora.manifolds.registry import MANIFOLDS, curved_names, has_parts
+from manifold_lora.manifolds.spec import MODES, TOKEN
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -110,7 +110,7 @@ def _check_hyperbolic(name: str) -> None:
 
 
 def _may_be_negative(name: str) -> bool:
-    return name != PRODUCT and MANIFOLDS.metadata(name).get("kappa_sign") in (-1, None)
+    return not has_parts(name) and MANIFOLDS.metadata(name).get("kappa_sign") in (-1, None)
 
 
 def peft_config(

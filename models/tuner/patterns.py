@@ -11,8 +11,7 @@ from peft.utils.other import get_pattern_key
 from manifold_lora.adapters.layer_map import check_pattern_key
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
-from manifold_lora.manifolds.registry import MANIFOLDS
-from manifold_lora.manifolds.spec import PRODUCT
+from manifold_lora.manifolds.registry import MANIFOLDS, has_parts
 
 
 def curvature_pattern(kappas: Mapping[str, float]) -> dict[str, float]:
@@ -45,7 +44,7 @@ def layer_spec(spec: AdapterSpec, pattern: Mapping[str, float], module: str) -> 
 
 
 def _has_kappa(name: str) -> bool:
-    return name != PRODUCT and MANIFOLDS.metadata(name).get("kappa_sign") != 0
+    return not has_parts(name) and MANIFOLDS.metadata(name).get("kappa_sign") != 0
 
 
 def _check_entry(key: Any, kappa: Any, spec: AdapterSpec) -> None:

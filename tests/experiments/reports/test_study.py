@@ -46,12 +46,12 @@ def test_the_tables_follow_from_the_raw_results(part):
     name, folder = part
     rows = Study.read(folder).rows
     for file, text in (("table.csv", scores_csv(rows)), ("comparisons.csv", comparisons_csv(rows))):
-        message, again = (
+        stated, again = (
             list(csv.DictReader(io.StringIO(lines))) for lines in ((DOCS / name / file).read_text(), text)
         )
-        assert len(message) == len(again)
+        assert len(stated) == len(again)
         # Columns that reports have gained since are not in the study's tables.
-        for ours, theirs in zip(message, again, strict=True):
+        for ours, theirs in zip(stated, again, strict=True):
             for column, one in ours.items():
                 other = theirs[column]
                 assert one == other or float(one) == pytest.approx(float(other), rel=1e-6, abs=1e-9)
