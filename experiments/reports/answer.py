@@ -1,5 +1,6 @@
 """The answer of a report in one line: what its table says of curvature, and how sure that is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,4 +98,4 @@ def _bound(found: Sequence[Found], baseline: str) -> Answer:
 
 def _detectable(found: Sequence[Found]) -> str:
     """The smallest that any of the comparisons finds; answers that agree everywhere have none."""
-    return percent(min((base.detectable for _, base, _ in found if base.detectable > 0), default=0.0))
+    return percent(min((base.detectable for _, base, _ in found if base.detectable > 0), default=math.nan))

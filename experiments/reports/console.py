@@ -89,7 +89,8 @@ LEGEND = (
     "(^: at the edge of the tried rates). Δ: paired difference in points with a 95 % interval over seeds and "
     "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: median gain |Δh|/|BAx| "
     "over layers. Dose: the share of the update that no constant gain reproduces, before > after training"
-    " (median over modules; then their 90 % and largest); capped: tokens beyond the angle limit."
+    " (median over modules; then their 90 % and largest); capped: tokens beyond the angle limit. "
+    "Seconds: CPU time of the cell's process where the model is on the CPU, else time on the wall."
 )
 
 

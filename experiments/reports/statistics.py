@@ -1,5 +1,6 @@
 """What the numbers allow one to say: intervals over items and seeds, paired differences, adjusted p."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +40,12 @@ class Estimate:
         return self.crossed.items
 
     def detectable(self, tests: int = 1) -> float:
-        """The smallest true mean that is found four times in five, at 5 % shared by ``tests`` tests."""
-        return float(self.crossed.half_width((1 - LEVEL) / tests) + self.crossed.half_width(2 * (1 - POWER)))
+        """The smallest true mean that is found four times in five, at 5 % shared by ``tests`` tests.
+
+        NaN where no seed and no item differs from another: such data bound nothing.
+        """
+        found = self.crossed.half_width((1 - LEVEL) / tests) + self.crossed.half_width(2 * (1 - POWER))
+        return float(found) or math.nan
 
     def p_within(self, margin: float) -> float:
         """The p of two one-sided tests that the true mean lies within +- margin (equivalence)."""

@@ -1,5 +1,6 @@
 """Accuracy from items, and shares in percent: one place for result files, tables and pages."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import fmean
@@ -26,5 +27,8 @@ def accuracy(right: Right) -> float:
 
 
 def percent(share: float, sign: str = "") -> str:
-    """A share in percent to one digit: ``"12.5"``; with ``sign="+"`` a difference in points: ``"+12.5"``."""
-    return f"{100 * share:{sign}.1f}"
+    """A share in percent to one digit: ``"12.5"``; with ``sign="+"`` a difference in points: ``"+12.5"``.
+
+    NaN, which stands for nothing known, is a dash.
+    """
+    return "–" if math.isnan(share) else f"{100 * share:{sign}.1f}"

@@ -16,6 +16,7 @@ from manifold_lora.experiments.settings.methods import has_geometry
 from manifold_lora.experiments.settings.parse import validate
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.training.base_model import load_model
+from manifold_lora.experiments.training.clock import clock_of
 from manifold_lora.experiments.training.device import processes
 from manifold_lora.experiments.training.logs import RunLogs
 
@@ -200,6 +201,7 @@ def train_and_evaluate(
         "train_seconds": report.seconds,
         "tokens_per_second": report.tokens_per_second,
         "seconds_per_item": sum(entry["seconds"] for entry in evaluation.values()) / max(answered, 1),
+        "clock": clock_of(model.device),
         "peak_memory_mb": report.peak_memory_mb,
         **adapter_size(model),
     }

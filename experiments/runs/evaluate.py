@@ -1,6 +1,5 @@
 """Answers to every example by greedy or beam search, and whether they are right."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from manifold_lora.experiments.runs.likelihood import GoldLikelihood, gold_likel
 from manifold_lora.experiments.runs.stop_tokens import stop_ids, until_stop
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks.base import Example, Task
+from manifold_lora.experiments.training.clock import now
 from manifold_lora.experiments.training.encoding import encode_prompts, pad_id, pad_left
 
 # What a model's own generation config may say of sampling and penalties is not asked: a score is that of the
@@ -177,7 +177,7 @@ def evaluate_sets(
     items: list[dict[str, Any]] = []
     for name, examples in {"validation": task.validation, **task.tests}.items():
         asked = examples[: settings.limit]
-        start = time.perf_counter()
+        start = now(model.device)
         results = evaluate(
             model,
             tokenizer,
@@ -188,7 +188,7 @@ def evaluate_sets(
             settings.num_beams,
             partial(on_items, name) if on_items else _ignore,
         )
-        seconds = time.perf_counter() - start
+        spent = now(model.device) - start
         found = [{"set": name, **vars(result)} for result in results]
         evaluation[name] = {
             "accuracy": accuracy(right_by_set(found)[name]),
@@ -196,7 +196,7 @@ def evaluate_sets(
             "truncated": sum(result.truncated for result in results),
             "max_new_tokens": max_new_tokens,
             "disagreements": sum(not result.agree for result in results),
-            "seconds": seconds,
+            "seconds": spent,
         }
         if settings.nll:
             gold = gold_likelihood(model, tokenizer, task, asked, settings.batch_size)

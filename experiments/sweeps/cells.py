@@ -38,7 +38,8 @@ def cells_of(grid: Grid, inputs: Mapping[str, str]) -> list[Cell]:
     Raises ManifoldLoraError for an arm that needs another which the grid lacks.
     """
     cells: dict[str, Cell] = {}
-    for point, run in sorted(grid.runs, key=lambda pair: pair[1].adapter.gain_from is not None):
+    seeds = list(dict.fromkeys(run.train.seed for _, run in grid.runs))
+    for point, run in sorted(grid.runs, key=lambda pair: _turn(pair[1], seeds)):
         cell = _cell(grid.settings, run, point, inputs)
         if cell.needs is not None and cell.needs not in cells:
             raise ManifoldLoraError(
@@ -49,6 +50,11 @@ def cells_of(grid: Grid, inputs: Mapping[str, str]) -> list[Cell]:
             )
         cells[cell.id] = cell
     return list(cells.values())
+
+
+def _turn(run: RunSettings, seeds: list[int]) -> tuple[int, bool]:
+    """Seed by seed, and in each the arms that take a gain after those that give it."""
+    return seeds.index(run.train.seed), run.adapter.gain_from is not None
 
 
 def _cell(

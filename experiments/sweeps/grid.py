@@ -132,7 +132,10 @@ def _points(grid: Mapping[str, list[Any]]) -> list[Point]:
     count = math.prod(len(values) for values in grid.values())
     if count > _MOST_POINTS:
         raise ManifoldLoraError("grid", f"{count} combinations", f"at most {_MOST_POINTS}")
-    axes = [[(key, value) for value in values] for key, values in grid.items()]
+    # Seeds change last and arms first: an ablation that is cut short has whole seeds, and what the machine
+    # does in the meantime meets all arms alike.
+    order = sorted(grid, key=lambda key: (key == "arm") - (key == "train.seed"))
+    axes = [[(key, value) for value in grid[key]] for key in order]
     return [dict(point) for point in itertools.product(*axes)]
 
 

@@ -1,7 +1,6 @@
 """transformers.Trainer that stops at the first value that is not finite and resumes to the last bit."""
 
 import json
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.training.checkpoints import Checkpoint
+from manifold_lora.experiments.training.clock import now
 from manifold_lora.experiments.training.divergence import check_finite, diverged
 from manifold_lora.experiments.training.encoding import Encoded
 from manifold_lora.experiments.training.options import FitOptions
@@ -47,14 +47,14 @@ class GuardedTrainer(Trainer):
         ]
         self._norm, self._loss = torch.zeros(()), 0.0
         self._resumed: Snapshot | None = None
-        self._started = time.perf_counter()
+        self._started = now(self.args.device)
         # It prints the totals of a run, which the report holds.
         self.remove_callback(PrinterCallback)
 
     def run(self, resume: Checkpoint | None = None) -> None:
         """Train to the last step, from the start or from a checkpoint; raises DivergedError."""
         model: Any = self.model
-        self._started = time.perf_counter()
+        self._started = now(self.args.device)
         if resume is not None:
             self._resumed = Snapshot(resume.files)
             self._restore_measured(self._resumed)
@@ -100,7 +100,7 @@ class GuardedTrainer(Trainer):
         self._options.on_step(step, loss)
 
     def _elapsed(self) -> float:
-        return self.seconds + time.perf_counter() - self._started
+        return self.seconds + now(self.args.device) - self._started
 
     def _measured(self) -> dict[str, Any]:
         carried = self._options.probe.state() if self._options.probe else {}

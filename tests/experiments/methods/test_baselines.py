@@ -72,6 +72,7 @@ def test_an_arm_trains_is_saved_and_answers_the_same_when_loaded(base, tmp_path,
     result = json.loads((tmp_path / "result.json").read_text())
     assert len(result["train"]["losses"]) == 3
     assert result["cost"]["trainable_parameters"] > 0
+    assert result["cost"]["clock"] == "cpu"
     assert bool(result["geometry"]["kappa"]) == (arm in OURS)
     assert bool(result["geometry"]["gate"]) == (arm == "direct-token")
     run = load_settings(RunSettings, tmp_path / SETTINGS)

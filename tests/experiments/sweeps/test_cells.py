@@ -41,6 +41,15 @@ def test_a_gain_matched_cell_follows_the_cell_it_copies_at_the_same_rate_and_see
         assert source.run.train == cell.run.train
 
 
+def test_seeds_change_last_and_arms_first():
+    places = [(cell.run.train.seed, cell.run.arm) for cell in expand(AblationSettings(grid=GRID), {})]
+    assert places == [
+        (seed, arm)
+        for seed in (0, 1)
+        for arm in ("lora", "direct", "lora", "direct", *["gain-matched-lora"] * 2)
+    ]
+
+
 def test_an_arm_without_geometry_is_run_once_for_all_geometries():
     arms, kappas = ["lora", "series", "direct", "gain-matched-lora"], [-0.5, -1.0, -2.0]
     cells = expand(AblationSettings(grid={"arm": arms, "adapter.curvature": kappas}), {})
