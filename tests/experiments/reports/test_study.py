@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import tarfile
 from collections import defaultdict
 from pathlib import Path
@@ -31,7 +32,9 @@ def part(request, tmp_path_factory):
 
 def test_every_part_is_there():
     study = ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
-    assert ["real", "real/arithmetic", *(f"study/{part}" for part in study)] == PARTS
+    second = ["arithmetic", "boost", "taxonomy"]
+    parts = *(f"study/{part}" for part in study), *(f"study2/{part}" for part in second)
+    assert ["real", "real/arithmetic", *parts] == PARTS
 
 
 def test_every_cell_verifies_and_finished(part):
@@ -80,3 +83,20 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
             chosen = max(rates, key=lambda rate: (rates[rate], -rate))
             assert float(line["learning_rate"]) == chosen
             assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, line["test"]]))
+
+
+@pytest.mark.parametrize("page", ["study2/README.md"])
+def test_every_difference_of_the_reading_stands_in_a_table(page):
+    folder = (DOCS / page).parent
+    rows = [
+        row
+        for file in ("comparisons.csv", "endpoints.csv")
+        for path in folder.glob(f"*/{file}")
+        for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+    ]
+    columns = "difference", "low", "high"
+    known = {tuple(f"{100 * float(row[column]):+.1f}" for column in columns) for row in rows}
+    text = (DOCS / page).read_text(encoding="utf-8").replace("−", "-")
+    said = re.findall(r"([+-]?\d+\.\d) \[([+-]\d+\.\d), ([+-]\d+\.\d)\]", text)
+    assert len(said) > 10
+    assert [one for one in said if one not in known] == []
