@@ -12,6 +12,12 @@ __getattr__, __dir__, __all__ = lazy(
         "CurvatureError": "..errors",
         "CurvatureSpec": ".spec",
         "Euclidean": ".euclidean",
+        "Geodesic": ".regression",
+        "geodesic_regression": ".regression",
+        "gyration": ".gyro",
+        "gyroadd": ".gyro",
+        "gyroinverse": ".gyro",
+        "gyroscale": ".gyro",
         "LinearOnlyError": "..errors",
         "load_plugins": ".plugins",
         "Lorentz": ".lorentz",
@@ -19,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy(
         "ManifoldLoraError": "..errors",
         "MANIFOLDS": ".registry",
         "ManifoldSpec": ".spec",
+        "mean": ".frechet",
         "Poincare": ".poincare",
         "PointError": "..errors",
         "Product": ".product",
@@ -27,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Sphere": ".sphere",
         "Stereographic": ".stereographic",
         "UnknownNameError": "..errors",
+        "WrappedNormal": ".wrapped_normal",
     },
 )
 
@@ -40,6 +48,11 @@ if TYPE_CHECKING:
     from manifold_lora.manifolds.build import build_manifold as build_manifold
     from manifold_lora.manifolds.curvature import Curvature as Curvature
     from manifold_lora.manifolds.euclidean import Euclidean as Euclidean
+    from manifold_lora.manifolds.frechet import mean as mean
+    from manifold_lora.manifolds.gyro import gyration as gyration
+    from manifold_lora.manifolds.gyro import gyroadd as gyroadd
+    from manifold_lora.manifolds.gyro import gyroinverse as gyroinverse
+    from manifold_lora.manifolds.gyro import gyroscale as gyroscale
     from manifold_lora.manifolds.lorentz import Lorentz as Lorentz
     from manifold_lora.manifolds.plugins import load_plugins as load_plugins
     from manifold_lora.manifolds.poincare import Poincare as Poincare
@@ -47,7 +60,10 @@ if TYPE_CHECKING:
     from manifold_lora.manifolds.radial import Radial as Radial
     from manifold_lora.manifolds.radial_law import RadialLaw as RadialLaw
     from manifold_lora.manifolds.registry import MANIFOLDS as MANIFOLDS
+    from manifold_lora.manifolds.regression import Geodesic as Geodesic
+    from manifold_lora.manifolds.regression import geodesic_regression as geodesic_regression
     from manifold_lora.manifolds.spec import CurvatureSpec as CurvatureSpec
     from manifold_lora.manifolds.spec import ManifoldSpec as ManifoldSpec
     from manifold_lora.manifolds.sphere import Sphere as Sphere
     from manifold_lora.manifolds.stereographic import Stereographic as Stereographic
+    from manifold_lora.manifolds.wrapped_normal import WrappedNormal as WrappedNormal
