@@ -1,10 +1,10 @@
 """Mutation testing: small faults put into manifolds/ and adapters/, and the tests that notice them.
 
-`python tests/mutants.py --budget 150 --seed 0` draws that many of the mutants that cosmic-ray's operators make.
-Each runs in a fork of a process that has imported torch already, and nothing is written to the working tree: the
-mutated source stands in for the file while it is imported. The tests of a mutant are the fast files that
-tests/mutants.yaml names for its module, in that order, up to the first failure. What survives has to stand in
-that file with the reason; a survivor that does not makes the exit code 1.
+`python tests/mutants.py --budget 150 --seed 0` draws that many of the mutants that cosmic-ray's operators
+make. Each runs in a fork of a process that has imported torch already, and nothing is written to the working
+tree: the mutated source stands in for the file while it is imported. The tests of a mutant are the fast files
+that tests/mutants.yaml names for its module, in that order, up to the first failure. What survives has to
+stand in that file with the reason; a survivor that does not makes the exit code 1.
 """
 
 import argparse
@@ -36,6 +36,7 @@ LEFT_OUT = ("adapters/cuda/*", "*/__init__.py")
 DULL = re.compile(r"_(BitAnd|BitOr|BitXor|LShift|RShift|Is|IsNot)$")
 # Guards of the language, not of ours.
 GUARDS = ("strict", "frozen")
+MARKS = ("abstractmethod", "final", "override")
 # Imported once, before the forks.
 HEAVY = ("torch", "torch.func", "mpmath", "numpy", "hypothesis", "geoopt", "jaxtyping", "pytest")
 # Times the tests of the sound code, and seconds beside: a mutant that takes longer runs in a circle.
@@ -96,12 +97,14 @@ def _unseen(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg | ast.AnnAssign):
             found.append(node.annotation)
-        elif isinstance(node, ast.FunctionDef):
-            found.append(node.returns)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found += [node.returns] if isinstance(node, ast.FunctionDef) else []
+            found += [mark for mark in node.decorator_list if ast.unparse(mark) in MARKS]
         elif isinstance(node, ast.keyword) and node.arg in GUARDS:
             found.append(node.value)
     return [
-        ((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0))
+        # From the @ of a decorator on.
+        ((node.lineno, max(0, node.col_offset - 1)), (node.end_lineno or 0, node.end_col_offset or 0))
         for node in found
         if node is not None
     ]
@@ -164,7 +167,7 @@ def _test(mutant: Mutant | None, tests: list[str]) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+    quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain", "--hypothesis-seed=0"]
     os._exit(pytest.main([*quiet, *tests]))
 
 

@@ -38,6 +38,8 @@ FLAGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha 0": ("--adapter.alpha 0", ("adapter.alpha", "greater than 0")),
     "alpha 1e300": ("--adapter.alpha 1e300", ("adapter.alpha", "less than or equal")),
     "alpha nan": ("--adapter.alpha nan", ("adapter.alpha", "finite")),
+    "angle -1": ("--adapter.max_angle -1", ("adapter.max_angle in command line", "greater than 0")),
+    "angle nan": ("--adapter.max_angle nan", ("adapter.max_angle in command line", "finite")),
     "dropout 1": ("--adapter.dropout 1", ("adapter.dropout", "less than 1")),
     "targets ((": ("--adapter.target_modules ((", ("target_modules", "'(('", "unterminated")),
     "targets []": ("--adapter.target_modules []", ("target_modules", "names of modules")),

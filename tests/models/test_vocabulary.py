@@ -91,6 +91,43 @@ def test_new_tokens_come_with_the_adapter(adapter, folder, tokens, tmp_path, met
         load_adapter(saved, load(folder))
 
 
+# peft writes their tensors under two names each where the vocabulary was resized.
+WHOLE = [
+    {"modules_to_save": ["embed_tokens", "lm_head"]},
+    {"modules_to_save": ["lm_head"]},
+    {"trainable_token_indices": [1, 66, 69]},
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no manifold_lora.json")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", WHOLE, ids=str)
+def test_new_tokens_that_are_trained_whole_come_with_the_adapter(
+    adapter, folder, tokens, tmp_path, method, options
+):
+    model = adapter(method, tokens=NEW, **options)
+    saved = save_adapter(model, tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "plain")
+    tokens[0, 0] = 69
+    for again in (
+        load_adapter(saved),
+        load_adapter(saved, load(folder, NEW)),
+        load_adapter(tmp_path / "plain"),
+    ):
+        assert torch.equal(again.eval()(tokens).logits, model(tokens).logits)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no manifold_lora.json")
+def test_a_second_name_with_other_numbers_is_refused(adapter, folder, tmp_path):
+    saved = save_adapter(adapter(tokens=NEW, modules_to_save=["lm_head"]), tmp_path / "adapter")
+    (saved / MANIFEST).unlink()
+    tensors = load_file(saved / WEIGHTS)
+    tensors["base_model.model.lm_head.modules_to_save.weight"].add_(1.0)
+    save_file(tensors, saved / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ManifoldLoraError, match=r"another .*lm_head.modules_to_save.weight"):
+        load_adapter(saved, load(folder, NEW))
+
+
 @pytest.mark.parametrize("method", [*METHODS, BottleneckConfig])
 def test_a_head_with_new_tokens_is_refused_before_training_or_before_saving(folder, tmp_path, method):
     config = method(target_modules=["lm_head"])
