@@ -180,6 +180,18 @@ def test_the_base_s_own_names_in_an_unsealed_file(adapter, folder, tmp_path, key
     assert torch.equal(base.state_dict()[key], own)
 
 
+@pytest.mark.parametrize(
+    "tokens", [[64], [-1], [True], {"embed_tokens": [10**9]}, {"embed_token": [1]}], ids=str
+)
+def test_tokens_that_the_model_has_not_are_refused_before_it_is_touched(folder, tokens):
+    base = load(folder)
+    with pytest.raises(ManifoldLoraError, match="trainable_token_indices: got"):
+        get_peft_model(
+            base, ManifoldLoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=tokens)
+        )
+    assert not any("lora" in name for name, _ in base.named_modules())
+
+
 @pytest.mark.parametrize("method", [ManifoldLoraConfig, BottleneckConfig])
 def test_a_target_that_is_also_trained_whole_is_refused(folder, method):
     with pytest.raises(ManifoldLoraError, match=r"lm_head.*modules_to_save"):
