@@ -14,7 +14,7 @@ REAL := $(if $(FETCHED),$(if $(filter file,$(origin TASK)),real))
 CONFIG ?= experiments/configs/$(if $(REAL),real$(if $(DATA),_data),$(if $(DATA),word_problems,$(TASK))).yaml
 FLAGS := $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: ablation study study2 positive-control test test-slow test-extras test-vllm test-faults check docs resolvable lint types arrows wheel lock clean
+.PHONY: ablation study study2 positive-control test test-slow test-extras test-vllm test-faults rota mutants check docs resolvable lint types arrows wheel lock clean
 
 # gemma3 has terms: make ablation MODEL=gemma3 FETCH=--accept-terms
 ablation: .venv/installed
@@ -56,6 +56,18 @@ test-vllm: .vllm/installed
 test-faults: .venv/installed
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 3000 \
 		--fault-report docs/reliability.md $(ARGS)
+
+# The slow checks of the day; GROUP="eight arms" names another.
+rota: .venv/installed
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python tests/rota.py $(if $(GROUP),"$(GROUP)")
+
+# Small faults put into manifolds/ and adapters/: which do the tests notice? BUDGET of them, drawn by SEED, within MINUTES.
+BUDGET ?= 150
+SEED ?= 0
+MINUTES ?= 60
+mutants: .venv/installed .mutants/installed
+	PYTHONPATH=.mutants OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python tests/mutants.py \
+		--budget $(BUDGET) --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
 check: lint types arrows wheel
 
@@ -110,6 +122,10 @@ lock:
 	$(BIN)/pip install --quiet --no-deps --target .extras -c constraints.txt triton torchao
 	touch $@
 
+.mutants/installed: .venv/installed
+	$(BIN)/pip install --quiet --no-deps --target .mutants cosmic-ray==8.7.0 parso==0.8.7 stevedore==5.10.0
+	touch $@
+
 # torchvision and its kin, of another torch's build, break vLLM's import. The wheel has the entry point; the tests
 # import the working tree, as pytest runs in it.
 .vllm/installed: pyproject.toml
@@ -121,4 +137,4 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv .extras .vllm build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .extras .mutants .vllm build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

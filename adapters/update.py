@@ -23,6 +23,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
+from manifold_lora.manifolds.curvature import held
 from manifold_lora.manifolds.lorentz import Lorentz
 from manifold_lora.manifolds.radial import Radial
 
@@ -91,8 +92,7 @@ class ManifoldUpdate(nn.Module):
 
         ``manifold`` replaces the spec's own geometry; the learned scale of ``scaled_as`` is this one's too.
 
-        Raises:
-            ManifoldLoraError: a bad spec or rank.
+        Raises ManifoldLoraError for a bad spec or rank.
         """
         spec = AdapterSpec.parse(spec)
         options = dict(spec.transform_options)
@@ -169,7 +169,7 @@ class ManifoldUpdate(nn.Module):
             delta = self._linear(x, A, B)
         else:
             product = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
-            with autocast_off(x):
+            with autocast_off(x), held(self.manifold):
                 delta = self.curved(x.to(product), A.to(product), B.to(product)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 

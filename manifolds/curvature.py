@@ -1,7 +1,8 @@
 """Sectional curvature as a module: fixed, learned with its sign kept, or free to pass through zero."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -36,6 +37,7 @@ class Curvature(nn.Module):
             raise ManifoldLoraError("curvature mode", mode, MODES)
         if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
             raise CurvatureError("kappa", kappa, "a finite number")
+        self._held: Tensor | None = None
         stored = torch.tensor([float(kappa)], dtype=torch.float32)
         if mode == "learned" and stored.item() == 0.0:
             raise CurvatureError("learned kappa", kappa, "a non-zero number", "mode 'free' may start at 0")
@@ -49,6 +51,8 @@ class Curvature(nn.Module):
 
     def at(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """kappa in the given dtype, differentiable with respect to ``raw``."""
+        if self._held is not None and self._held.dtype == dtype:
+            return self._held
         raw = self.raw.to(dtype)
         return self.stated * torch.exp(raw) if self.mode == "learned" else raw + self._residue
 
@@ -89,3 +93,21 @@ class Curvature(nn.Module):
     def extra_repr(self) -> str:
         """Stated value and mode, for ``print(model)``."""
         return f"kappa={self.stated:g}, mode={self.mode}"
+
+
+@contextmanager
+def held(module: nn.Module, dtype: torch.dtype = torch.float64) -> Iterator[None]:
+    """Inside, each learned curvature of a module is one tensor: its gradients are summed in dtype.
+
+    On a sphere they cancel to a^2 of their size, of which the float32 of ``raw`` leaves nothing at small a.
+    """
+    learned = [part for part in module.modules() if isinstance(part, Curvature) and part.raw.requires_grad]
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        learned = []
+    for part in learned:
+        part._held = part.at(dtype)
+    try:
+        yield
+    finally:
+        for part in learned:
+            part._held = None

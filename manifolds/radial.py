@@ -29,12 +29,16 @@ class Radial(Manifold):
     is_radial: ClassVar[bool] = True
     radial_law: RadialLaw | None = None
     _is_lawful: ClassVar[bool] = False
+    _is_charted: ClassVar[bool] = True
     _stated: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if "radial_law" in vars(cls) or set(vars(cls)) & {*_MAPS, *_CHARTS}:
-            cls._is_lawful = "radial_law" in vars(cls)
+        lawful, rewritten = "radial_law" in vars(cls), vars(cls).keys() & {*_MAPS, *_CHARTS}
+        if lawful or rewritten:
+            cls._is_lawful = lawful
+            # A map that is rewritten alone is no longer that of an inherited chart.
+            cls._is_charted = lawful or not rewritten & {*_MAPS} or bool(rewritten & {*_CHARTS})
         cls._stated = {name: getattr(cls, name) for name in (*_MAPS, *_CHARTS)}
 
     def follows_law(self) -> bool:
@@ -44,7 +48,8 @@ class Radial(Manifold):
 
     def follows_chart(self) -> bool:
         """Are expmap0 and logmap0 still those of ``chart_exp`` and ``chart_log``?"""
-        return all(getattr(type(self), name) is self._stated[name] for name in _MAPS)
+        kept = all(getattr(type(self), name) is self._stated[name] for name in _MAPS)
+        return kept and self._is_charted
 
     def inverse_square_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """1/R^2 = abs(kappa), in a dtype; 1 on flat space, whose unit of length is 1."""

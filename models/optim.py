@@ -61,6 +61,6 @@ def _kind(name: str, parameter: nn.Parameter, geometric: set[int]) -> str:
     if id(parameter) in geometric:
         return "geometry"
     # time_A and time_B are the extra columns of A and B that a boost adds; a bias of B is no column.
-    if name.endswith(".time_B") or (".lora_B." in name and not name.endswith(".bias")):
+    if name.endswith(".time_B") or ("lora_B" in name.split(".") and not name.endswith(".bias")):
         return "b"
     return "matrices" if parameter.dim() > 1 or name.endswith(".time_A") else "vectors"

@@ -1,9 +1,8 @@
-"""Counts of the fault checks R1 to R25: printed after the run, and written by `--fault-report FILE`."""
+"""Counts of the fault checks R1 to R34: printed after the run, and written by `--fault-report FILE`."""
 
 import sys
+import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,17 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not make norms.py importable
 
+from fault_page import Outcome, Row, fault_page
+
 # The first example of a test pays for imports and for whatever else the machine is doing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-HEAD = "| id | check | passed | of | s |\n|---|---|---:|---:|---:|\n"
+STARTED = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-report", metavar="FILE", help="write the counts of R1 to R25 as Markdown")
+    parser.addoption("--fault-report", metavar="FILE", help="write the counts of R1 to R34 as Markdown")
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +44,16 @@ def smollm2() -> str:
     return "smollm2"
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[STARTED] = time.monotonic()
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    stats = terminalreporter.stats
+    reports = [report for kind in ("passed", "failed") for report in stats.get(kind, [])]
     rows = sorted(
-        (row for report in reports for name, row in report.user_properties if name == "fault"),
-        key=lambda row: (int(row[0][1:]), row[1]),
+        (Row(*row) for report in reports for name, row in report.user_properties if name == "fault"),
+        key=lambda row: (int(row.check[1:]), row.what),
     )
     if not rows:
         return
@@ -55,14 +61,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for check, what, passed, of, seconds in rows:
         terminalreporter.write_line(f"{check:<4}{passed:>4} of {of:<4} {what} ({seconds:.1f} s)")
     if path := config.getoption("--fault-report"):
-        Path(path).write_text(_page(rows), encoding="utf-8")
-
-
-def _page(rows: list[list[Any]]) -> str:
-    lines = "".join(f"| {a} | {what} | {ok} | {of} | {s:.1f} |\n" for a, what, ok, of, s in rows)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
-    return (
-        "# Fault checks as run\n\n"
-        f"Written by `make test-faults` on {date.today()}, Python {sys.version.split()[0]}, {versions}.\n"
-        "What each check does is the docstring of its test in `tests/faults/`.\n\n" + HEAD + lines
-    )
+        passed, failed, skipped = (
+            [report.nodeid for kind in kinds for report in stats.get(kind, [])]
+            for kinds in (("passed",), ("failed", "error"), ("skipped",))
+        )
+        seconds = time.monotonic() - config.stash[STARTED]
+        Path(path).write_text(fault_page(rows, Outcome(passed, failed, skipped, seconds)), encoding="utf-8")

@@ -8,8 +8,8 @@ from manifold_lora.experiments.answers.equations import evaluate_equation
 _EQUAL = r"[=≈]|equals"
 # What may stand between two numerals of one calculation: a unit of up to two words, and an operator.
 _BETWEEN = re.compile(
-    r"[ \t%)\]}$*]*(?:(?!plus|minus|times|divided|equals|x\b(?!\s*=))[a-z]+[ \t)\]}%$*]*){0,2}"
-    rf"(?:[-+*/×÷·x]|plus|minus|times|divided by|{_EQUAL})[ \t*$€£¥₹(\[{{]*",
+    r"[ \t%)\]}$*]*(?:(?!plus|minus|times|divided|equals|of\b|x\b(?!\s*=))[a-z]+[ \t)\]}%$*]*){0,2}"
+    rf"(?:[-+*/×÷·x]|plus|minus|times|divided by|of\b|{_EQUAL})[ \t*$€£¥₹(\[{{]*",
     re.IGNORECASE,
 )
 _WRITTEN = {
@@ -21,9 +21,13 @@ _WRITTEN = {
     "x": "*",
     "divided by": "/",
     "÷": "/",
+    "of": "*",
 }
 _WRITTEN |= {"[": "(", "{": "(", "]": ")", "}": ")"}
-_SIGN = re.compile(r"\b(?:plus|minus|times|divided by|x)\b|[×·÷\[\]{}]|[-+*/()]", re.IGNORECASE)
+_PART = re.compile(r"\bof\b", re.IGNORECASE)
+_SIGN = re.compile(r"%\s*of\b|\b(?:of|plus|minus|times|divided by|x)\b|[×·÷\[\]{}]|[-+*/()]", re.IGNORECASE)
+# How far behind "5 of 10" an equals sign has to stand to make it a product.
+_NEAR = 30
 
 
 def result(place: str, numerals: Iterable[tuple[re.Match[str], str]]) -> str | None:
@@ -46,6 +50,9 @@ def result(place: str, numerals: Iterable[tuple[re.Match[str], str]]) -> str | N
                 between, digits = match["sign"], digits.lstrip("-")
             if not _BETWEEN.fullmatch(between):
                 break
+            after = place[match.end() : match.end() + _NEAR]
+            if _PART.search(between) and not re.search(_EQUAL, place[:end] + after):
+                break
             equal = list(re.finditer(_EQUAL, between))
             side = [_signs(between[equal[-1].end() :])] if equal else [*side, _signs(between)]
         side.append(digits)
@@ -58,7 +65,8 @@ def result(place: str, numerals: Iterable[tuple[re.Match[str], str]]) -> str | N
 
 def _signs(text: str) -> str:
     """The operators and brackets of a text, as an equation has them."""
-    return "".join(_WRITTEN.get(sign.lower(), sign) for sign in _SIGN.findall(text))
+    signs = (sign.lower() for sign in _SIGN.findall(text))
+    return "".join("/100*" if sign[0] == "%" else _WRITTEN.get(sign, sign) for sign in signs)
 
 
 def _brackets(text: str) -> str:

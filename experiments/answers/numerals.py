@@ -29,7 +29,7 @@ NUMERAL = re.compile(
     (?<![\w.^])
     (?:(?<![)\]}%'])(?P<sign>[-+]))? (?:[A-Z]{0,3}[$€£¥₹][ ]?(?P<inner>-)?)?
     (?P<body>
-      (?P<whole>\d{1,9})[ ](?P<part>\d{1,9}/\d{1,9})(?![\d/])               # 2 2/3
+      (?P<whole>\d{1,9})[ ](?:and[ ])?(?P<part>\d{1,9}/\d{1,9})(?![\d/])     # 2 2/3  2 and 2/3
     | (?:
         (?P<commas>(?<!\d,)(?!0)\d{1,3}(?:,\d{2,3})++(?<=,\d{3})(?!,?\d)(?:\.\d+)?)    # 1,234.5  12,34,567
       | (?P<dots>(?!0)\d{1,3}(?:(?:\.\d{3})++,\d+|(?:\.\d{3}){2,}+)(?![.,]?\d))       # 1.234,5  1.234.567
@@ -55,7 +55,7 @@ def plain_text(text: str) -> str:
         text = _INVISIBLE.sub("", _AFTER_DIGIT.sub(" ", text))
         text = unicodedata.normalize("NFKC", text)[-TAIL:]
         text = "".join(str(int(mark)) if mark.isdecimal() else mark for mark in text).translate(_ONE_FOR_ONE)
-    if "\\" in text or "^" in text or "~" in text:
+    if any(mark in text for mark in ("\\", "^", "~", "{,}")):
         text = _FRACTION.sub(_fraction, text)
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)

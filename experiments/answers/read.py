@@ -26,10 +26,15 @@ __all__ = [
 ]
 
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-_NEGATED = re.compile(r"(?:\bnot|n't|\bnever)\s+(?:(?:an?|the|be|option|choice|necessarily)\s+)?[^\w\s]*$")
-_SPACED_SIGN = re.compile(r"^([ \t]*-)[ \t]+(?=[$€£¥₹.\d])")
+_NEGATED = re.compile(
+    r"(?:\b(?:can)?not|n't|\bnever|\bno longer|\bhardly)\s+(?:(?:an?|the|be|option|choice|at all|quite|really"
+    r"|entirely|exactly|actually|always|necessarily|the case that (?:it|this|that) is)\s+){0,2}[^\w\s]*$"
+)
+# A sign apart from its number, where an answer begins; "negative" is one anywhere.
+_SPACED_SIGN = re.compile(r"^([ \t]*)(?:-|minus\b)[ \t]+(?=[$€£¥₹.\d])", re.IGNORECASE)
+_NEGATIVE = re.compile(r"\bnegative[ \t]+(?=[$€£¥₹.\d])", re.IGNORECASE)
 _LETTER = re.compile(
-    r"(?<![A-Za-z0-9])(?:([A-Z])(?![A-Za-z0-9'])|\(([a-z])\)|([a-z])\)"
+    r"(?<![A-Za-z0-9])(?:([A-Z])(?![A-Za-z0-9]|'[A-Za-z])|\(([a-z])\)|([a-z])\)"
     r"|(?:\A[^\w]*|\b(?:option|choice)\s+)([a-z])(?=[^\w]*\Z|[ \t]*[.,;:!?\]}*\n]))"
 )
 _OPPOSITE = {"true": "false", "false": "true", "yes": "no", "no": "yes"}
@@ -69,8 +74,9 @@ def extract_number(text: str) -> str | None:
 
 
 def _number_in(place: str, which: int) -> str | None:
+    place = _NEGATIVE.sub("-", place)
     if which == 0:
-        place = _SPACED_SIGN.sub(r"\1", place)
+        place = _SPACED_SIGN.sub(r"\1-", place)
         return result(place, _numerals(place, NUMERAL.finditer(place)))
     backwards = reversed(list(NUMERAL.finditer(place)))
     return next((digits for _, digits in _numerals(place, backwards)), None)

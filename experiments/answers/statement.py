@@ -6,7 +6,9 @@ from manifold_lora.experiments.answers.numerals import TAIL
 
 _NEXT_QUESTION = re.compile(
     r"(?:^|(?<=\s))(?:Question|QUESTION|Problem|Instruction)\s*\d*\s*:"
-    r"|(?:^|\n)[ \t]*(?:#+\s*)?(?i:q|question|problem|instruction|user|human)\s*\d*\s*:"
+    # Of Markdown too: **Question:**, ## Question 2.
+    r"|(?:^|\n)[ \t>#*_]*(?i:q|question|problem|exercise|instruction|user|human)\s*\d*[*_]*\s*"
+    r"(?::|(?<=\d)\.(?=\s))"
 )
 _STATED = re.compile(
     r"####|\b(?:answers?(?!\s+(?:choice|option|format))|(?:correct|right|best)\s+(?:choice|option))\b[^.\n\d=:]{0,40}?"

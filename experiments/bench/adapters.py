@@ -4,7 +4,6 @@ Each round runs all contestants in a new random order on one thread and takes CP
 over rounds of the ratio to LoRA of the same round, with quartiles. Memory is counted, not timed.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from manifold_lora.experiments.bench.geometry import kept_section
 from manifold_lora.experiments.bench.memory import peak_bytes, saved_bytes
 from manifold_lora.experiments.bench.rounds import compare
 from manifold_lora.experiments.results.atomic import write_text
+from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.models.tuner.apply import adapt
 
 SHAPES: tuple[Shape, ...] = ((512, 768, 768, 8), (1024, 4096, 4096, 32), (1024, 4096, 11008, 32))
@@ -180,7 +180,7 @@ def _cell(cost: Cost) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``manifold-lora bench adapters [--rounds 30] [--shape 512,768,768,8] [--out docs/cost.md]``."""
-    parser = argparse.ArgumentParser(prog="manifold-lora bench adapters", description=__doc__)
+    parser = PlainFlags(prog="manifold-lora bench adapters", description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--shape", action="append", help="tokens,in,out,rank; may be repeated")
     parser.add_argument("--dtype", action="append", choices=list(DTYPES))

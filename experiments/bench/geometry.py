@@ -4,7 +4,6 @@ Forward and backward of each operation on 4096 rows of dimension 64, both librar
 order on one thread, in CPU time.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from torch.nn import functional
 from manifold_lora.experiments.bench.memory import saved_bytes
 from manifold_lora.experiments.bench.rounds import compare
 from manifold_lora.experiments.results.atomic import write_text
+from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.manifolds import Manifold, build_manifold
 
 Operation = Callable[..., Tensor]
@@ -172,7 +172,7 @@ def write_section(path: Path, text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``manifold-lora bench geometry [--rounds 15] [--out docs/cost.md]``."""
-    parser = argparse.ArgumentParser(prog="manifold-lora bench geometry", description=__doc__)
+    parser = PlainFlags(prog="manifold-lora bench geometry", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--dimension", type=int, default=64)

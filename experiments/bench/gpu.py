@@ -5,7 +5,6 @@ forward pass, between CUDA events; rounds, ratios and order as in ``bench adapte
 LoRA, LoRA by hand, and ours on Triton's kernels and on torch. Unmeasured so far: no GPU was lent.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from manifold_lora.experiments.bench.adapters import DTYPES, Cost, forward, line
 from manifold_lora.experiments.bench.contestants import BASELINE, OURS, Shape, one_layer
 from manifold_lora.experiments.bench.rounds import compare
 from manifold_lora.experiments.results.atomic import write_text
+from manifold_lora.experiments.settings.plain_flags import PlainFlags
 
 SHAPE: Shape = (8192, 4096, 4096, 32)
 TORCH_PATH = "ours on torch"
@@ -98,7 +98,7 @@ def _run(name: str, act: Callable[[nn.Module], object], model: nn.Module) -> Non
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``manifold-lora bench gpu [--rounds 50] [--shape 8192,4096,4096,32] [--out docs/cost_gpu.md]``."""
-    parser = argparse.ArgumentParser(prog="manifold-lora bench gpu", description=__doc__)
+    parser = PlainFlags(prog="manifold-lora bench gpu", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=10, help="steps between two events")
     parser.add_argument("--shape", default=",".join(str(size) for size in SHAPE), help="tokens,in,out,rank")

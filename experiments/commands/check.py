@@ -1,6 +1,5 @@
 """The contract on a user's geometry, from the shell: ``manifold-lora check my_pkg.klein:Klein``."""
 
-import argparse
 import inspect
 import sys
 from collections.abc import Collection, Sequence
@@ -8,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.manifolds.registry import MANIFOLDS
 
 
@@ -96,7 +96,7 @@ def check_class(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``manifold-lora check my_pkg.klein:Klein [--kappa -1] [--quick | --examples 12]``."""
-    parser = argparse.ArgumentParser(prog="manifold-lora check", description=__doc__)
+    parser = PlainFlags(prog="manifold-lora check", description=__doc__)
     parser.add_argument("target", help="module:Class, or a registered name")
     parser.add_argument("--kappa", type=float)
     parser.add_argument("--examples", type=int, default=12)

@@ -12,6 +12,7 @@ from manifold_lora.experiments.data.files import read_rows
 from manifold_lora.experiments.data.leaks import find_leaks
 from manifold_lora.experiments.data.math10k import ROWS_OF_AQUA, rebuild
 from manifold_lora.experiments.data.rows import AnyQuestion
+from manifold_lora.experiments.settings.preflight import check_places
 
 
 class Math10k(BaseModel):
@@ -54,6 +55,7 @@ def main(argv: list[str]) -> int:
 
 def _math10k(argv: list[str]) -> int:
     asked = tyro.cli(Math10k, args=argv, prog="manifold-lora data math10k")
+    check_places(output=asked.output.parent)
     built = rebuild(asked.data, asked.aqua_rows, asked.seed, asked.max_bad_records)
     built.write(asked.output)
     table = Table(title=f"{len(built.rows)} rows in {asked.output}", title_justify="left")

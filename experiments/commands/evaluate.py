@@ -5,8 +5,9 @@ from typing import Annotated
 
 from tyro.conf import Fixed, Suppress
 
-from manifold_lora.experiments.runs.folder import SETTINGS
+from manifold_lora.experiments.runs.folder import SETTINGS, RunFolder
 from manifold_lora.experiments.settings.parse import load_settings, parse_flags
+from manifold_lora.experiments.settings.preflight import check_model, check_places
 from manifold_lora.experiments.settings.run import (
     AdapterSettings,
     ModelSettings,
@@ -59,6 +60,8 @@ def main(argv: list[str]) -> int:
         saved = load_settings(EvaluateCommand, folder / SETTINGS)
         command = parse_flags(EvaluateCommand, saved, argv[1:], "manifold-lora evaluate FOLDER")
         run = RunSettings.model_validate(command.model_dump())
+        check_places(output=folder)
+        RunFolder(folder).check_finished()
         from rich.console import Console
 
         from manifold_lora.experiments.runs.single import evaluate
@@ -66,6 +69,8 @@ def main(argv: list[str]) -> int:
         return evaluate(run, folder, Console())
     base = parse_flags(EvaluateBaseCommand, EvaluateBaseCommand(), argv, "manifold-lora evaluate [FOLDER]")
     run = RunSettings.model_validate(base.model_dump(exclude={"output", "cache"}))
+    check_places(output=base.output, cache=base.cache)
+    check_model(run.model)
     from rich.console import Console
 
     from manifold_lora.experiments.runs.single import evaluate_base

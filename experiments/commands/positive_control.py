@@ -13,6 +13,7 @@ from manifold_lora.experiments.planted.settings import PlantedSettings
 from manifold_lora.experiments.planted.study import Reading
 from manifold_lora.experiments.planted.summary import csv_rows, lines, missed, progress
 from manifold_lora.experiments.results.atomic import write_bytes, write_text
+from manifold_lora.experiments.settings.preflight import check_places
 
 # The matrices are small: a second thread a process only gets in the way.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -21,6 +22,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def main(argv: list[str]) -> int:
     """The verb ``positive-control [CONFIG] [--flags]``: exit 1 where a criterion is missed."""
     settings = parse(PlantedSettings, argv, "positive-control")
+    check_places(output=settings.output)
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     readings: list[Reading] = []
     total = len(settings.truths) * settings.studies

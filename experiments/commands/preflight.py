@@ -7,6 +7,7 @@ from pydantic import Field
 
 from manifold_lora.experiments.commands.arguments import parse
 from manifold_lora.experiments.settings.ablation import AblationSettings
+from manifold_lora.experiments.settings.preflight import check_model, check_places
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.sweeps.cells import expand
 
@@ -25,6 +26,8 @@ def main(argv: list[str]) -> int:
     command = parse(PreflightCommand, argv, "preflight")
     fields = {name: getattr(command, name) for name in RunSettings.model_fields}
     (cell,) = expand(AblationSettings(**fields), {})
+    check_places(cache=command.cache)
+    check_model(cell.run.model)
     # Imported late: a typo is reported before rich and torch are loaded.
     from manifold_lora.experiments.commands.console import wide_console
     from manifold_lora.experiments.runs.preflight_command import preflight_alone

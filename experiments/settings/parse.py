@@ -65,10 +65,14 @@ def _same_keys(value: Any, other: Any) -> bool:
     return isinstance(value, dict) and isinstance(other, dict) and value.keys() == other.keys()
 
 
+_MEMBER = re.compile(r"float|int|str|bool|literal\[.*\]|(constrained|function|lax|json)-.*").fullmatch
+
+
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> ManifoldLoraError:
     """Turn pydantic's first complaint into asked / got / allowed / hint with the nearest key."""
     fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"])
+    # Of a union pydantic names the member too, max_angle.constrained-float.
+    path = ".".join(str(part) for part in fault["loc"] if not _MEMBER(str(part)))
     if fault["type"] == "extra_forbidden":
         keys = field_names(model, fault["loc"][:-1])
         key = str(fault["loc"][-1])

@@ -30,13 +30,22 @@ def preflight(run: RunSettings, output: Path, cache: Path) -> None:
 
     Raises ManifoldLoraError.
     """
-    check_console()
-    check_writable("output", output)
-    check_writable("cache", cache)
+    check_places(output=output, cache=cache)
     check_model(run.model)
     if isinstance(run, AblationSettings):
         name = run.execution.executor
         _check_extra("execution.executor", name, EXECUTORS.metadata(name).get("needs"))
+
+
+def check_places(**folders: Path | None) -> None:
+    """Refuse a console or folders, by what they are, that would end a verb after its work.
+
+    Raises ManifoldLoraError.
+    """
+    check_console()
+    for what, folder in folders.items():
+        if folder is not None:
+            check_writable(what, folder)
 
 
 def check_console() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from manifold_lora.experiments.settings.run import Strict, YamlValue
+from manifold_lora.experiments.settings.run import Seed, Strict, YamlValue
 from manifold_lora.manifolds.spec import ManifoldSpec
 
 NAMED_DISTANCES = ("euclidean", "cosine", "angular")
@@ -52,7 +52,7 @@ class GeometrySettings(Strict):
     """What norms are checked against; auto: the taxonomy for its own data, WordNet where installed."""
     wordnet: Path = Path("/usr/share/wordnet")
     """Folder of data.noun and index.noun."""
-    seed: int = 0
+    seed: Seed = 0
     output: Path = Path("runs/geometry")
     """Folder of geometry.json, the CSV files, the figures and section.html."""
     cache: Path = Path(".cache/geometry")

@@ -129,11 +129,13 @@ def check_manifold(
 
     Raises:
         ContractError: a property fails (or an expected failure passes) and on_fail is "raise".
-        ManifoldLoraError: a name that is no property.
+        ManifoldLoraError: a name that is no property, or less than one example.
     """
     for name in (*expected_failures, *only):
         if name not in PROPERTIES:
             raise ManifoldLoraError("property", name, PROPERTIES)
+    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
+        raise ManifoldLoraError("examples", examples, "an integer of at least 1")
     outcomes = []
     for prop in _chosen(manifold, only):
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from manifold_lora.models.tuner.incoming import check_exponents
 from manifold_lora.models.tuner.names import WRAPPER
 from manifold_lora.models.vocabulary import check_embeddings, embeddings
 
-# Before the names of the base model's parameters in an adapter's file.
+# Where peft keeps an embedding of which it trains some tokens, or a copy.
+_INSIDE = ("", ".token_adapter.base_layer", ".original_module")
 
 
 class AdapterFiles:
@@ -61,7 +62,9 @@ class AdapterFiles:
         """Give a base model the tokens that the adapter brings embeddings of, where it has fewer."""
         own = embeddings(model)
         names = [name for name, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
-        rows = [len(self.tensors[WRAPPER + name]) for name in names if WRAPPER + name in self.tensors]
+        modules = [WRAPPER + name.removesuffix(".weight") for name in names]
+        keys = {f"{module}{inside}.weight" for module in modules for inside in _INSIDE}
+        rows = [len(self.tensors[key]) for key in keys & self.tensors.keys()]
         if rows and max(rows) > max(map(len, own.values())):
             model.resize_token_embeddings(max(rows), mean_resizing=False)
 
@@ -89,15 +92,40 @@ class AdapterFiles:
         tied = embeddings(model)
         named = skeleton.named_parameters(remove_duplicate=False)
         brought = {name: p for name, p in named if id(p) in tied and name in self.tensors}
-        self._check_keys({**brought, **expected})
+        tuner: Any = type(skeleton.base_model)
+
+        def bare(name: str) -> str:
+            return str(tuner._remove_adapter_name_from_key(name, "default"))
+
+        self._check_keys({**brought, **self._second_names(skeleton, expected, bare), **expected})
         self._check_integers(skeleton, expected)
         check_embeddings(
             model, {name: self.tensors[name] for name in brought if name not in expected}, brought
         )
-        tuner: Any = type(skeleton.base_model)
-        check_exponents(
-            skeleton, self.tensors, lambda name: tuner._remove_adapter_name_from_key(name, "default")
-        )
+        check_exponents(skeleton, self.tensors, bare)
+
+    def _second_names(
+        self, skeleton: nn.Module, expected: Mapping[str, Tensor], bare: Callable[[str], str]
+    ) -> dict[str, Tensor]:
+        """The tensors that peft writes twice where a vocabulary was resized, by their second names.
+
+        These are modules that are trained whole and the new tokens of a tied embedding. Raises
+        ManifoldLoraError where the two differ.
+        """
+        firsts: dict[int, str] = {}
+        found = {}
+        for name, parameter in skeleton.named_parameters(remove_duplicate=False):
+            key = bare(name)
+            if key in expected:
+                firsts.setdefault(id(parameter), key)
+                continue
+            first = firsts.get(id(parameter), key.replace(".modules_to_save.", "."))
+            if key not in self.tensors or first not in expected:
+                continue
+            if first in self.tensors and not torch.equal(self.tensors[first], self.tensors[key]):
+                raise ManifoldLoraError("tensors of adapter", f"another {key}", f"the same as {first}")
+            found[key] = expected[first]
+        return found
 
     def _check_keys(self, expected: Mapping[str, Tensor]) -> None:
         missing, extra = (

@@ -1,5 +1,6 @@
 """Names of adapters that peft can tell from all else in a model, and of their tensors in a file."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -14,6 +15,8 @@ WRAPPER = "base_model.model."
 _WRAPPERS = {"base_layer", "bias", "modules_to_save", "original_module", "weight"}
 # By these peft finds the end of a layer's name in a tensor's, from the right.
 _PREFIXES = ("lora_", "bottleneck_")
+# Without what a path, Windows or a terminal takes for something else.
+_IS_FOLDER = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]{1,100}").fullmatch
 _KEYS = "its tensors would be saved under names that cannot be loaded"
 
 
@@ -40,6 +43,11 @@ def check_name(model: nn.Module, adapter_name: str, parts: Iterable[str]) -> Non
     """
     if not adapter_name or "." in adapter_name:
         raise ManifoldLoraError("adapter name", adapter_name, "a name without dots")
+    if not _IS_FOLDER(adapter_name):
+        hint = "it is saved in a folder of that name"
+        raise ManifoldLoraError(
+            "adapter name", adapter_name, "up to 100 signs that a folder's name may have", hint
+        )
     for prefix in _PREFIXES:
         if prefix in adapter_name:
             raise ManifoldLoraError("adapter name", adapter_name, f"a name without {prefix!r}", _KEYS)

@@ -84,6 +84,7 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
     _check_layers(config, matched)
     _check_dropped(config, modules)
     check_new_tokens(model, matched)
+    _check_tokens(model, getattr(config, "trainable_token_indices", None), modules)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
         _check_pattern(where, getattr(config, where, None) or {}, matched)
     return matched
@@ -123,6 +124,16 @@ def _check_dropped(config: Any, modules: dict[str, nn.Module]) -> None:
         if check_target_module_exists(alone, name) and not check_target_module_exists(config, name):
             hint = "it is in modules_to_save, trained whole; name it in one of the two"
             raise ManifoldLoraError("target_modules", name, "modules that modules_to_save leaves out", hint)
+
+
+def _check_tokens(model: nn.Module, wanted: Any, modules: dict[str, nn.Module]) -> None:
+    """Refuse ``trainable_token_indices`` of tokens or of modules that the model has not."""
+    rows = max(map(len, embeddings(model).values()), default=0)
+    named = wanted if isinstance(wanted, dict) else {"": wanted or []}
+    _check_known("trainable_token_indices", filter(None, named), modules, [_leaf(name) for name in modules])
+    for token in (token for tokens in named.values() for token in tokens):
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < rows:
+            raise ManifoldLoraError("trainable_token_indices", token, f"tokens from 0 to {rows - 1}")
 
 
 def check_new_tokens(model: nn.Module, matched: Iterable[str]) -> None:

@@ -96,6 +96,33 @@ def test_learned_scale_and_curvature_have_exact_gradients_at_tiny_angles(a, path
     assert float(by_scale) == pytest.approx(-float(by_log), rel=3e-7)
 
 
+@pytest.mark.parametrize("a", [1e-4, 1e-2, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("transform", ["direct", "boost"])
+@pytest.mark.parametrize(("name", "kappa", "there", "back"), [
+    ("sphere", 1.0, mpmath.sin, mpmath.asin), ("lorentz", -1.0, mpmath.sinh, mpmath.asinh),
+])  # fmt: skip
+def test_kappa_has_an_exact_gradient_on_every_path(name, kappa, there, back, transform, dtype, a):
+    """A sphere's formulas hold its radius at both ends, whose gradients cancel to a^2 of their size."""
+    spec = AdapterSpec.parse(
+        {"manifold": name, "transform": transform, "curvature": {"kappa": kappa, "mode": "learned"}}
+    )
+    update, s = ManifoldUpdate.from_spec(spec, 4, 2, 2), 2  # s = sqrt(n)
+    x = torch.tensor([[s * a, 0.0, 0.0, 0.0]], dtype=dtype)
+    A, B = torch.eye(2, 4, dtype=dtype), torch.eye(2, dtype=dtype) * 0.37
+    length, ratio = mpmath.mpf(x[0, 0].item()), mpmath.mpf(B[0, 0].item())
+
+    def delta(log_angle):
+        angle = mpmath.exp(log_angle)
+        return length * back(ratio * there(angle)) / angle
+
+    with mpmath.workdps(60):
+        wanted = float(mpmath.diff(delta, mpmath.log(length / s)) / 2)
+    for path in set(update.paths()) - {"linear"}:
+        (by_raw,) = torch.autograd.grad(update.use(path)(x, A, B).sum(), update.manifold.curvature.raw)
+        assert float(by_raw) == pytest.approx(wanted, rel=1e-5), path
+
+
 @pytest.mark.parametrize("name", [*ARMS, "tangent", "product"])
 def test_a_scaling_may_be_a_tensor(name, draw):
     product = {"name": "product", "parts": [{"share": 1, "name": "lorentz"}, {"share": 1, "name": "sphere"}]}

@@ -83,6 +83,31 @@ def test_a_geometry_whose_maps_were_replaced_is_asked_itself(function, monkeypat
     assert set(outputs) == {"general", "general, one token", "lora"}
 
 
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("function", ["expmap0", "logmap0"])
+def test_a_subclass_with_another_map_is_asked_itself(name, function):
+    """The chart that it inherits says nothing of a map that it writes anew."""
+    geometry, kappa = GEOMETRIES[name], 1.0 if name == "sphere" else -1.0
+    plain = getattr(geometry, function)
+    longer = {
+        "expmap0": lambda self, v: plain(self, 1.5 * v),
+        "logmap0": lambda self, x: 1.5 * plain(self, x),
+    }
+    other = type("Other", (geometry,), {function: longer[function]})
+    spec = AdapterSpec.parse({"manifold": name, "curvature": kappa, "norm_scaling": "identity"})
+    whole, moved = (
+        ManifoldUpdate.from_spec(spec, 8, 6, 3, manifold=part(kappa)).double() for part in (geometry, other)
+    )
+    assert moved.paths() == ("general",)
+    generator = torch.Generator().manual_seed(0)
+    x, A, B = (
+        torch.randn(size, generator=generator, dtype=torch.float64) * 0.1 for size in ((4, 8), (3, 8), (6, 3))
+    )
+    assert (moved(x, A, B).norm() / whole(x, A, B).norm()) > 1.2
+    with torch.no_grad():
+        assert (moved(x[:1], A, B).norm() / whole(x[:1], A, B).norm()) > 1.2
+
+
 def test_a_replaced_chart_is_asked_by_all_that_is_left(monkeypatch):
     whole = dict(every_path("lorentz"))
     plain = Lorentz.chart_exp

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.runs.folder import SETTINGS
 from manifold_lora.experiments.settings import preflight
 from manifold_lora.experiments.settings.flags import read_flags
 from manifold_lora.experiments.settings.parse import dump_yaml, parse_flags
@@ -38,6 +39,8 @@ FLAGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "alpha 0": ("--adapter.alpha 0", ("adapter.alpha", "greater than 0")),
     "alpha 1e300": ("--adapter.alpha 1e300", ("adapter.alpha", "less than or equal")),
     "alpha nan": ("--adapter.alpha nan", ("adapter.alpha", "finite")),
+    "angle -1": ("--adapter.max_angle -1", ("adapter.max_angle in command line", "greater than 0")),
+    "angle nan": ("--adapter.max_angle nan", ("adapter.max_angle in command line", "finite")),
     "dropout 1": ("--adapter.dropout 1", ("adapter.dropout", "less than 1")),
     "targets ((": ("--adapter.target_modules ((", ("target_modules", "'(('", "unterminated")),
     "targets []": ("--adapter.target_modules []", ("target_modules", "names of modules")),
@@ -142,18 +145,34 @@ CONFIGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "slurm here": ("execution: {executor: slurm}", ("execution.executor", "slurm")),
 }  # fmt: skip
 
+# Whole command lines of the other verbs that work for minutes.
+VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "evaluate to a file": ("evaluate --task taxonomy --output FILE", ("output folder", "is a file")),
+    "evaluate with a file as cache": ("evaluate --task taxonomy --cache FILE/x", ("cache folder", "FILE")),
+    "evaluate no such model": ("evaluate --task svamp --model ./nowhere", ("model folder", "nowhere")),
+    "evaluate a run that has not ended": ("evaluate RUN", ("run in RUN", "no result")),
+    "geometry to a file": ("geometry --model x --output FILE", ("output folder", "is a file")),
+    "geometry seed -1": ("geometry --model x --seed -1", ("seed", "greater than or equal to 0")),
+    "geometry seed 2^32": ("geometry --model x --seed 4294967296", ("seed", "less than 4294967296")),
+    "preflight with a file as cache": ("preflight --cache FILE", ("cache folder", "is a file")),
+    "preflight no such model": ("preflight --model ./nowhere", ("model folder", "nowhere")),
+    "a flag that check has not": ("check lorentz --nope", ("check: command line", "--nope")),
+}
+
 
 @pytest.fixture
 def cases(tmp_path: Path) -> dict[str, Case]:
     (tmp_path / "FILE").write_text("x")
     (tmp_path / "FILE.jsonl").write_text('{"question": "x", "answer": "1"}\n')
     (tmp_path / "MODEL").mkdir()
+    (tmp_path / "RUN").mkdir()
+    (tmp_path / "RUN" / SETTINGS).write_text("arm: lora\n")
     found = {name: Case(["train", *flags.split(" ")], message) for name, (flags, message) in FLAGS.items()}
     for place, (name, (text, message)) in enumerate(CONFIGS.items()):
         path = tmp_path / f"{place}.yaml"
         path.write_text(text + "\n", encoding="utf-8")
         found[name] = Case(["ablate", str(path)], message)
-    return found
+    return found | {name: Case(line.split(" "), message) for name, (line, message) in VERBS.items()}
 
 
 def test_settings_that_cannot_work(cases: dict[str, Case], tmp_path: Path, tally) -> None:

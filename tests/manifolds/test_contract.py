@@ -51,6 +51,12 @@ def test_unknown_expected_failure_names_the_nearest() -> None:
         check_manifold(build_manifold("euclidean"), expected_failures=["dist_zer"])
 
 
+@pytest.mark.parametrize("examples", [0, -1, 1.5, True])
+def test_a_senseless_number_of_examples_is_refused(examples) -> None:
+    with pytest.raises(ManifoldLoraError, match="examples: got"):
+        check_manifold(build_manifold("euclidean"), examples=examples)
+
+
 def test_warning_instead_of_error() -> None:
     with pytest.warns(UserWarning, match="breaks 1 of 1"):
         check_manifold(build_manifold("euclidean"), "warn", ["dist_zero"], only=["dist_zero"])

@@ -35,6 +35,11 @@ BAD = [
     "a.b",
     "lora_head",
     "my_lora_x",
+    "a/b",
+    "a\\b",
+    "a\nb",
+    "a:b",
+    "x" * 101,
 ]
 
 

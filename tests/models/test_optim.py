@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from manifold_lora.adapters.layer import ManifoldLoRA
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.optim import create_optimizer, parameter_groups
 
@@ -34,6 +35,22 @@ def test_geometry_and_b_have_their_own_learning_rates(adapted):
     assert all("manifold" in name for name in kinds["geometry"])
     assert kinds["b"] == {"B.default.weight", "manifold.default.transform.time_B"}
     assert kinds["matrices"] == {"A.default.weight", "manifold.default.transform.time_A"}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("transform", ["direct", "boost"])
+def test_a_layer_without_peft_has_the_same_groups(transform, inside):
+    layer = ManifoldLoRA(8, 6, rank=2, transform=transform)
+    model = torch.nn.Sequential(layer) if inside else layer
+    groups = {group["name"]: group for group in parameter_groups(model, 0.5, lora_plus_ratio=16.0)}
+    assert {name: group["lr"] for name, group in groups.items()} == {
+        "geometry": 0.5,
+        "b": 8.0,
+        "matrices": 0.5,
+    }
+    assert any(p is layer.lora_B for p in groups["b"]["params"])
+    assert any(p is layer.lora_A for p in groups["matrices"]["params"])
+    assert len(groups["b"]["params"]) == len(groups["matrices"]["params"]) == 1 + (transform == "boost")
 
 
 def test_a_step_moves_the_geometry_by_its_own_rate(adapted, shake, tokens):

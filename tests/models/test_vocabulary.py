@@ -91,6 +91,43 @@ def test_new_tokens_come_with_the_adapter(adapter, folder, tokens, tmp_path, met
         load_adapter(saved, load(folder))
 
 
+# peft writes their tensors under two names each where the vocabulary was resized.
+WHOLE = [
+    {"modules_to_save": ["embed_tokens", "lm_head"]},
+    {"modules_to_save": ["lm_head"]},
+    {"trainable_token_indices": [1, 66, 69]},
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no manifold_lora.json")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", WHOLE, ids=str)
+def test_new_tokens_that_are_trained_whole_come_with_the_adapter(
+    adapter, folder, tokens, tmp_path, method, options
+):
+    model = adapter(method, tokens=NEW, **options)
+    saved = save_adapter(model, tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "plain")
+    tokens[0, 0] = 69
+    for again in (
+        load_adapter(saved),
+        load_adapter(saved, load(folder, NEW)),
+        load_adapter(tmp_path / "plain"),
+    ):
+        assert torch.equal(again.eval()(tokens).logits, model(tokens).logits)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no manifold_lora.json")
+def test_a_second_name_with_other_numbers_is_refused(adapter, folder, tmp_path):
+    saved = save_adapter(adapter(tokens=NEW, modules_to_save=["lm_head"]), tmp_path / "adapter")
+    (saved / MANIFEST).unlink()
+    tensors = load_file(saved / WEIGHTS)
+    tensors["base_model.model.lm_head.modules_to_save.weight"].add_(1.0)
+    save_file(tensors, saved / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ManifoldLoraError, match=r"another .*lm_head.modules_to_save.weight"):
+        load_adapter(saved, load(folder, NEW))
+
+
 @pytest.mark.parametrize("method", [*METHODS, BottleneckConfig])
 def test_a_head_with_new_tokens_is_refused_before_training_or_before_saving(folder, tmp_path, method):
     config = method(target_modules=["lm_head"])
@@ -141,6 +178,18 @@ def test_the_base_s_own_names_in_an_unsealed_file(adapter, folder, tmp_path, key
             loader(saved, base)
         base = load(folder)
     assert torch.equal(base.state_dict()[key], own)
+
+
+@pytest.mark.parametrize(
+    "tokens", [[64], [-1], [True], {"embed_tokens": [10**9]}, {"embed_token": [1]}], ids=str
+)
+def test_tokens_that_the_model_has_not_are_refused_before_it_is_touched(folder, tokens):
+    base = load(folder)
+    with pytest.raises(ManifoldLoraError, match="trainable_token_indices: got"):
+        get_peft_model(
+            base, ManifoldLoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=tokens)
+        )
+    assert not any("lora" in name for name, _ in base.named_modules())
 
 
 @pytest.mark.parametrize("method", [ManifoldLoraConfig, BottleneckConfig])

@@ -1,6 +1,5 @@
 """Accuracy of every operation against the oracle, ours beside geoopt's: ``manifold-lora bench numerics``."""
 
-import argparse
 import itertools
 import math
 import sys
@@ -24,6 +23,7 @@ from manifold_lora.experiments.bench.numerics.oracle import (
 )
 from manifold_lora.experiments.bench.numerics.rivals import RIVALS
 from manifold_lora.experiments.bench.numerics.row import ErrorRow
+from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.manifolds import Manifold, build_manifold
 from manifold_lora.manifolds.conformal import Conformal
 from manifold_lora.manifolds.hyperboloid import longest
@@ -181,7 +181,7 @@ def run_numerics(out: Path, full: bool = False) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``manifold-lora bench numerics [--out docs] [--full]``."""
-    parser = argparse.ArgumentParser(prog="manifold-lora bench numerics", description=__doc__)
+    parser = PlainFlags(prog="manifold-lora bench numerics", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--full", action="store_true", help="norms 0..80, dimensions 2, 64, 4096")
     given = parser.parse_args(argv)

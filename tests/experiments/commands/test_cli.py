@@ -54,6 +54,11 @@ def test_an_unknown_config_lists_the_shipped_ones(capsys):
         config_file("../configs/taxonomy")
 
 
+@pytest.mark.parametrize("verb", ["check lorentz", "fetch", "bench numerics", "bench gpu", "bench adapters"])
+def test_a_flag_that_a_small_verb_has_not_is_one_line(capsys, verb):
+    assert "unrecognized arguments: --nope" in message(capsys, *verb.split(), "--nope")
+
+
 def test_hyplora_is_the_paper_s_arm():
     hyplora, direct = (expand(AblationSettings(arm=arm), {})[0].run.adapter for arm in ("hyplora", "direct"))
     assert hyplora == direct
