@@ -29,7 +29,7 @@ def mean(
     Raises:
         PointError: x holds something that is no point.
         ManifoldLoraError: weights that are negative, not k or all 0; points further from their mean than half
-            the injectivity radius, where it need not be the only one (Afsari, 2011).
+            the injectivity radius, where it need not be the only one (Afsari, 2011); none in 2000 steps.
     """
     if x.dim() < 2:
         raise ManifoldLoraError("points of a mean", f"a tensor of shape {tuple(x.shape)}", "(..., k, p)")
@@ -72,6 +72,8 @@ def _descend(manifold: Manifold, x: Tensor, shares: Tensor) -> Tensor:
         if step <= 4 * torch.finfo(x.dtype).eps * spread or (step < 1e-3 * spread and step >= last):
             break
         last = step
+    else:
+        raise ManifoldLoraError("mean", f"none after {_MOST_STEPS} steps", "points that lie closer together")
     limit = manifold.injectivity_radius / 2
     if not spread < limit:
         hint = "points further apart may have several means"
