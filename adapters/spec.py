@@ -8,7 +8,7 @@ from typing import Any
 from manifold_lora.adapters.norm_spec import NormScope, check_norm, join_norm, split_norm
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.registry import MANIFOLDS, is_radial
 from manifold_lora.manifolds.spec import TOKEN, ManifoldSpec
 from manifold_lora.registry import Options
 
@@ -41,8 +41,10 @@ def transforms_of(manifold: ManifoldSpec) -> tuple[str, ...]:
 
 def _has(manifold: ManifoldSpec, transform: str) -> bool:
     facts = TRANSFORMS.metadata(transform)
+    if facts.get("radial", False) and not is_radial(manifold.name):
+        return False
     if manifold.parts:
-        return not facts.get("time", False) and not facts.get("radial", False)
+        return not facts.get("time", False)
     return not facts.get("time", False) or MANIFOLDS.metadata(manifold.name).get("extra_dims") == 1
 
 

@@ -102,6 +102,8 @@ class ManifoldUpdate(nn.Module):
             norm_scaling.share(scaled_as)
         scale = token_scale(in_features, spec.manifold.curvature.scope == "token", spec.token_norms)
         geometry = build_manifold(spec.manifold) if manifold is None else manifold
+        for size in (in_features, out_features, rank):
+            geometry.width(size)  # Raises where there is no such dimension.
         return cls(geometry, transform, norm_scaling, scale, spec.max_angle)
 
     @property

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "build_manifold": ".build",
+        "ComplexHyperbolic": ".complex_hyperbolic",
         "Curvature": ".curvature",
         "CurvatureError": "..errors",
         "CurvatureSpec": ".spec",
@@ -18,6 +19,8 @@ __getattr__, __dir__, __all__ = lazy(
         "gyroadd": ".gyro",
         "gyroinverse": ".gyro",
         "gyroscale": ".gyro",
+        "HalfSpace": ".half_space",
+        "Klein": ".klein",
         "LinearOnlyError": "..errors",
         "load_plugins": ".plugins",
         "Lorentz": ".lorentz",
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from manifold_lora.errors import UnknownNameError as UnknownNameError
     from manifold_lora.manifolds.base import Manifold as Manifold
     from manifold_lora.manifolds.build import build_manifold as build_manifold
+    from manifold_lora.manifolds.complex_hyperbolic import ComplexHyperbolic as ComplexHyperbolic
     from manifold_lora.manifolds.curvature import Curvature as Curvature
     from manifold_lora.manifolds.euclidean import Euclidean as Euclidean
     from manifold_lora.manifolds.frechet import mean as mean
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
     from manifold_lora.manifolds.gyro import gyroadd as gyroadd
     from manifold_lora.manifolds.gyro import gyroinverse as gyroinverse
     from manifold_lora.manifolds.gyro import gyroscale as gyroscale
+    from manifold_lora.manifolds.half_space import HalfSpace as HalfSpace
+    from manifold_lora.manifolds.klein import Klein as Klein
     from manifold_lora.manifolds.lorentz import Lorentz as Lorentz
     from manifold_lora.manifolds.plugins import load_plugins as load_plugins
     from manifold_lora.manifolds.poincare import Poincare as Poincare

@@ -1,7 +1,8 @@
 """The geometries by name.
 
 Metadata: kappa_sign; extra_dims; linear, whether the chart is the identity, so that adapters on it are LoRA;
-parts, whether it is made of other geometries, whose curvatures are its own.
+parts, whether it is made of other geometries, whose curvatures are its own; radial, whether its chart looks
+the same in every direction from the origin.
 """
 
 from typing import Any
@@ -13,6 +14,9 @@ for _name, _class, _sign, _extra in (
     ("euclidean", "Euclidean", 0, 0),
     ("lorentz", "Lorentz", -1, 1),
     ("poincare", "Poincare", -1, 0),
+    ("klein", "Klein", -1, 0),
+    ("half_space", "HalfSpace", -1, 0),
+    ("complex_hyperbolic", "ComplexHyperbolic", -1, 0),
     ("sphere", "Sphere", 1, 1),
     ("stereographic", "Stereographic", None, 0),
     ("product", "Product", None, None),
@@ -24,6 +28,7 @@ for _name, _class, _sign, _extra in (
         extra_dims=_extra,
         linear=_name == "euclidean",
         parts=_name == "product",
+        radial=_name not in ("half_space", "product"),
     )
 
 
@@ -35,6 +40,11 @@ def has_parts(name: str) -> bool:
 def curved_names() -> list[str]:
     """The geometries whose curvature has one sign, and is not 0."""
     return [name for name in MANIFOLDS if MANIFOLDS.metadata(name).get("kappa_sign") in (-1, 1)]
+
+
+def is_radial(name: str) -> bool:
+    """Whether a geometry's chart looks the same in every direction, which a plugin need not state."""
+    return bool(MANIFOLDS.metadata(name).get("radial", not has_parts(name)))
 
 
 # steps: what beside retraction a manifold of matrices offers.

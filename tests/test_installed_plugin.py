@@ -19,11 +19,11 @@ requires = ["setuptools"]
 build-backend = "setuptools.build_meta"
 
 [project]
-name = "klein-plugin"
+name = "gans-plugin"
 version = "1.0"
 
 [tool.setuptools]
-py-modules = ["klein_plugin"]
+py-modules = ["gans_plugin"]
 
 """
 
@@ -33,8 +33,8 @@ def install(tmp_path_factory):
     """Run Python where the plug-in is installed from its wheel, in the folder ``place`` with a tiny model."""
     project = tmp_path_factory.mktemp("project")
     (module,) = re.findall(r"```python\n(# fmt: off\n.*?)```", README, re.DOTALL)
-    ((group, line),) = re.findall(r'# (\[project\.entry-points\.".*?"\]) (klein = ".*?")', README)
-    (project / "klein_plugin.py").write_text(module)
+    ((group, line),) = re.findall(r'# (\[project\.entry-points\.".*?"\]) (gans = ".*?")', README)
+    (project / "gans_plugin.py").write_text(module)
     (project / "pyproject.toml").write_text(f"{PYPROJECT}{group}\n{line}\n")
     site = tmp_path_factory.mktemp("site")
     pip = [
@@ -76,27 +76,27 @@ def check(target):
     assert main(["check", target, "--examples", "1", "--only", "law_of_cosines", "riesz"]) == 0
 
 def use():
-    klein = build_manifold({"name": "klein", "curvature": -0.5})
-    import klein_plugin
-    assert type(klein) is klein_plugin.Klein is MANIFOLDS["klein"]
-    assert MANIFOLDS.metadata("klein") == {"kappa_sign": -1, "extra_dims": 0}
-    x, y = klein.random(4, 3), klein.random(4, 3)
-    torch.testing.assert_close(klein.expmap(x, klein.logmap(x, y)), y, rtol=1e-4, atol=1e-5)
+    gans = build_manifold({"name": "gans", "curvature": -0.5})
+    import gans_plugin
+    assert type(gans) is gans_plugin.Gans is MANIFOLDS["gans"]
+    assert MANIFOLDS.metadata("gans") == {"kappa_sign": -1, "extra_dims": 0}
+    x, y = gans.random(4, 3), gans.random(4, 3)
+    torch.testing.assert_close(gans.expmap(x, gans.logmap(x, y)), y, rtol=1e-4, atol=1e-5)
     try:
-        ManifoldSpec.parse({"name": "klein", "curvature": 0.5})
+        ManifoldSpec.parse({"name": "gans", "curvature": 0.5})
     except CurvatureError as error:
         assert "a negative number" in str(error)
     else:
-        raise AssertionError("a positive curvature of klein was taken")
+        raise AssertionError("a positive curvature of gans was taken")
 
 orders = {
-    "import": lambda: __import__("klein_plugin"),
-    "entry point": lambda: load_plugins(["klein"]),
-    "module": lambda: load_plugins(["klein_plugin"]),
-    "registry": lambda: MANIFOLDS["klein"],
+    "import": lambda: __import__("gans_plugin"),
+    "entry point": lambda: load_plugins(["gans"]),
+    "module": lambda: load_plugins(["gans_plugin"]),
+    "registry": lambda: MANIFOLDS["gans"],
     "by name": lambda: None,
-    "check of the name": lambda: check("klein"),
-    "check of the class": lambda: check("klein_plugin:Klein"),
+    "check of the name": lambda: check("gans"),
+    "check of the class": lambda: check("gans_plugin:Gans"),
 }
 for name, first in orders.items():
     if not (child := os.fork()):
@@ -124,16 +124,16 @@ from manifold_lora.models.load import load_adapter
 from manifold_lora.models.saved.save import save_adapter
 
 base = AutoModelForCausalLM.from_pretrained("base")
-config = ManifoldLoraConfig(r=2, target_modules=["q_proj"], manifold="klein", curvature=-0.5)
+config = ManifoldLoraConfig(r=2, target_modules=["q_proj"], manifold="gans", curvature=-0.5)
 model = get_peft_model(base, config)
 tokens = torch.arange(8)[None]
 optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
 for _ in range(2):
     model(input_ids=tokens, labels=tokens).loss.backward()
     optimizer.step()
-save_adapter(model, "klein_adapter")
+save_adapter(model, "gans_adapter")
 model.eval()
-ours, loaded = (each.eval()(input_ids=tokens).logits for each in (model, load_adapter("klein_adapter")))
+ours, loaded = (each.eval()(input_ids=tokens).logits for each in (model, load_adapter("gans_adapter")))
 torch.testing.assert_close(loaded, ours)
 with model.disable_adapter():
     assert not torch.equal(model(input_ids=tokens).logits, ours)
@@ -143,11 +143,11 @@ with model.disable_adapter():
 
 def test_from_a_yaml_that_names_it(install):
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    (install.place / "klein.yaml").write_text(block)
+    (install.place / "gans.yaml").write_text(block)
     flags = ["--model", "base", "--task.style", "equation", "--task.limit", "8", "--train.steps", "2"]
     flags += ["--preflight", "warn"]  # The base cannot spell the answers.
     flags += ["--grid", "{adapter.rank: [2]}", "--baseline", "custom"]
-    install("-m", "manifold_lora.experiments.cli", "ablate", "klein.yaml", *flags)
+    install("-m", "manifold_lora.experiments.cli", "ablate", "gans.yaml", *flags)
     (result,) = (install.place / "runs" / "ablation" / "results").glob("*.json")
     record = json.loads(result.read_text())
     assert record["status"] == "ok"

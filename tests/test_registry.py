@@ -118,7 +118,7 @@ def test_two_packages_that_offer_one_name_are_named(install, parts):
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
 def test_every_registry_takes_installed_parts_and_a_config_may_name_them(install, registry, monkeypatch):
-    for held in ("_parts", "_facts"):
+    for held in ("_parts", "_metadata"):
         monkeypatch.setattr(registry, held, dict(getattr(registry, held)))
     text = f"import {type(registry).__module__}\nclass Mine: pass\n"
     install("mine", {"mine-of-yours": "yours:Mine"}, group=registry.group, yours=text)
@@ -130,7 +130,7 @@ def test_every_registry_takes_installed_parts_and_a_config_may_name_them(install
 
 
 def test_a_task_of_another_package_keeps_its_facts(install, monkeypatch):
-    for held in ("_parts", "_facts"):
+    for held in ("_parts", "_metadata"):
         monkeypatch.setattr(TASKS, held, dict(getattr(TASKS, held)))
     text = """
 from manifold_lora.experiments.tasks.registry import TASKS

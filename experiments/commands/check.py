@@ -1,4 +1,4 @@
-"""The contract on a user's geometry, from the shell: ``manifold-lora check my_pkg.klein:Klein``."""
+"""The contract on a user's geometry, from the shell: ``manifold-lora check my_pkg.gans:Gans``."""
 
 import inspect
 import sys
@@ -65,7 +65,7 @@ def check_class(
     """Run the contract and print a table of properties with the worst error.
 
     Args:
-        target: ``"my_pkg.klein:Klein"``, or a name of the registry.
+        target: ``"my_pkg.gans:Gans"``, or a name of the registry.
         kappa: curvature given to the class; default: the class's own.
         examples: cases drawn per property, besides one at every radius.
         only: names of the properties to run; default all that apply.
@@ -95,7 +95,7 @@ def check_class(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``manifold-lora check my_pkg.klein:Klein [--kappa -1] [--quick | --examples 12]``."""
+    """``manifold-lora check my_pkg.gans:Gans [--kappa -1] [--quick | --examples 12]``."""
     parser = PlainFlags(prog="manifold-lora check", description=__doc__)
     parser.add_argument("target", help="module:Class, or a registered name")
     parser.add_argument("--kappa", type=float)

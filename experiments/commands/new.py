@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # kind -> the name that its example bears, and how the file is used once it is written.
 KINDS = {
     "geometry": (
-        "klein",
+        "gans",
         "manifold-lora check {module}:{Class}",
         "manifold-lora train --plugin {module} --adapter.manifold {name}",
     ),
@@ -22,7 +22,7 @@ KINDS = {
 }
 USAGE = """usage: manifold-lora new geometry | task NAME
 
-Write NAME.py in the working directory: a geometry (the Klein model) or a task (the later of two words) that
+Write NAME.py in the working directory: a geometry (the Gans model) or a task (the later of two words) that
 works, with its tests, under your name. Replace its formulas or its items and keep the tests.
 
   NAME             lower-case letters, digits, - and _

@@ -13,7 +13,7 @@ from manifold_lora.experiments.settings.methods import METHODS, PEFT, has_geomet
 from manifold_lora.experiments.settings.preflight import check_kappas, check_pattern, check_targets
 from manifold_lora.experiments.settings.run import AdapterSettings
 from manifold_lora.experiments.token_geometry.data_curvature import MODE, DataCurvature
-from manifold_lora.manifolds.registry import MANIFOLDS, curved_names, has_parts
+from manifold_lora.manifolds.registry import MANIFOLDS, curved_names, has_parts, is_radial
 from manifold_lora.manifolds.spec import MODES, TOKEN
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def wanted_dose(settings: AdapterSettings) -> DoseCurvature | None:
 
 def _check_dosed(settings: AdapterSettings, spec: AdapterSpec) -> None:
     name = spec.manifold.name
-    if MANIFOLDS.metadata(name).get("kappa_sign") not in (-1, 1):
-        raise CurvatureError("manifold of curvature mode dose", name, ", ".join(curved_names()))
+    able = [known for known in curved_names() if is_radial(known)]
+    if name not in able:
+        raise CurvatureError("manifold of curvature mode dose", name, ", ".join(able))
     if spec.transform not in _DOSED:
         hint = "the gain of other transforms is no function of the token's length alone"
         raise ManifoldLoraError("transform with curvature mode dose", spec.transform, _DOSED, hint)

@@ -45,6 +45,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "boost"},
     "frozen-boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "frozen_boost"},
     "direct-poincare": {"method": "manifold_lora", "manifold": "poincare", "transform": "direct"},
+    "direct-klein": {"method": "manifold_lora", "manifold": "klein", "transform": "direct"},
+    "direct-half-space": {"method": "manifold_lora", "manifold": "half_space", "transform": "direct"},
     "direct-sphere": {"method": "manifold_lora", "manifold": "sphere", "transform": "direct"},
     "direct-product": {
         "method": "manifold_lora",

@@ -91,7 +91,8 @@ class Case:
     @cached_property
     def constant(self) -> bool:
         """Whether one curvature is claimed for the whole geometry."""
-        return self.kappa.numel() == 1
+        low, high = self.manifold.curvature_range
+        return self.kappa.numel() == 1 and low == high
 
     @cached_property
     def unit(self) -> float:

@@ -156,7 +156,7 @@ def check_manifold(
 
 
 def manifold_contract(*manifolds: Manifold, examples: int = 12) -> Callable[..., None]:
-    """A pytest test over geometries x properties: ``test_klein = manifold_contract(Klein(-1.0))``."""
+    """A pytest test over geometries x properties: ``test_gans = manifold_contract(Gans(-1.0))``."""
     pairs = [(m, prop) for m in manifolds for prop in PROPERTIES.values() if speaks_of(prop, m)]
 
     @pytest.mark.parametrize(("manifold", "prop"), pairs, ids=[f"{_label(m)}-{p.name}" for m, p in pairs])

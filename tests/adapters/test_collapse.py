@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.errors import PointError
 from manifold_lora.manifolds.radial import Radial
 
 # c = 1 + coefficient * kappa (n^2 - q^2) + O(kappa^2), n = |x|, q = |B A x|.
-SECOND_ORDER = {"lorentz": -1 / 6, "sphere": -1 / 6, "poincare": 1 / 12, "euclidean": 0.0}
+SECOND_ORDER = {"lorentz": -1 / 6, "sphere": -1 / 6, "poincare": 1 / 12, "klein": 1 / 3, "euclidean": 0.0}
 
 
 def test_the_update_is_parallel_to_loras_with_the_gain_as_factor(spec, draw):
@@ -20,7 +21,7 @@ def test_the_update_is_parallel_to_loras_with_the_gain_as_factor(spec, draw):
     if isinstance(drawn.update.manifold, Radial) or spec.transform == "tangent":
         assert off < 1e-10
     else:
-        assert off > 1e-4, "a product bends its parts by different factors"
+        assert off > 1e-4, "a product bends its parts by different factors, a half-space its heights"
 
 
 @pytest.mark.parametrize("name", SECOND_ORDER)
@@ -48,3 +49,14 @@ def test_lorentz_by_hand():
     w = torch.sinh(torch.tensor(3.0, dtype=torch.float64)) / 2
     expected = torch.tensor([[0.0, 1.0]], dtype=torch.float64) * torch.asinh(w)
     torch.testing.assert_close(update(x, A, B), expected, rtol=1e-14, atol=0)
+
+
+def test_an_adapter_on_complex_hyperbolic_space_is_the_balls(draw):
+    """From the origin one looks as the other; sizes that complex numbers do not fill are refused."""
+    ball, complexes = (
+        draw(HYPLORA.with_(manifold={"name": name, "curvature": -0.6}))
+        for name in ("poincare", "complex_hyperbolic")
+    )
+    assert torch.equal(ball(), complexes())
+    with pytest.raises(PointError, match=r"dimension of complex hyperbolic space: got 5; allowed: an even"):
+        draw(HYPLORA.with_(manifold="complex_hyperbolic"), sizes=(8, 5, 4))

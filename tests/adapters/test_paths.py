@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from manifold_lora.adapters.spec import HYPLORA
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import Poincare, Sphere, Stereographic
+from manifold_lora.manifolds.lines import Lines
 
 # Near the edge of a bounded chart the angle itself is known to the square root of eps only.
 CLIPPED_TOLERANCE = 3e-8
@@ -26,7 +27,7 @@ def results(drawn, path):
 def room(drawn):
     """1 - |z|^2/R^2 of the token nearest to the edge of its chart: what a rounding of z is divided by."""
     m = drawn.update.manifold
-    if not isinstance(m, Poincare | Sphere | Stereographic):
+    if not isinstance(m, Poincare | Lines | Sphere | Stereographic):
         return 1.0
     v = drawn.update.law(drawn.x).scale(drawn.x)
     z = m.coords(drawn.update.transform(m, m.expmap0(v), drawn.A, drawn.B))
@@ -50,7 +51,12 @@ def test_the_default_is_the_cheapest_path(spec, draw):
     update = draw(spec).update
     assert update.path == update.paths()[0]
     assert update.paths()[-1] == "general"
-    if spec.transform == "direct" and spec.manifold.name in ("lorentz", "poincare", "sphere"):
+    if spec.transform == "direct" and spec.manifold.name in (
+        "lorentz",
+        "poincare",
+        "klein",
+        "sphere",
+    ):
         assert update.path == "fused"
 
 

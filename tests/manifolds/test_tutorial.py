@@ -22,57 +22,57 @@ def blocks() -> list[str]:
 
 
 @pytest.fixture
-def klein_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = tmp_path / "klein_plugin.py"
+def gans_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = tmp_path / "gans_plugin.py"
     path.write_text(blocks()[1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield path
-    sys.modules.pop("klein_plugin", None)
+    sys.modules.pop("gans_plugin", None)
     for held in (MANIFOLDS._parts, MANIFOLDS._metadata):
-        held.pop("klein", None)
+        held.pop("gans", None)
 
 
-def test_klein_and_its_tests_take_under_forty_lines() -> None:
+def test_gans_and_its_tests_take_under_forty_lines() -> None:
     assert 10 < len(blocks()[1].strip().splitlines()) < 40
 
 
-def test_readme_blocks_run(klein_plugin: Path) -> None:
+def test_readme_blocks_run(gans_plugin: Path) -> None:
     for number in (0, 2):  # The plugin in between is imported by the last block.
         block = blocks()[number]
         exec(compile(block, f"README block {number}", "exec"), {"__name__": f"readme_{number}"})
 
 
-def test_klein_by_name_keeps_the_contract(klein_plugin: Path) -> None:
-    load_plugins(["klein_plugin"])
-    klein = build_manifold({"name": "klein", "curvature": -0.5})
-    assert all(o.passed for o in check_manifold(klein, examples=1))
-    assert "test_klein" in vars(importlib.import_module("klein_plugin"))
+def test_gans_by_name_keeps_the_contract(gans_plugin: Path) -> None:
+    load_plugins(["gans_plugin"])
+    gans = build_manifold({"name": "gans", "curvature": -0.5})
+    assert all(o.passed for o in check_manifold(gans, examples=1))
+    assert "test_gans" in vars(importlib.import_module("gans_plugin"))
 
 
-def test_check_from_the_shell(klein_plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check_class("klein_plugin:Klein", examples=1, only=["law_of_cosines", "riesz"]) == 0
+def test_check_from_the_shell(gans_plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_class("gans_plugin:Gans", examples=1, only=["law_of_cosines", "riesz"]) == 0
     message = capsys.readouterr().out
     assert "law_of_cosines" in message
     assert "properties hold" in message
 
 
 def test_check_fails_a_broken_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = blocks()[1].replace("self._alpha(x) * (g -", "(g -").replace('"klein"', '"broken_klein"')
+    text = blocks()[1].replace("return g - self.", "return g + self.").replace('"gans"', '"broken_gans"')
     (tmp_path / "broken_plugin.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     try:
-        assert check_class("broken_plugin:Klein", examples=1, only=["riesz"]) == 1
+        assert check_class("broken_plugin:Gans", examples=1, only=["riesz"]) == 1
     finally:
-        MANIFOLDS._parts.pop("broken_klein", None)
-        MANIFOLDS._facts.pop("broken_klein", None)
+        MANIFOLDS._parts.pop("broken_gans", None)
+        MANIFOLDS._metadata.pop("broken_gans", None)
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("no_such_module:Klein", "No module named"),
-        ("math:Klein", "class in math: got 'Klein'"),
+        ("no_such_module:Gans", "No module named"),
+        ("math:Gans", "class in math: got 'Gans'"),
         ("lorenz", "did you mean 'lorentz'"),
         ("manifold_lora.manifolds.base:Manifold", "missing: coords"),
         ("math:pi", "a subclass or an instance of Manifold"),
@@ -95,7 +95,7 @@ def test_plugin_that_fails_to_import_says_why(tmp_path: Path, monkeypatch: pytes
         load_plugins(["sick_plugin"])
 
 
-def test_config_file_may_not_name_a_module(klein_plugin: Path) -> None:
+def test_config_file_may_not_name_a_module(gans_plugin: Path) -> None:
     with pytest.raises(UnknownNameError, match="on the command line"):
-        check_installed(["klein_plugin"])
-    assert "klein_plugin" not in sys.modules
+        check_installed(["gans_plugin"])
+    assert "gans_plugin" not in sys.modules

@@ -22,7 +22,7 @@ def new(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for registry in (MANIFOLDS, TASKS):
-        for held in ("_parts", "_facts"):
+        for held in ("_parts", "_metadata"):
             monkeypatch.setattr(registry, held, dict(getattr(registry, held)))
 
     written = []
@@ -47,7 +47,7 @@ def test_a_new_geometry_is_there_by_name_and_keeps_the_contract(new):
 
 def test_the_geometry_is_the_listing_of_the_readme(new):
     (listing,) = re.findall(r"```python\n(# fmt: off\n.*?)```", README.read_text(), re.DOTALL)
-    module = new("geometry", "klein", "klein")
+    module = new("geometry", "gans", "gans")
     assert Path(module.__file__).read_text() == listing
 
 

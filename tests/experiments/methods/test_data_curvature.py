@@ -196,9 +196,9 @@ def test_geometries_that_can_be_hyperbolic_take_it(name):
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"manifold": "sphere"}, CurvatureError, "got 'sphere'; allowed: lorentz, poincare, stereographic"),
-        ({"manifold": "euclidean"}, CurvatureError, "got 'euclidean'; allowed: lorentz"),
-        ({"manifold": PRODUCT}, CurvatureError, "got 'product'; allowed: lorentz"),
+        ({"manifold": "sphere"}, CurvatureError, r"allowed: .* lorentz, poincare, stereographic"),
+        ({"manifold": "euclidean"}, CurvatureError, r"got 'euclidean'; allowed: .* lorentz"),
+        ({"manifold": PRODUCT}, CurvatureError, r"got 'product'; allowed: .* lorentz"),
         ({"manifold": {"name": "lorentz", "curvature": -2.0}}, ManifoldLoraError, "one place"),
         (
             {"manifold": "poincare", "transform": "boost"},
