@@ -182,10 +182,7 @@ class ManifoldUpdate(nn.Module):
         return type(self._modules["transform"]) is not Boost and one_token.serves(x, A)
 
     def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
-        """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs ``forward``.
-
-        For a caller to whom the call of a module counts, which costs as much as the geometry of one token.
-        """
+        """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs that."""
         parts: dict[str, Any] = self._modules
         limit = self.limit()
         return fused.of_one_token(parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling, limit)
