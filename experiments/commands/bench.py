@@ -1,4 +1,4 @@
-"""manifold-lora bench adapters | geometry | gpu | numerics [--flags]"""
+"""manifold-lora bench adapters | frames | geometry | gpu | numerics [--flags]"""
 
 from importlib import import_module
 
@@ -9,6 +9,10 @@ BENCHES = {
     "adapters": (
         "manifold_lora.experiments.bench.adapters",
         "what an adapter costs beside peft's LoRA: time and memory on the processor",
+    ),
+    "frames": (
+        "manifold_lora.experiments.bench.frames",
+        "what weights on frames cost a whole model beside LoRA, and what they keep",
     ),
     "geometry": (
         "manifold_lora.experiments.bench.geometry",
