@@ -86,12 +86,14 @@ class TaskSettings(Strict):
     """Which problems are trained on and tested on."""
 
     name: Annotated[str, arg(aliases=("--task",))] = "taxonomy"
-    """taxonomy, arithmetic (both generated), word_problems (needs data), or a benchmark: gsm8k, aqua, mawps,
-    svamp, addsub, multiarith, singleeq, math10k, boolq, piqa, social_i_qa, hellaswag, winogrande, arc_easy,
-    arc_challenge, openbookqa, commonsense; or own: examples of your file, which --data FILE alone means."""
+    """taxonomy, arithmetic (both generated), word_problems (needs data), wordnet and wordnet_flat, its twin
+    without a hierarchy (for a pre-trained model), or a benchmark: gsm8k, aqua, mawps, svamp, addsub,
+    multiarith, singleeq, math10k, boolq, piqa, social_i_qa, hellaswag, winogrande, arc_easy, arc_challenge,
+    openbookqa, commonsense; or own: examples of your file, which --data FILE alone means."""
     data: Annotated[Path | None, arg(aliases=("--data",))] = None
     """Folder of the data schema (train/, tests/, commonsense/); without one, benchmarks come from the hub.
-    Or your own .jsonl, .json or .csv file (docs/own-data.md)."""
+    For wordnet, the folder of data.noun and index.noun; without one, where a package installed them. Or your
+    own .jsonl, .json or .csv file (docs/own-data.md)."""
     prompt_field: str | None = None
     """Field of an own file with the question; empty: messages, prompt, question or instruction."""
     target_field: str | None = None

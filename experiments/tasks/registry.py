@@ -14,10 +14,13 @@ from manifold_lora.registry import Registry
 
 TASKS: Registry[Any] = Registry("task", "manifold_lora.tasks")
 _HOME = "manifold_lora.experiments.tasks"
-# reads: nothing (the items are generated), a data folder, a file, or a data folder or the hub.
+# reads: nothing (the items are generated), a data folder, a file, a data folder or the hub, or WordNet's
+# files: in a folder, or where a package installed them.
 TASKS.declare("taxonomy", f"{_HOME}.taxonomy:Taxonomy", reads="")
 TASKS.declare("arithmetic", f"{_HOME}.arithmetic:Arithmetic", reads="")
 TASKS.declare("word_problems", f"{_HOME}.word_problems:WordProblems", reads="folder")
+for _name in ("wordnet", "wordnet_flat"):
+    TASKS.declare(_name, f"{_HOME}.wordnet:WordNet", reads="wordnet")
 TASKS.declare("own", f"{_HOME}.own:Own", reads="file")
 for _name in (*TEST_SETS, *GROUPS):
     TASKS.declare(_name, f"{_HOME}.benchmarks:Benchmarks", reads="folder or hub")
@@ -44,7 +47,7 @@ def build_task(
     Args:
         name: a name in TASKS.
         data: the data folder; required by word_problems, refused by tasks that generate their items; without
-            one, the benchmarks are read from the hub.
+            one, the benchmarks are read from the hub, and WordNet where it is installed.
         seed: of the generated items and splits, not of training.
         style: ``"equation"``, or ``"text"`` for plain prompts to a pre-trained model.
         limit: keep at most so many examples of train, validation and each test set.
@@ -83,6 +86,8 @@ def build_task(
         more = {"fields": fields, "held_out": held_out, "chat": chat}
         return TASKS[name](Path(data or ""), tests=names(tests), leaks=leaks, **more, **shared)
     folder = Path(data) if data is not None else None
+    if reads == "wordnet":
+        return TASKS[name](name, folder, seed, limit, template)
     return TASKS[name](name, folder, train=names(train), tests=names(tests), leaks=leaks, **shared)
 
 
@@ -117,8 +122,8 @@ def check_task(
 
 
 def asks_in_text(name: str) -> bool:
-    """Whether a task's items are questions in plain text, from a data folder, the hub or an own file."""
-    return TASKS.metadata(name).get("reads", "") in ("folder or hub", "file")
+    """Whether a task's items are questions in plain text: of WordNet, a data folder, the hub or a file."""
+    return TASKS.metadata(name).get("reads", "") in ("folder or hub", "file", "wordnet")
 
 
 def check_inputs(task: TaskSettings, model: str) -> None:

@@ -8,34 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.data.hierarchy import Hierarchy
 from manifold_lora.experiments.token_geometry.delta.distances import Rows, between
 from manifold_lora.experiments.token_geometry.norms import RankCorrelation, spearman
 
 GEOMETRIES: dict[str, float] = {"euclidean": 0.0, "lorentz": -1.0, "poincare": -1.0}
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """Words in a rooted tree: ``parents[word]`` is the word above, None for the root."""
-
-    name: str
-    parents: Mapping[str, str | None]
-
-    def chain(self, word: str) -> list[str]:
-        """The word and all above it, the root last."""
-        chain: list[str] = [word]
-        while (above := self.parents[chain[-1]]) is not None:
-            chain.append(above)
-        return chain
-
-    def depth(self, word: str) -> int:
-        """Steps to the root."""
-        return len(self.chain(word)) - 1
-
-    def path(self, a: str, b: str) -> int:
-        """Steps from a to b through where their chains meet."""
-        place = {node: step for step, node in enumerate(self.chain(a))}
-        return next(place[node] + step for step, node in enumerate(self.chain(b)) if node in place)
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,20 @@ from typing import Any
 import numpy as np
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.data.hierarchy import Hierarchy
+from manifold_lora.experiments.data.wordnet import read_nouns
 from manifold_lora.experiments.token_geometry.corpus_context import Corpus
 from manifold_lora.experiments.token_geometry.delta.gromov import hyperbolicity
 from manifold_lora.experiments.token_geometry.delta.references import REFERENCES
 from manifold_lora.experiments.token_geometry.delta.sampled import sampled_hyperbolicity
 from manifold_lora.experiments.token_geometry.frequency import fit_power_law
-from manifold_lora.experiments.token_geometry.hierarchy import Hierarchy, check_hierarchy
+from manifold_lora.experiments.token_geometry.hierarchy import check_hierarchy
 from manifold_lora.experiments.token_geometry.norms import frequency_bins, norm_bands, spearman
 from manifold_lora.experiments.token_geometry.prompts import measure_prompts, summarise
 from manifold_lora.experiments.token_geometry.stage_cache import plain
 from manifold_lora.experiments.token_geometry.suggestion import SOURCES, suggest_kappa
 from manifold_lora.experiments.token_geometry.taxonomy_tree import read_taxonomy
 from manifold_lora.experiments.token_geometry.vocabulary import shown, word_ids
-from manifold_lora.experiments.token_geometry.wordnet import read_nouns
 from manifold_lora.experiments.token_geometry.words import word_groups
 
 Record = dict[str, Any]

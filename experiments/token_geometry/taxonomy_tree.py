@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
+from manifold_lora.experiments.data.hierarchy import Hierarchy
 from manifold_lora.experiments.tasks.registry import build_task
-from manifold_lora.experiments.token_geometry.hierarchy import Hierarchy
 
 
 def read_taxonomy(seed: int = 0) -> Hierarchy:

@@ -95,7 +95,7 @@ class _Chosen:
         self.last: tuple[weakref.ref[Tensor], Tensor] | None = None
         for given in _MASKS:
             mask = next((inputs[key] for key in given if isinstance(inputs.get(key), Tensor)), None)
-            if mask is not None:
+            if mask is not None and mask.dim() > 1:  # labels of images and whole texts are one number each
                 known = given[0] in inputs and mask.dim() == 2
                 mask = mask.bool() if known else torch.ones(mask.shape[:2], device=mask.device).bool()
                 self.masks.append(self._without_first(mask, inputs.get("position_ids")))

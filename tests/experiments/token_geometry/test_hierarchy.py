@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.token_geometry.hierarchy import Hierarchy, check_hierarchy
+from manifold_lora.experiments.data.hierarchy import Hierarchy
+from manifold_lora.experiments.data.wordnet import INSTALLED, read_nouns
+from manifold_lora.experiments.token_geometry.hierarchy import check_hierarchy
 from manifold_lora.experiments.token_geometry.taxonomy_tree import read_taxonomy
-from manifold_lora.experiments.token_geometry.wordnet import INSTALLED, read_nouns
 
 SMALL = Hierarchy(
     "small", {"thing": None, "animal": "thing", "fruit": "thing", "dog": "animal", "apple": "fruit"}
