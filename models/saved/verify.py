@@ -92,10 +92,11 @@ class AdapterFiles:
         tied = embeddings(model)
         named = skeleton.named_parameters(remove_duplicate=False)
         brought = {name: p for name, p in named if id(p) in tied and name in self.tensors}
-        tuner: Any = type(skeleton.base_model)
+        # Prompts of peft have no tuner around the model.
+        remove: Any = getattr(type(skeleton.base_model), "_remove_adapter_name_from_key", None)
 
         def bare(name: str) -> str:
-            return str(tuner._remove_adapter_name_from_key(name, "default"))
+            return name if remove is None else str(remove(name, "default"))
 
         self._check_keys({**brought, **self._second_names(skeleton, expected, bare), **expected})
         self._check_integers(skeleton, expected)
