@@ -45,9 +45,8 @@ def test_the_cells_of_both_engines_give_the_same_answers(root, own, tmp_path, mo
     for arm in ("lora", "direct"):
         assert len(found[arm, "vllm"]) > 10
         assert found[arm, "vllm"] == found[arm, "transformers"]
-    outputs = [{item["output"] for item in items} for items in found.values()]
-    assert all(len(written) > 1 for written in outputs)
-    assert outputs[0] != outputs[2]
+        assert len({item["output"] for item in found[arm, "vllm"]}) > 3
+    assert found["lora", "vllm"] != found["direct", "vllm"]
 
 
 @pytest.mark.parametrize("arm", ["sphere", "token", None])
