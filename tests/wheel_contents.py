@@ -15,6 +15,9 @@ def main(path: str) -> int:
         "configs/paper/llama_7b.yaml",
         "examples/geometry.txt",
         "examples/task.txt",
+        "examples/plain.txt",
+        "reports/page/report.html.j2",
+        "reports/page/style.css",
     )
     needed = ("py.typed", *floors, *(f"experiments/{name}" for name in data))
     missing = [name for name in needed if f"manifold_lora/{name}" not in names]

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import tyro
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -12,10 +10,12 @@ from manifold_lora.experiments.data.files import read_rows
 from manifold_lora.experiments.data.leaks import find_leaks
 from manifold_lora.experiments.data.math10k import ROWS_OF_AQUA, rebuild
 from manifold_lora.experiments.data.rows import AnyQuestion
+from manifold_lora.experiments.settings.parse import parse_flags
 from manifold_lora.experiments.settings.preflight import check_places
+from manifold_lora.experiments.settings.run import Strict
 
 
-class Math10k(BaseModel):
+class Math10k(Strict):
     """Rebuild the Math-10K training set: GSM8K train, MAWPS, MAWPS-single and 1000 rows of AQuA."""
 
     data: Path
@@ -30,12 +30,12 @@ class Math10k(BaseModel):
     """Malformed rows to leave out and count before a file is refused."""
 
 
-class LeakCheck(BaseModel):
+class LeakCheck(Strict):
     """Find questions of test files in training files: letters and digits are compared, choices are not."""
 
-    train: list[Path]
+    train: tuple[Path, ...]
     """Training files (.json or .jsonl), each row with an instruction or a question."""
-    tests: list[Path]
+    tests: tuple[Path, ...]
     """Test files."""
     max_bad_records: int = 0
     """Malformed rows to leave out and count before a file is refused."""
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 
 def _math10k(argv: list[str]) -> int:
-    asked = tyro.cli(Math10k, args=argv, prog="manifold-lora data math10k")
+    asked = parse_flags(Math10k, None, argv, "manifold-lora data math10k")
     check_places(output=asked.output.parent)
     built = rebuild(asked.data, asked.aqua_rows, asked.seed, asked.max_bad_records)
     built.write(asked.output)
@@ -73,7 +73,7 @@ def _math10k(argv: list[str]) -> int:
 
 
 def _leaks(argv: list[str]) -> int:
-    asked = tyro.cli(LeakCheck, args=argv, prog="manifold-lora data leaks")
+    asked = parse_flags(LeakCheck, None, argv, "manifold-lora data leaks")
     tests = {str(path): _questions(path, asked.max_bad_records) for path in asked.tests}
     train = {str(path): _questions(path, asked.max_bad_records) for path in asked.train}
     every = find_leaks([question for questions in train.values() for question in questions], tests)

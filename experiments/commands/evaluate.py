@@ -9,7 +9,9 @@ from manifold_lora.experiments.runs.folder import SETTINGS, RunFolder
 from manifold_lora.experiments.settings.parse import load_settings, parse_flags
 from manifold_lora.experiments.settings.preflight import check_model, check_places
 from manifold_lora.experiments.settings.run import (
+    AUTO,
     AdapterSettings,
+    EvaluationSettings,
     ModelSettings,
     RunSettings,
     TaskSettings,
@@ -31,6 +33,12 @@ class LoadedModel(ModelSettings):
     name: Annotated[str, Fixed, Suppress] = "embedded"
 
 
+class Answering(EvaluationSettings):
+    """How answers are generated and scored: without sampling."""
+
+    retention: Annotated[str, Fixed, Suppress] = AUTO
+
+
 class EvaluateCommand(RunSettings):
     """Answer the test sets with the adapter that train saved in FOLDER; by default as train did."""
 
@@ -39,6 +47,7 @@ class EvaluateCommand(RunSettings):
     model: LoadedModel = LoadedModel()
     adapter: Annotated[AdapterSettings, Fixed, Suppress] = AdapterSettings()
     train: Annotated[TrainSettings, Fixed, Suppress] = TrainSettings()
+    evaluation: Answering = Answering()
     plugins: Annotated[tuple[str, ...], Fixed, Suppress] = ()
 
 

@@ -1,6 +1,5 @@
 """``manifold-lora positive-control``: what the report's rule says where the truth is known."""
 
-import csv
 import io
 import os
 import sys
@@ -12,6 +11,7 @@ from manifold_lora.experiments.planted.control import run_studies
 from manifold_lora.experiments.planted.settings import PlantedSettings
 from manifold_lora.experiments.planted.study import Reading
 from manifold_lora.experiments.planted.summary import csv_rows, lines, missed, progress
+from manifold_lora.experiments.reports.csv_files import csv_text
 from manifold_lora.experiments.results.atomic import write_bytes, write_text
 from manifold_lora.experiments.settings.preflight import check_places
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         _save(one, settings)
         print(progress(len(readings), total, one), file=sys.stderr, flush=True)
     readings.sort(key=lambda one: (settings.truths.index(one.truth), one.number))
-    write_text(settings.output / "studies.csv", _csv(csv_rows(readings)))
+    write_text(settings.output / "studies.csv", csv_text(csv_rows(readings)))
     for line in lines(readings, settings):
         print(line)
     print(settings.output / "studies.csv")
@@ -48,11 +48,3 @@ def _save(one: Reading, settings: PlantedSettings) -> None:
     }
     np.savez_compressed(buffer, rates=np.array(settings.rates), **arrays)
     write_bytes(settings.output / f"{one.truth}-{one.number:03}.npz", buffer.getvalue())
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()

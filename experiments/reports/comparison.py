@@ -1,5 +1,6 @@
 """From results to rows: each arm at its validation-best rate, beside others on the same seeds and items."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -86,7 +87,7 @@ def _row(label: str, rates: tuple[Rate, ...], answers: Answers) -> ArmRow:
         best,
         rates,
         scores={name: _share(answers.matrix(best.records, name)) for name in tests},
-        costs={key: median(record["cost"][key] for record in best.records.values()) for key in COSTS},
+        costs={key: _cost(best, key) for key in COSTS},
         gain=_middle(best, "gain"),
         kappa=_middle(best, "kappa"),
         dose=Dose.of(best.records.values()),
@@ -104,6 +105,12 @@ def _middle(rate: Rate, key: str) -> float | None:
     """The median over modules and seeds: solved for a dose, kappa differs by orders of magnitude."""
     values = [value for record in rate.records.values() for value in record["geometry"][key].values()]
     return median(values) if values else None
+
+
+def _cost(rate: Rate, key: str) -> float:
+    """The median over seeds; NaN where one did not measure it, or before it was measured."""
+    values = [record["cost"].get(key) for record in rate.records.values()]
+    return math.nan if None in values else median(values)
 
 
 def _compared(row: ArmRow, rows: Sequence[ArmRow], baseline: str, answers: Answers) -> ArmRow:

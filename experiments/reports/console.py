@@ -90,7 +90,8 @@ LEGEND = (
     "items; *: significant at 5 % after Benjamini-Hochberg, never by one seed. c: median gain |Δh|/|BAx| "
     "over layers. Dose: the share of the update that no constant gain reproduces, before > after training"
     " (median over modules; then their 90 % and largest); capped: tokens beyond the angle limit. "
-    "Seconds: CPU time of the cell's process where the model is on the CPU, else time on the wall."
+    "Seconds: CPU time of the cell's process where the model is on the CPU, else time on the wall. "
+    "Nats lost: -log p a token of plain text that no training row holds, after adaptation minus before."
 )
 
 

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from manifold_lora.experiments.reports.costs import ratio
@@ -14,20 +15,21 @@ from manifold_lora.experiments.reports.verdicts import verdict
 
 def scores_csv(rows: list[ArmRow]) -> str:
     """One line per arm and test set, every figure of the table and its parts."""
-    return _text(_score_line(row, name, score, rows) for row in rows for name, score in row.scores.items())
+    return csv_text(_score_line(row, name, score, rows) for row in rows for name, score in row.scores.items())
 
 
 def comparisons_csv(rows: list[ArmRow]) -> str:
     """One line per comparison, with McNemar's tests beside."""
-    return _text(_comparison_line(row, item) for row in rows for item in row.comparisons)
+    return csv_text(_comparison_line(row, item) for row in rows for item in row.comparisons)
 
 
 def endpoints_csv(endpoints: Iterable[Endpoint]) -> str:
     """One line per comparison and measure."""
-    return _text(_endpoint_line(one) for one in endpoints)
+    return csv_text(_endpoint_line(one) for one in endpoints)
 
 
-def _text(lines: Iterable[dict[str, object]]) -> str:
+def csv_text(lines: Iterable[Mapping[str, object]]) -> str:
+    """CSV with a column for every key that a line has."""
     rows = list(lines)
     out = io.StringIO()
     keys = dict.fromkeys(key for row in rows for key in row)
@@ -74,7 +76,7 @@ def _score_line(row: ArmRow, name: str, score: Estimate, rows: list[ArmRow]) -> 
         "kappa": row.kappa,
         **_dose(row),
         "cells": " ".join(record["cell"] for record in row.chosen.records.values()),
-        **row.costs,
+        **{key: None if math.isnan(value) else value for key, value in row.costs.items()},
         "train_seconds_ratio": ratio(row, rows, "train_seconds"),
     }
 

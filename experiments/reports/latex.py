@@ -8,7 +8,7 @@ from manifold_lora.experiments.reports.row import ArmRow, Comparison
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.results.accuracy import percent
 
-# Nine columns of costs in a column of text.
+# Ten columns of costs in a column of text.
 _TIGHT = r"\footnotesize\setlength{\tabcolsep}{3pt}"
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -72,11 +72,12 @@ def _costs(study: Study) -> str:
     def cells(row: ArmRow) -> list[str]:
         gain = "--" if row.gain is None else f"{row.gain:.3g}"
         times = f"{ratio(row, study.rows, 'train_seconds'):.2f}"
-        return [escape(row.label), gain, *(cost.text(row) for cost in TABLE), times]
+        return [escape(row.label), gain, *(cost.text(row) or "--" for cost in TABLE), times]
 
     caption = (
         r"Mean gain $c = |\Delta h| / |BAx|$ and costs, medians over seeds at the chosen learning rate; "
-        r"train $\times$ is the ratio to the baseline."
+        r"train $\times$ is the ratio to the baseline. Nats lost: how much less likely text that no training "
+        "row holds became, a token."
     )
     lines = _grouped(study.rows, len(head), cells)
     return _float(caption, "tab:costs", "l" + "r" * (len(head) - 1), head, lines, _TIGHT)

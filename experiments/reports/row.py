@@ -24,6 +24,7 @@ COSTS = (
     "peak_memory_mb",
     "trainable_parameters",
     "adapter_bytes",
+    "forgetting",
 )
 
 

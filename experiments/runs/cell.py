@@ -158,6 +158,7 @@ def train_and_evaluate(
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
     from manifold_lora.experiments.runs.preflight import dose_summary, preflight
+    from manifold_lora.experiments.runs.retention import Retention
     from manifold_lora.experiments.training.gain_probe import GainProbe
     from manifold_lora.experiments.training.options import FitOptions
     from manifold_lora.experiments.training.train import fit
@@ -183,6 +184,7 @@ def train_and_evaluate(
         before.check()
     for fault in before.faults:
         tell(f"preflight: {fault}")
+    kept = Retention.of_base(model, tokenizer, task, run)
     probe(0)
     stopping = _early_stopping(model, tokenizer, task, run, perfect.max_new_tokens)
     options = FitOptions(on_step, checkpoints, probe, run.adapter.lora_plus_ratio, logs, stopping)
@@ -196,6 +198,7 @@ def train_and_evaluate(
         progress(done, total, ANSWERING + name)
 
     evaluation, items = evaluate_sets(model, tokenizer, task, run, perfect.max_new_tokens, on_items)
+    retention = kept.record(model) if kept else {}
     answered = sum(entry["items"] for entry in evaluation.values())
     cost = {
         "train_seconds": report.seconds,
@@ -203,6 +206,7 @@ def train_and_evaluate(
         "seconds_per_item": sum(entry["seconds"] for entry in evaluation.values()) / max(answered, 1),
         "clock": clock_of(model.device),
         "peak_memory_mb": report.peak_memory_mb,
+        "forgetting": retention.get("forgetting"),
         **adapter_size(model),
     }
     record = {
@@ -217,6 +221,7 @@ def train_and_evaluate(
         "seeds": seeds(run),
         "ceiling": perfect.scores(),
         "evaluation": evaluation,
+        "retention": retention,
         "cost": cost,
         "geometry": {
             "gain": probe.median(),

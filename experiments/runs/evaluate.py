@@ -1,51 +1,23 @@
 """Answers to every example by greedy or beam search, and whether they are right."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from peft import PeftModel
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.answers.statement import finished
 from manifold_lora.experiments.results.accuracy import accuracy, right_by_set
+from manifold_lora.experiments.runs.generation import Answers, OnItems, Output, answer, ignore
 from manifold_lora.experiments.runs.likelihood import GoldLikelihood, gold_likelihood
-from manifold_lora.experiments.runs.stop_tokens import stop_ids, until_stop
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks.base import Example, Task
 from manifold_lora.experiments.training.clock import now
-from manifold_lora.experiments.training.encoding import encode_prompts, pad_id, pad_left
-
-# What a model's own generation config may say of sampling and penalties is not asked: a score is that of the
-# likeliest text.
-_PLAIN = {
-    "do_sample": False,
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 50,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "length_penalty": 1.0,
-    "min_length": 0,
-}
-
-
-OnItems = Callable[[int, int], None]
-
-
-def _ignore(done: int, items: int) -> None:
-    """No progress is shown."""
-
-
-class Output(NamedTuple):
-    """What a model wrote, and whether the token limit cut it."""
-
-    text: str
-    truncated: bool = False
+from manifold_lora.experiments.training.encoding import encode_prompts
 
 
 @dataclass(frozen=True)
@@ -78,61 +50,13 @@ def evaluate(
     batch_size: int = 64,
     max_new_tokens: int = 32,
     num_beams: int = 1,
-    on_items: OnItems = _ignore,
+    on_items: OnItems = ignore,
+    answers: Answers | None = None,
 ) -> list[ItemResult]:
-    """Answer ``examples`` by ``answer`` and score them, in the order given."""
-    outputs = answer(model, tokenizer, examples, batch_size, max_new_tokens, num_beams, on_items)
+    """Answer ``examples`` by ``answer``, or another engine's, and score them, in the order given."""
+    given = (examples, batch_size, max_new_tokens, num_beams, on_items)
+    outputs = (answers or answer)(model, tokenizer, *given)
     return [judged(task, example, output) for example, output in zip(examples, outputs, strict=True)]
-
-
-def answer(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    batch_size: int = 64,
-    max_new_tokens: int = 32,
-    num_beams: int = 1,
-    on_items: OnItems = _ignore,
-) -> list[Output]:
-    """What the model writes behind each prompt, greedily or by beam search, in the order given.
-
-    Prompts are padded on the left and masked; those of like length share a batch. The answers do not depend
-    on ``batch_size`` in float32. Generation stops at every end that ``stop_ids`` names. ``on_items`` gets
-    the number of items answered, and of all, after each batch.
-    """
-    prompts = encode_prompts(tokenizer, [example.prompt for example in examples])
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    outputs = [Output("")] * len(prompts)
-    stops = stop_ids(tokenizer, model.generation_config)
-    config = GenerationConfig(
-        **_PLAIN,
-        max_new_tokens=max_new_tokens,
-        num_beams=num_beams,
-        pad_token_id=pad_id(tokenizer),
-        eos_token_id=stops or None,
-    )
-    training, _ = model.training, model.eval()
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        generated = _generate(model, [prompts[index] for index in chosen], config)
-        written = [until_stop(ids, stops) for ids in generated]
-        texts = tokenizer.batch_decode([ids for ids, _ in written], skip_special_tokens=True)
-        for index, text, (_, stopped) in zip(chosen, texts, written, strict=True):
-            outputs[index] = Output(text.strip(), not stopped)
-        on_items(start + len(chosen), len(order))
-    model.train(training)
-    return outputs
-
-
-@torch.inference_mode()
-def _generate(
-    model: PreTrainedModel | PeftModel, prompts: list[list[int]], config: GenerationConfig
-) -> list[list[int]]:
-    batch = {name: ids.to(model.device) for name, ids in pad_left(prompts, config.pad_token_id).items()}
-    generate: Any = model.generate  # a mixin whose type checkers lose sight of
-    written = generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :]
-    ids: list[list[int]] = written.tolist()
-    return ids
 
 
 def judged(task: Task, example: Example, output: Output) -> ItemResult:
@@ -175,8 +99,12 @@ def evaluate_sets(
     settings = run.evaluation
     evaluation: dict[str, Any] = {}
     items: list[dict[str, Any]] = []
-    for name, examples in {"validation": task.validation, **task.tests}.items():
-        asked = examples[: settings.limit]
+    sets = {
+        name: examples[: settings.limit]
+        for name, examples in {"validation": task.validation, **task.tests}.items()
+    }
+    answers = _engine(model, tokenizer, run, sets, max_new_tokens)
+    for name, asked in sets.items():
         start = now(model.device)
         results = evaluate(
             model,
@@ -186,9 +114,10 @@ def evaluate_sets(
             settings.batch_size,
             max_new_tokens,
             settings.num_beams,
-            partial(on_items, name) if on_items else _ignore,
+            partial(on_items, name) if on_items else ignore,
+            answers,
         )
-        spent = now(model.device) - start
+        seconds = now(model.device) - start
         found = [{"set": name, **vars(result)} for result in results]
         evaluation[name] = {
             "accuracy": accuracy(right_by_set(found)[name]),
@@ -196,7 +125,7 @@ def evaluate_sets(
             "truncated": sum(result.truncated for result in results),
             "max_new_tokens": max_new_tokens,
             "disagreements": sum(not result.agree for result in results),
-            "seconds": spent,
+            "seconds": seconds,
         }
         if settings.nll:
             gold = gold_likelihood(model, tokenizer, task, asked, settings.batch_size)
@@ -206,6 +135,22 @@ def evaluate_sets(
             ]
         items += found
     return evaluation, items
+
+
+def _engine(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    run: RunSettings,
+    sets: Mapping[str, Sequence[Example]],
+    max_new_tokens: int,
+) -> Answers | None:
+    """What answers in place of ``answer``, if the settings name it; it reads the model as it is now."""
+    if run.evaluation.engine == "transformers":
+        return None
+    from manifold_lora.experiments.runs.vllm_answers import VllmAnswers
+
+    prompts = encode_prompts(tokenizer, [item.prompt for examples in sets.values() for item in examples])
+    return VllmAnswers(model, run, max(map(len, prompts), default=1) + max_new_tokens)
 
 
 def _mean(gold: Sequence[GoldLikelihood]) -> float | None:

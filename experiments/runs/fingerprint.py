@@ -1,4 +1,4 @@
-"""What a result depends on beside its settings, by content: the base model, and parts from other packages."""
+"""What a result depends on beside its settings, by content: the base, parts from other packages, texts."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from manifold_lora.experiments.settings.run import AUTO, NONE
 from manifold_lora.manifolds.plugins import loaded_modules
 from manifold_lora.models.content import content_sha256
 from manifold_lora.models.shipped import file_sha256
@@ -46,6 +47,11 @@ def plugin_inputs(settings: dict[str, Any]) -> dict[str, str]:
     for name, sha256 in sorted(files):
         digest.update(f"{name}:{sha256}\n".encode())
     return {"plugins": digest.hexdigest()} if files else {}
+
+
+def text_inputs(retention: str) -> dict[str, str]:
+    """``{"retention": hash of the text}`` where ``evaluation.retention`` names a file."""
+    return {} if retention in (AUTO, NONE) else {"retention": file_sha256(Path(retention))}
 
 
 def _sources(module: str) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""How likely a model finds the gold answers: their negative log-likelihood, teacher-forced."""
+"""How likely a model finds the gold answers, or other text: negative log-likelihood, teacher-forced."""
 
 import inspect
 import math
@@ -39,18 +39,38 @@ def gold_likelihood(
     prompts = [examples[place].prompt for place, _ in known]
     rows = encode_pairs(tokenizer, prompts, [gold for _, gold in known]) if known else []
     found = [GoldLikelihood(None, 0)] * len(examples)
+    for (place, _), row, value in zip(known, rows, row_nlls(model, tokenizer, rows, batch_size), strict=True):
+        tokens = len(row["labels"]) - _start(row)
+        found[place] = GoldLikelihood(value if math.isfinite(value) else None, tokens)
+    return found
+
+
+def row_nlls(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    batch_size: int = 64,
+) -> list[float]:
+    """-log p of the labels of each row in nats, whatever the batch; the mode of the model is restored.
+
+    Args:
+        model: the model, adapted or not.
+        tokenizer: names the filler.
+        rows: token ids with labels at the end of each, behind at least one token.
+        batch_size: rows in one pass, fewer where their logits would not fit.
+    """
+    found = [0.0] * len(rows)
     training, _ = model.training, model.eval()
     for batch in _batches(rows, batch_size, model.config.get_text_config().vocab_size):
         values = _nll(model, [rows[index] for index in batch], pad_id(tokenizer))
         for index, value in zip(batch, values, strict=True):
-            tokens = len(rows[index]["labels"]) - _start(rows[index])
-            found[known[index][0]] = GoldLikelihood(value if math.isfinite(value) else None, tokens)
+            found[index] = value
     model.train(training)
     return found
 
 
 def _start(row: Encoded) -> int:
-    """Where the gold text begins."""
+    """Where the labels begin."""
     return row["labels"].count(IGNORED)
 
 

@@ -12,9 +12,10 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Outcome
 from manifold_lora.experiments.executors.interrupt import print_when_interrupted
 from manifold_lora.experiments.executors.progress import shown_on
+from manifold_lora.experiments.methods.served import check_engine
 from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.results.accuracy import percent
-from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs
+from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs, text_inputs
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import ANSWERING, CellProgress
@@ -53,8 +54,8 @@ def train(run: RunSettings, output: Path, cache: Path, console: Console) -> int:
     with CellProgress(console if is_first() else Console(quiet=True), output / LOGS) as progress:
         progress.name({_BASE: "base model", _TRAINING: run.arm})
         ready = _prepared(run, cache, progress)
-        plugins = plugin_inputs(run.model_dump(mode="json"))
-        inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
+        outside = plugin_inputs(run.model_dump(mode="json")) | text_inputs(run.evaluation.retention)
+        inputs = {**task.data_hashes, "base": ready["fingerprint"], **outside}
         if folder.finished(run, inputs):
             tell(f"{output} holds this run already, finished; remove it to train again")
             console.print(_table(folder.result()["evaluation"], f"{run.arm} on {task.name}"))
@@ -174,6 +175,7 @@ def _answered(
     model: Any, tokenizer: Any, task: Task, run: RunSettings, limit: int, console: Console
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """As `evaluate_sets`, shown on the console."""
+    check_engine(run)
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
 
     with shown_on(console) as shown:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manifold_lora.experiments.settings.methods import has_geometry
-from manifold_lora.experiments.settings.run import OWN, RunSettings
+from manifold_lora.experiments.settings.run import AUTO, NONE, OWN, RunSettings
 
 # Keys that came later, and what the results from before there were these had: those keep their names.
 _ADDED: dict[str, dict[str, Any]] = {
@@ -27,7 +27,7 @@ _ADDED: dict[str, dict[str, Any]] = {
         "weight_manifold": None,
     },
     "train": {"gradient_accumulation": 1, "early_stopping": 0, "validate_by": "loss", "validate_every": 50},
-    "evaluation": {"num_beams": 1, "limit": None, "nll": True},
+    "evaluation": {"num_beams": 1, "limit": None, "nll": True, "retention": AUTO, "engine": "transformers"},
 }
 
 
@@ -45,12 +45,14 @@ def cell_id(run: RunSettings, inputs: Mapping[str, str]) -> str:
         data.pop(key)
     if run.task.name == OWN:
         data["task"].pop("tests")  # files, whose content is among the inputs
+    if run.evaluation.retention not in (AUTO, NONE):
+        data["evaluation"].pop("retention")  # a file, as well
     for key in ("checkpoint_every", "report_to"):
         data["train"].pop(key)
     for block, keys in _ADDED.items():
         for key, before in keys.items():
             unread = key in _OF_A_GEOMETRY and not has_geometry(run.adapter.method)
-            if unread or data[block][key] == before:
+            if unread or data[block].get(key) == before:
                 data[block].pop(key)
     if "base" in inputs:
         # Of a pre-trained model, auto once meant text for these.

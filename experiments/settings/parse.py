@@ -30,13 +30,17 @@ def load_settings(model: type[Settings], path: Path | None) -> Settings:
     return validate(model, read_yaml(path), str(path)) if path else model()
 
 
-def parse_flags(model: type[Settings], base: Settings, flags: Sequence[str], prog: str) -> Settings:
-    """Apply command-line flags over ``base``; ``--help`` prints every flag and ends with exit code 0."""
+def parse_flags(model: type[Settings], base: Settings | None, flags: Sequence[str], prog: str) -> Settings:
+    """Apply command-line flags over ``base``; ``--help`` prints every flag and ends with exit code 0.
+
+    Without a base, a flag whose field has no default must be there.
+    """
     if {"-h", "--help"} & set(flags):
         import tyro
 
-        tyro.cli(model, default=base, args=["--help"], prog=prog)
-    return validate(model, merged(dict(base), read_flags(model, flags)), "command line")
+        defaults = {} if base is None else {"default": base}
+        tyro.cli(model, args=["--help"], prog=prog, **defaults)
+    return validate(model, merged(dict(base or ()), read_flags(model, flags)), "command line")
 
 
 def dump_yaml(settings: BaseModel) -> str:
@@ -77,6 +81,8 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Mani
         keys = field_names(model, fault["loc"][:-1])
         key = str(fault["loc"][-1])
         return UnknownNameError(f"key {path} in {source}", key, keys, _nearest(key, keys, model))
+    if fault["type"] == "missing":
+        return ManifoldLoraError(f"{path} in {source}", "nothing", "a value")
     got = fault["input"] if path else source
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, ManifoldLoraError):

@@ -14,7 +14,7 @@ from typing import Any
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.executors import EXECUTORS
-from manifold_lora.experiments.settings.run import ModelSettings, RunSettings
+from manifold_lora.experiments.settings.run import AUTO, NONE, ModelSettings, RunSettings
 from manifold_lora.models.saved.folders import check_model_folder, existing_folder, is_folder_name
 
 # Signs that the tables are written with.
@@ -32,6 +32,9 @@ def preflight(run: RunSettings, output: Path, cache: Path) -> None:
     """
     check_places(output=output, cache=cache)
     check_model(run.model)
+    text = run.evaluation.retention
+    if text not in (AUTO, NONE) and not Path(text).is_file():
+        raise ManifoldLoraError("evaluation.retention", text, f"{AUTO}, {NONE}, or a text file")
     if isinstance(run, AblationSettings):
         name = run.execution.executor
         _check_extra("execution.executor", name, EXECUTORS.metadata(name).get("needs"))

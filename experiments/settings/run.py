@@ -21,6 +21,8 @@ from manifold_lora.experiments.settings.yaml_file import parse_yaml
 
 # The task of a person's own file, and the files it reads.
 EMBEDDED = "embedded"
+# Which text retention is measured on, where no file is named.
+AUTO, NONE = "auto", "none"
 OWN, OWN_SUFFIXES = "own", (".jsonl", ".json", ".csv")
 
 
@@ -255,6 +257,9 @@ class TrainSettings(Strict):
 class EvaluationSettings(Strict):
     """How answers are generated and scored: without sampling."""
 
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What writes the answers: transformers, or vllm (extra), which gives the same ones in float32 and serves
+    LoRA and the curved arms that docs/serving.md lists. Likelihoods are transformers' in both."""
     batch_size: Count = 128
     max_new_tokens: Count | None = None
     """Tokens after which an answer is cut, and then counted as truncated; empty: the longest gold text and a
@@ -265,6 +270,10 @@ class EvaluationSettings(Strict):
     """Answer at most this many items of validation and each test set; training keeps all its rows."""
     nll: bool = True
     """Store the negative log-likelihood of each item's gold text beside right or wrong."""
+    retention: str = AUTO
+    """Plain text whose likelihood before and after adaptation says what the base forgets: auto (what the
+    embedded base has read; for other models, prose that comes with the package), none, or a text file (its
+    first 64 passages, a blank line between them)."""
 
 
 class RunSettings(Strict):

@@ -15,7 +15,7 @@ from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.results.manifest import Manifest
 from manifold_lora.experiments.runs.cell import run_cell
-from manifold_lora.experiments.runs.fingerprint import plugin_inputs
+from manifold_lora.experiments.runs.fingerprint import plugin_inputs, text_inputs
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
@@ -60,8 +60,8 @@ def _ablated(grid: Grid, console: Console) -> tuple[int, str]:
     console.print(literal(message))
     with CellProgress(console, settings.output / "logs") as progress:
         ready = _prepare(grid, progress)
-        plugins = plugin_inputs(settings.model_dump(mode="json"))
-        inputs = {**task.data_hashes, "base": ready["fingerprint"], **plugins}
+        outside = plugin_inputs(settings.model_dump(mode="json")) | text_inputs(settings.evaluation.retention)
+        inputs = {**task.data_hashes, "base": ready["fingerprint"], **outside}
         cells = cells_of(grid, inputs)
         jobs = [_job(cell, settings, ready["base"], inputs) for cell in cells]
         with DriverHeartbeat(settings.output, work_of(jobs), settings.execution.stale) as driver:

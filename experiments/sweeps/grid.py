@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.experiments.methods.config import check_adapter
+from manifold_lora.experiments.methods.served import check_engine
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.methods import has_geometry, needs_gain
 from manifold_lora.experiments.settings.parse import field_names, field_paths, validate
@@ -32,6 +33,8 @@ _GEOMETRY = (
 _OF_A_CELL = ("model.dtype", "model.device", "task.template", "task.completion_only")
 # Change no result, so that cells which differ in them alone have one name.
 _WITHOUT_EFFECT = ("plugins", "preflight", "train.checkpoint_every", "train.report_to")
+# A file, whose content is looked at once for all cells.
+_SHARED = ("evaluation.retention",)
 _FIRST_FEW = 3
 _MOST_POINTS = 20_000
 
@@ -141,7 +144,7 @@ def _points(grid: Mapping[str, list[Any]]) -> list[Point]:
 
 def _may_be_an_axis(path: str) -> bool:
     shared = path.startswith(("model.", "task.")) and path not in _OF_A_CELL
-    return not shared and path not in _WITHOUT_EFFECT
+    return not shared and path not in (*_WITHOUT_EFFECT, *_SHARED)
 
 
 def _values(point: Point) -> set[tuple[str, str]]:
@@ -165,6 +168,7 @@ def resolve(settings: AblationSettings, point: Point) -> RunSettings:
     run = validate(RunSettings, data, f"arm {data['arm']}")
     check_adapter(run.adapter)
     check_reporters(run.train.report_to)
+    check_engine(run)
     task = run.task
     check_task(task.name, train=task.train, tests=task.tests, leaks=task.leaks, fields=fields_of(task))
     return run

@@ -1,7 +1,5 @@
 """``ablate --null distilled``: the same ablation where the truth is what its best norm-blind student says."""
 
-import csv
-import io
 from collections.abc import Callable
 
 from rich.console import Console
@@ -10,6 +8,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.executors.base import Job, Limits
 from manifold_lora.experiments.executors.local import LocalExecutor
 from manifold_lora.experiments.reports.console import literal
+from manifold_lora.experiments.reports.csv_files import csv_text
 from manifold_lora.experiments.reports.null import Excess, best_blind, excesses, standing
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.results.atomic import write_text
@@ -59,20 +58,16 @@ def distilled(grid: Grid, console: Console, base: str, run: Callable[[Grid, Cons
     code = run(Grid(settings.model_copy(update=update)), console)
     rows = Study.read(settings.output).rows
     found = excesses(rows, Study.read(settings.output / FOLDER).rows)
-    write_text(settings.output / "null.csv", _csv(found))
+    write_text(settings.output / "null.csv", csv_text(map(_line, found)))
     for line in [*(one.line() for one in found), *standing(rows, found)]:
         console.print(literal(line))
     return code
 
 
-def _csv(found: list[Excess]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for one in found:
-        crossed = one.crossed
-        mean, half = float(crossed.mean), float(crossed.half_width(0.05))
-        leads = one.real.difference.mean, one.null.difference.mean
-        span = mean, mean - half, mean + half, float(crossed.p_values())
-        writer.writerow((one.arm, one.real.test, one.real.other, one.real.role, *leads, *span, one.exceeds))
-    return text.getvalue()
+def _line(one: Excess) -> dict[str, object]:
+    crossed = one.crossed
+    mean, half = float(crossed.mean), float(crossed.half_width(0.05))
+    leads = one.real.difference.mean, one.null.difference.mean
+    span = mean, mean - half, mean + half, float(crossed.p_values())
+    figures = (one.arm, one.real.test, one.real.other, one.real.role, *leads, *span, one.exceeds)
+    return dict(zip(_COLUMNS, figures, strict=True))

@@ -55,9 +55,14 @@ def register() -> None:
     setattr(WorkerLoRAManager, _DONE, True)
 
 
+def is_known(version: str) -> bool:
+    """Is this version of vLLM one that curved adapters are served by?"""
+    return ".".join(version.split("+")[0].split(".")[:2]) in VERSIONS
+
+
 def _unknown(version: str, owners: dict[str, Any]) -> str:
     """Why this vLLM cannot be used; "" where it can."""
-    if ".".join(version.split("+")[0].split(".")[:2]) not in VERSIONS:
+    if not is_known(version):
         return f"vLLM {version} is not known, only {', '.join(VERSIONS)}"
     for name, owner in owners.items():
         method = getattr(owner, name, None)

@@ -1,5 +1,7 @@
 """Adapters that passed every check, kept as they were read, whatever happens to their folders later."""
 
+import atexit
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -31,7 +33,8 @@ class Verified:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="manifold-lora-served-")
+        self._folder = Path(tempfile.mkdtemp(prefix="manifold-lora-served-"))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
         self._kept: dict[int, Kept] = {}
         self._count = 0
 
@@ -73,7 +76,7 @@ class Verified:
         check_served_base(adapter.files, models.model.config)
         gains = layer_gains(adapter, models)
         self._count += 1
-        plain = Path(self._folder.name) / str(self._count)
+        plain = self._folder / str(self._count)
         adapter.write_plain(plain)
         self._kept[key] = Kept(source, seen, plain, gains)
         return self._kept[key]

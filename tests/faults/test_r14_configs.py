@@ -119,6 +119,8 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "flag out of range": (["train", "--adapter.rank", "0"], ("adapter", "rank", "greater than")),
     "grid flag": (["ablate", "--grid", "{train.lr: [1]}"], ("train.learning_rate",)),
     "unknown data verb": (["data", "maths10k"], ("did you mean 'math10k'",)),
+    "flag of a data verb": (["data", "leaks", "--trian", "a.jsonl"], ("'--trian'", "did you mean '--train'")),
+    "data verb without its output": (["data", "math10k", "--data", "x"], ("output", "got 'nothing'")),
 }
 
 

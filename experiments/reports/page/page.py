@@ -1,40 +1,24 @@
-"""The report as one HTML file: no script, nothing fetched; links lead to the result files beside it."""
+"""The report as one HTML file, from the template beside this file."""
 
-from collections import defaultdict
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from manifold_lora.experiments.reports import console, costs, verdicts
 from manifold_lora.experiments.reports.answer import answer
-from manifold_lora.experiments.reports.console import LEGEND
+from manifold_lora.experiments.reports.case_studies import LIMIT, CaseStudy
+from manifold_lora.experiments.reports.endpoints import KINDS, Endpoint
 from manifold_lora.experiments.reports.figures.canvas import inline
 from manifold_lora.experiments.reports.figures.gallery import Picture
-from manifold_lora.experiments.reports.groups import ROLES
-from manifold_lora.experiments.reports.page.cases import case_section
-from manifold_lora.experiments.reports.page.endpoints import endpoints_section
-from manifold_lora.experiments.reports.page.markup import Html, element, join, link, row, signed, table
-from manifold_lora.experiments.reports.page.style import CSS
-from manifold_lora.experiments.reports.page.tables import (
-    cells_table,
-    comparisons_table,
-    costs_table,
-    scores_table,
-)
-from manifold_lora.experiments.reports.row import ArmRow, label_of
+from manifold_lora.experiments.reports.groups import GROUPS, ROLES
+from manifold_lora.experiments.reports.provenance import Header
+from manifold_lora.experiments.reports.row import label_of
 from manifold_lora.experiments.reports.study import Study
-from manifold_lora.experiments.reports.verdicts import (
-    BETTER,
-    EQUIVALENT,
-    FORM,
-    NORMS,
-    RULES,
-    SAME,
-    TWIN,
-    UNKNOWN,
-    WORSE,
-    Remark,
-    Verdict,
-    verdict,
-)
+from manifold_lora.experiments.results.accuracy import percent
 
 STATISTICS = (
     "Each test set is a matrix of seeds × items with 1 where an answer is right. Intervals count seeds "
@@ -56,172 +40,119 @@ STATISTICS = (
 )
 
 # A colour says one thing on the whole page: better or right, worse or wrong, open; what is known has none.
-TONES = {FORM: "good", NORMS: "good", BETTER: "good", WORSE: "bad", UNKNOWN: "open"}
+TONES = {
+    verdicts.FORM: "good",
+    verdicts.NORMS: "good",
+    verdicts.BETTER: "good",
+    verdicts.WORSE: "bad",
+    verdicts.UNKNOWN: "open",
+}
+
+# Verdicts that nobody needs to open: nothing was seen.
+DULL = (verdicts.UNKNOWN, verdicts.SAME, verdicts.TWIN, verdicts.EQUIVALENT)
+# Longer texts are cut on the page, and say so; the items file has them whole.
+LONGEST = 1200
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    trim_blocks=True,
+    undefined=StrictUndefined,
+)
+
+
+def signed(text: str) -> str:
+    """Figures with minus signs in place of hyphens; names that hold a hyphen stay."""
+    return re.sub(r"(?<![\w.)-])-(?=\d)", "−", text)
+
+
+def _cut(text: object) -> str:
+    whole = str(text)
+    more = f" … [{len(whole) - LONGEST} more characters in the items file]"
+    return whole if len(whole) <= LONGEST else whole[:LONGEST] + more
+
+
+def _drawn(picture: Picture) -> Markup:
+    return Markup(inline(picture.svg, picture.name, picture.caption.split(":")[0].split(",")[0]))
+
+
+_TEMPLATES.filters |= {
+    "cut": _cut,
+    "drawn": _drawn,
+    "p_text": verdicts.p_text,
+    "percent": percent,
+    "signed": signed,
+}
+_TEMPLATES.globals |= {
+    "DOSES": console.DOSES,
+    "DULL": DULL,
+    "GROUPS": GROUPS,
+    "KINDS": KINDS,
+    "LEGEND": console.LEGEND,
+    "LIMIT": LIMIT,
+    "ROLES": ROLES,
+    "RULES": verdicts.RULES,
+    "STATISTICS": STATISTICS,
+    "TABLE": costs.TABLE,
+    "TONES": TONES,
+    "difference": console.difference,
+    "dose_texts": console.dose_texts,
+    "label_of": label_of,
+    "p_text": verdicts.p_text,
+    "rate": console.rate,
+    "ratio": costs.ratio,
+    "score_text": console.score_text,
+}
 
 
 def page(study: Study, pictures: Sequence[Picture]) -> str:
-    """The whole document."""
-    sections = [
-        ("reading", "Reading", _reading(study)),
-        ("scores", "Accuracy", join([scores_table(study), element("p", LEGEND, cls="note")])),
-        ("figures", "Figures", _figures(pictures)),
-        ("comparisons", "Comparisons", comparisons_table(study)),
-        ("endpoints", "Endpoints", endpoints_section(study)),
-        ("costs", "Cost", costs_table(study)),
-        ("cases", "Case studies", case_section(study)),
-        ("method", "How it was computed", _method()),
-    ]
-    shown = [*(sections if study.rows else ()), ("origin", "Origin", _origin(study))]
-    nav = element("nav", *(join([link(f"#{name}", title), " "]) for name, title, _ in shown))
-    body = [
-        element("section", element("h2", title), content, id=name)
-        for name, title, content in shown
-        if content
-    ]
-    head = join(
-        [
-            Html(
-                '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            ),
-            element("title", study.title),
-            element("style", Html(CSS)),
-        ]
-    )
-    top = element(
-        "header", element("h1", f"{study.manifest.task}: an ablation"), _answer(study), _lead(study), nav
-    )
-    document = element("html", element("head", head), element("body", top, element("main", *body)), lang="en")
-    return f"<!doctype html>\n{document}\n"
-
-
-def _answer(study: Study) -> Html:
-    found = answer(study.rows)
-    if found is None:
-        return Html("")
-    text: str = signed(found.text)
-    if found.about is not None:
-        text = link(f"#{study.place(found.arm, found.about)}", text)
-    tone = "good" if found.is_found else "open" if found.text.startswith("Cannot tell") else "known"
-    return element("p", text, cls=f"answer {tone}")
-
-
-def _lead(study: Study) -> Html:
-    header = study.header
-    seeds = f" {len(study.rows[0].chosen.records)} seeds." if study.rows else ""
-    sets = "".join(_counted(study.rows[0], name) for name in study.rows[0].scores) if study.rows else ""
-    cells = link("#origin", f"{header.total} cells: {header.ended}.")
-    text = element("p", cells, f" Baseline: {study.manifest.baseline}.{seeds}{sets}", cls="lead")
-    read = "; ".join(f"{name} {_short(hashes)}" for name, hashes in header.inputs.items())
-    data = [element("p", "Data (sha256): ", link("#origin", read), ".", cls="lead")] if read else []
-    versions = [element("p", f"Versions: {header.packages}.", cls="lead")] if header.versions else []
-    return join([text, *data, *versions])
-
-
-def _counted(first: ArmRow, test: str) -> str:
-    items, clusters = first.items(test), first.scores[test].items
-    return f" {items} {test} items{f' in {clusters} clusters' if clusters < items else ''}."
-
-
-def _short(hashes: Sequence[str]) -> str:
-    """Hashes as far as they tell files apart; the page has them whole at its end."""
-    return " and ".join(text[:12] for text in map(str, hashes))
-
-
-def _reading(study: Study) -> Html:
-    """Verdicts, geometries first; arms of one verdict fold into a line that opens."""
-    found = [(item, test, verdict(item, test, study.rows)) for item in study.rows for test in study.tests]
-    said = [(item, test, one) for item, test, one in found if one is not None]
-    if not said:
-        return element("p", "Nothing was compared with a baseline.", cls="note")
-    parts = [element("p", link("#method", "The rules"), " by which these words are given.", cls="note")]
-    for heading, asked in (("Geometries", True), ("Other arms", False)):
-        groups: dict[str, list[tuple[ArmRow, str, Verdict]]] = defaultdict(list)
-        for item, test, one in said:
-            if (item.group == "geometry") == asked:
-                groups[one.word].append((item, test, one))
-        parts += [element("h3", heading)] if groups else []
-        parts += [_folded(study, word, members) for word, members in groups.items()]
-    return element("div", *parts, cls="reading")
-
-
-def _folded(study: Study, word: str, members: Sequence[tuple[ArmRow, str, Verdict]]) -> Html:
-    """One verdict and its arms; open where it says more than that nothing was seen, or of one arm alone."""
-    lines = [
-        _verdict(study, item.label if len(study.tests) == 1 else f"{item.label}, {test}", one)
-        for item, test, one in members
-    ]
-    names = ", ".join(dict.fromkeys(item.label for item, _, _ in members))
-    summary = element("summary", _word(word), f"{len(members)} × ", element("span", names, cls="note"))
-    is_open = word not in (UNKNOWN, SAME, TWIN, EQUIVALENT) or len(members) == 1
-    return element("details", summary, element("ul", *lines, cls="verdicts"), open="" if is_open else None)
-
-
-def _word(word: str) -> Html:
-    return element("span", word, cls=f"word {TONES.get(word, 'known')}")
-
-
-def _verdict(study: Study, name: str, found: Verdict) -> Html:
-    reason = join(
-        part
-        for place, remark in enumerate(found.remarks)
-        for part in ("; " if place else "", _remark(study, remark))
-    )
-    return element("li", element("span", name, cls="arm"), element("p", reason, cls="note"))
-
-
-def _remark(study: Study, remark: Remark) -> str:
-    if remark.about is None:
-        return signed(remark.text)
-    return link(f"#{study.place(remark.arm, remark.about)}", signed(remark.text), cls="figure")
-
-
-def _figures(pictures: Sequence[Picture]) -> Html:
-    drawn = [
-        element(
-            "figure",
-            Html(inline(picture.svg, picture.name, picture.caption.split(":")[0].split(",")[0])),
-            element("figcaption", picture.caption),
-        )
-        for picture in pictures
-    ]
-    return element("div", *drawn, cls="figures")
-
-
-def _method() -> Html:
-    rules = [part for word, rule in RULES for part in (element("dt", word), element("dd", rule))]
-    roles = [part for role, what in ROLES.items() for part in (element("dt", role), element("dd", what))]
-    return join(
-        [
-            element("p", STATISTICS),
-            element("h3", "Verdicts"),
-            element("dl", *rules),
-            element("h3", "What arms are there for"),
-            element("dl", *roles),
-        ]
-    )
-
-
-def _origin(study: Study) -> Html:
-    parts = [element("h3", "Cells without a result"), _unfinished(study)] if study.unfinished else []
-    parts += [element("dl", *_facts(study))]
-    parts += [element("details", element("summary", "Every cell and its files"), cells_table(study), open="")]
+    """The whole document: no script, nothing fetched; links lead to the result files beside it."""
     settings = study.folder / "ablation.yaml"
-    if settings.is_file():
-        text = Path(settings).read_text(encoding="utf-8")
-        parts += [element("details", element("summary", "Settings"), element("pre", text))]
-    return join(parts)
-
-
-def _unfinished(study: Study) -> Html:
-    lines = (
-        row(label_of(record), record["cell"], record["status"], record["reason"])
-        for record in study.unfinished
+    chosen = [(row.label, seed, record) for row in study.rows for seed, record in row.chosen.records.items()]
+    return _TEMPLATES.get_template("report.html.j2").render(
+        study=study,
+        pictures=pictures,
+        answer=answer(study.rows),
+        readings=_readings(study),
+        facts=list(_facts(study.header)),
+        chosen={record["cell"] for _, _, record in chosen},
+        files={(label, seed): study.files(record)["items"] for label, seed, record in chosen},
+        compared=lambda pair: _compared(study, pair),
+        endpoint_texts=_endpoint_texts,
+        settings=settings.read_text(encoding="utf-8") if settings.is_file() else "",
     )
-    return element("div", table(["arm", "cell", "status", "reason"], lines), cls="wide")
 
 
-def _facts(study: Study) -> Iterator[Html]:
-    header = study.header
+def _compared(study: Study, pair: CaseStudy) -> str:
+    """Where on the page the two arms are compared; further test sets stand in the rows below."""
+    row = next(row for row in study.rows if row.label == pair.arm)
+    return study.place(row.label, next(item for item in row.comparisons if item.other == pair.other))
+
+
+def _readings(study: Study) -> dict[str, dict[str, list[Any]]]:
+    """Heading -> word -> (row, test, verdict): geometries first, arms of one verdict together."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for heading, asked in (("Geometries", True), ("Other arms", False)):
+        for row in study.rows:
+            for test in study.tests:
+                one = verdicts.verdict(row, test, study.rows)
+                if one is not None and (row.group == "geometry") == asked:
+                    found.setdefault(heading, {}).setdefault(one.word, []).append((row, test, one))
+    return found
+
+
+def _endpoint_texts(one: Endpoint) -> list[str]:
+    """The arm's figure, the other's, the difference with its interval, and p."""
+
+    def text(value: float, sign: str = "") -> str:
+        return f"{value:{sign}.3f}" if one.kind == "nll" else percent(value, sign)
+
+    gap = one.difference
+    interval = f"{text(gap.mean, '+')} [{text(gap.low, '+')}, {text(gap.high, '+')}]"
+    return [text(one.value), text(one.other_value), interval, verdicts.p_text(gap.p)]
+
+
+def _facts(header: Header) -> Iterator[tuple[str, object]]:
     facts: dict[str, object] = {
         "versions": header.packages,
         **{f"sha256 of {name}": " and ".join(map(str, found)) for name, found in header.inputs.items()},
@@ -238,7 +169,4 @@ def _facts(study: Study) -> Iterator[Html]:
         "resumed from a checkpoint": f"{header.interrupted} cells",
         "checkpoints set aside": "; ".join(header.set_aside),
     }
-    for name, value in facts.items():
-        if value:
-            yield element("dt", name)
-            yield element("dd", value)
+    return ((name, value) for name, value in facts.items() if value)

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from manifold_lora.experiments.reports.answer import answer
-from manifold_lora.experiments.reports.page.markup import signed
-from manifold_lora.experiments.reports.page.page import page
+from manifold_lora.experiments.reports.page.page import page, signed
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import verdict
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from manifold_lora.experiments.reports.case_studies import case_studies
 from manifold_lora.experiments.reports.figures.gallery import gallery
 from manifold_lora.experiments.reports.latex import escape
-from manifold_lora.experiments.reports.page.tables import scores_table
+from manifold_lora.experiments.reports.page.page import page
 from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.results.manifest import Manifest
@@ -158,7 +158,7 @@ def test_a_table_of_accuracies_holds_one_test_set(written):
     for row in twice:
         for record in row.chosen.records.values():
             record["evaluation"]["other"] = record["evaluation"]["test"]
-    tables = scores_table(replace(study, rows=twice))
+    tables = section(page(replace(study, rows=twice), []), "scores")
     assert tables.count("<table>") == 2
     assert tables.count('<th scope="col">') == 2 * 8
 

@@ -13,7 +13,7 @@ from manifold_lora.experiments.reports.figures.scores import differences
 from manifold_lora.experiments.reports.groups import group_of, role_of
 from manifold_lora.experiments.reports.latex import latex
 from manifold_lora.experiments.reports.mcnemar import McNemar, SeedTests
-from manifold_lora.experiments.reports.page.tables import scores_table
+from manifold_lora.experiments.reports.page.page import page
 from manifold_lora.experiments.reports.statistics import paired_difference
 from manifold_lora.experiments.reports.study import Study
 from manifold_lora.experiments.reports.verdicts import (
@@ -135,7 +135,7 @@ def test_no_star_and_no_filled_mark_by_one_seed(seeds, starred, report_on):
     assert item.p_adjusted < 0.05
     assert item.is_significant == starred
     assert difference(item).endswith("*") == starred
-    assert ("]*" in scores_table(study)) == starred
+    assert ("]*" in page(study, [])) == starred
     assert ("^{*}$ [" in latex(study)) == starred
     figure = differences(study.rows)
     assert figure is not None

@@ -9,7 +9,8 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.cli import main
 from manifold_lora.experiments.results.accuracy import accuracy, percent, right_by_set
-from manifold_lora.experiments.runs.evaluate import Output, judged
+from manifold_lora.experiments.runs.evaluate import judged
+from manifold_lora.experiments.runs.generation import Output
 from manifold_lora.experiments.settings.cell_id import cell_id
 from manifold_lora.experiments.settings.run import EvaluationSettings, RunSettings
 from manifold_lora.experiments.tasks import Example

@@ -7,7 +7,8 @@ import torch
 from peft import LoraConfig
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from manifold_lora.experiments.runs.evaluate import answer, evaluate
+from manifold_lora.experiments.runs.evaluate import evaluate
+from manifold_lora.experiments.runs.generation import answer
 from manifold_lora.experiments.runs.stop_tokens import stop_ids, until_stop
 from manifold_lora.experiments.tasks import Example, Task, build_task
 from manifold_lora.models.tiny import tiny_model, word_tokenizer
