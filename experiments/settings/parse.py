@@ -38,7 +38,7 @@ def parse_flags(model: type[Settings], base: Settings | None, flags: Sequence[st
     if {"-h", "--help"} & set(flags):
         import tyro
 
-        defaults = {} if base is None else {"default": base}
+        defaults: dict[str, Any] = {} if base is None else {"default": base}
         tyro.cli(model, args=["--help"], prog=prog, **defaults)
     return validate(model, merged(dict(base or ()), read_flags(model, flags)), "command line")
 
