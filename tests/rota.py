@@ -43,6 +43,7 @@ GROUPS = {
             "tests/faults/test_r17_same_cell_twice.py",
             "tests/faults/test_r23_two_ranks.py",
             "tests/models/test_two_ranks.py",
+            "tests/models/test_training_scripts.py",
         )
     ),
     "the same answers in every batch": Group(("tests/faults/test_r18_batch_size.py",)),
@@ -69,9 +70,11 @@ GROUPS = {
             "tests/manifolds/test_contract.py",
             "tests/manifolds/test_oracle.py",
             "tests/manifolds/test_transforms.py",
+            "tests/manifolds/test_tutorial.py",
             "tests/adapters/test_compile.py",
             "tests/models/test_compile.py",
             "tests/experiments/commands/test_new.py",
+            "tests/experiments/bench/test_bench_frames.py",
         )
     ),
     # 200 draws a test and eleven tests, others each time.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from manifold_lora.adapters.spec import LORA, AdapterSpec
+from manifold_lora.manifolds.registry import is_radial
 
 
 def cancels(spec):
@@ -63,4 +64,7 @@ def test_an_update_without_use_for_its_numbers_still_gives_them_a_gradient(draw)
 
 def test_curvature_going_to_zero_is_lora(spec, draw, flattened):
     drawn = draw(flattened(spec, 1e-9), columns=False)
-    torch.testing.assert_close(drawn(), plain(drawn), rtol=1e-7, atol=1e-9)
+    # A chart that looks different in opposite directions bends by the angle, which goes with sqrt(-kappa).
+    centred = spec.manifold.parts or is_radial(spec.manifold.name)
+    rtol, atol = (1e-7, 1e-9) if centred else (1e-3, 1e-4)
+    torch.testing.assert_close(drawn(), plain(drawn), rtol=rtol, atol=atol)

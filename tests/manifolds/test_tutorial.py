@@ -43,6 +43,7 @@ def test_readme_blocks_run(gans_plugin: Path) -> None:
         exec(compile(block, f"README block {number}", "exec"), {"__name__": f"readme_{number}"})
 
 
+@pytest.mark.slow
 def test_gans_by_name_keeps_the_contract(gans_plugin: Path) -> None:
     load_plugins(["gans_plugin"])
     gans = build_manifold({"name": "gans", "curvature": -0.5})
