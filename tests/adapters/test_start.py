@@ -28,7 +28,7 @@ def test_the_first_gradient_of_B_is_loras_times_the_gain_of_each_token(spec, dra
     assert gain.isfinite().all()
     assert (gain > 0).all()
     if not is_radial(spec.manifold.name):
-        # A product bends each part of a token by its own factor, a half-space also turns it: no one number per
+        # A product bends each part of a token by its own factor, a half-space also turns it: no one number a
         # token is claimed.
         assert gradient.isfinite().all()
         assert gradient.abs().max() > 0
