@@ -50,7 +50,7 @@ class VllmAnswers:
         from manifold_lora.models.serving.plugin import register
 
         register()
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         options: dict[str, Any] = {}
         if isinstance(model, PeftModel):
             rank = next((rank for rank in _RANKS if rank >= run.adapter.rank), run.adapter.rank)
