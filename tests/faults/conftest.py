@@ -9,16 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not make fault_runs.py importable
 
-EIGHT_ARMS = (
-    "lora",
-    "tangent",
-    "direct",
-    "boost",
-    "direct-poincare",
-    "direct-sphere",
-    "direct-product",
-    "dora",
-)
+from fault_arms import EIGHT_ARMS
 
 Tally = Callable[[str, str, int, int], None]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import EIGHT_ARMS
+from fault_arms import EIGHT_ARMS
 from fault_runs import save_base, settings_of
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn

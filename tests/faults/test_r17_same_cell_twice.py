@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from conftest import EIGHT_ARMS
+from fault_arms import EIGHT_ARMS
 from fault_runs import difference, in_child, save_base
 
 from manifold_lora.experiments.executors.fork_server import PRELOAD

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EIGHT_ARMS
+from fault_arms import EIGHT_ARMS
 
 SCRIPT = Path(__file__).with_name("fault_ranks.py")
 
