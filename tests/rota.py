@@ -44,6 +44,7 @@ GROUPS = {
             "tests/faults/test_r23_two_ranks.py",
             "tests/models/test_two_ranks.py",
             "tests/models/test_training_scripts.py",
+            "tests/models/test_tensor_parallel.py",
         )
     ),
     "the same answers in every batch": Group(("tests/faults/test_r18_batch_size.py",)),
@@ -75,6 +76,8 @@ GROUPS = {
             "tests/models/test_compile.py",
             "tests/experiments/commands/test_new.py",
             "tests/experiments/bench/test_bench_frames.py",
+            "tests/experiments/settings/test_plugins.py",
+            "tests/test_installed_plugin.py",
         )
     ),
     # 200 draws a test and eleven tests, others each time.

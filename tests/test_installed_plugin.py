@@ -141,6 +141,7 @@ with model.disable_adapter():
     )
 
 
+@pytest.mark.slow
 def test_from_a_yaml_that_names_it(install):
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     (install.place / "gans.yaml").write_text(block)

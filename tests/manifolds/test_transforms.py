@@ -95,6 +95,7 @@ def test_every_operation(body: str) -> None:
     run(body)
 
 
+@pytest.mark.slow
 def test_compile_in_one_graph() -> None:
     run(COMPILE, 'BACKEND, SPECS, DTYPES = "eager", ["lorentz"], [torch.float32]', geometries=1)
 

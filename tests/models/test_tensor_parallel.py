@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 
+@pytest.mark.slow
 def test_shards_of_layers_are_refused_before_a_module_is_touched(model_folder, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script, output = str(Path(__file__).with_name("tensor_parallel.py")), tmp_path / "found.json"

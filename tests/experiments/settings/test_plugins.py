@@ -42,6 +42,7 @@ def ablate(tmp_path):
     return run, tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_a_module_named_on_the_command_line_serves_every_cell(ablate):
     run, out = ablate
     done = run("--plugin", "geometry_of_mine")
