@@ -34,7 +34,7 @@ def test_every_part_is_there():
     study = ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
     second = ["arithmetic", "boost", "taxonomy"]
     parts = *(f"study/{part}" for part in study), *(f"study2/{part}" for part in second)
-    assert ["real", "real/arithmetic", *parts] == PARTS
+    assert ["peft-methods", "real", "real/arithmetic", *parts] == PARTS
 
 
 def test_every_cell_verifies_and_finished(part):
@@ -85,18 +85,18 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
             assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, line["test"]]))
 
 
-@pytest.mark.parametrize("page", ["study2/README.md"])
+@pytest.mark.parametrize("page", ["study2/README.md", "peft-methods/README.md"])
 def test_every_difference_of_the_reading_stands_in_a_table(page):
     folder = (DOCS / page).parent
     rows = [
         row
         for file in ("comparisons.csv", "endpoints.csv")
-        for path in folder.glob(f"*/{file}")
+        for path in folder.rglob(file)
         for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
     ]
     columns = "difference", "low", "high"
     known = {tuple(f"{100 * float(row[column]):+.1f}" for column in columns) for row in rows}
     text = (DOCS / page).read_text(encoding="utf-8").replace("−", "-")
     said = re.findall(r"([+-]?\d+\.\d) \[([+-]\d+\.\d), ([+-]\d+\.\d)\]", text)
-    assert len(said) > 10
+    assert len(said) > 8
     assert [one for one in said if one not in known] == []
