@@ -1,26 +1,26 @@
 """The field's benchmarks by name: learn from some sets, be judged by others, never by the same question."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.answers.judge import is_right, judge, stated
 from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.data.files import DataError
 from manifold_lora.experiments.data.leaks import Policy, apply_policy, find_leaks, mask_numbers, normalise
 from manifold_lora.experiments.data.sets import sets_of
 from manifold_lora.experiments.data.sources import Problem, Sources
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
+from manifold_lora.experiments.tasks.base import Example, Splits
 from manifold_lora.experiments.tasks.quantities import count_quantities
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
+from manifold_lora.experiments.tasks.text_task import TextTask
 
 # Held out of a training set that has no validation rows of its own: as many as LLM-Adapters holds out, or a
 # tenth of a smaller set.
 _HELD_OUT, _SHARE = 120, 0.1
 
 
-class Benchmarks(Task):
+class Benchmarks(TextTask):
     """Test sets of the field, and training sets without their questions.
 
     Args:
@@ -136,15 +136,6 @@ class Benchmarks(Task):
     def gold(self, example: Example) -> str | None:
         """The target, or a sentence that states the answer as targets of its kind end."""
         return example.target or self._template.target(stated(example.answer, example.choices))
-
-    @property
-    def base_spec(self) -> BaseSpec:
-        """None: these tasks need a model that has read text. Raises ManifoldLoraError."""
-        raise ManifoldLoraError("embedded base of task", self.name, "a pre-trained model", "set model.name")
-
-    def pretraining_texts(self) -> Iterator[Document]:
-        """Nothing: see ``base_spec``."""
-        return iter(())
 
     @property
     def data_hashes(self) -> dict[str, str]:

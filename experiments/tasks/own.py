@@ -1,7 +1,7 @@
 """A person's own file as a task: split by question, without leaks, judged by number, choice or text."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -13,14 +13,15 @@ from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.data.files import DataError, DataFile, read_rows
 from manifold_lora.experiments.data.leaks import Policy, apply_policy, find_leaks
 from manifold_lora.experiments.data.own import CHOICE, EXACT, Fields, OwnRow, judge_of, own_rows
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
+from manifold_lora.experiments.tasks.base import Example, Splits
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
+from manifold_lora.experiments.tasks.text_task import TextTask
 
 # Signs that make another question of the same words: 3 + 4 is not 3 - 4, and 1.5 is not 15.
 _SIGNS = re.compile(r"[^\W_]+|(?<=\d)[.,](?=\d)|(?<![^\W\d_])-|[+*/^=<>%×÷−]")
 
 
-class Own(Task):
+class Own(TextTask):
     """Examples of a file; without a file of tests, a share of its questions is kept for them.
 
     Rows of one question are in one split. Training and validation rows whose question is in a test file are
@@ -150,15 +151,6 @@ class Own(Task):
         if self._judge == EXACT:
             return self.score(example, output).correct
         return is_right(output, example.answer, example.choices)
-
-    @property
-    def base_spec(self) -> BaseSpec:
-        """None: own data need a model that has read text. Raises ManifoldLoraError."""
-        raise ManifoldLoraError("embedded base of task", self.name, "a pre-trained model", "set model.name")
-
-    def pretraining_texts(self) -> Iterator[Document]:
-        """Nothing: see ``base_spec``."""
-        return iter(())
 
     @property
     def data_hashes(self) -> dict[str, str]:

@@ -11,8 +11,9 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.answers.read import Scored
 from manifold_lora.experiments.data.hierarchy import Hierarchy
 from manifold_lora.experiments.data.wordnet import FILES, find_wordnet, read_common_nouns
-from manifold_lora.experiments.tasks.base import BaseSpec, Document, Example, Splits, Task
+from manifold_lora.experiments.tasks.base import Example, Splits
 from manifold_lora.experiments.tasks.templates import PLAIN, Template
+from manifold_lora.experiments.tasks.text_task import TextTask
 from manifold_lora.models.shipped import file_sha256
 
 FLAT = "wordnet_flat"
@@ -24,7 +25,7 @@ _SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 _SAID = re.compile(r"(?:(?:an?|the)\s+)?([^\n.,;:()\"]*)")
 
 
-class WordNet(Task):
+class WordNet(TextTask):
     """``Which category does "salmon" belong to?``, ``Which is the narrowest category that holds both ...?``
 
     WordNet's common nouns are cut into subtrees of at most 80, and each subtree is in one split: no noun that
@@ -120,15 +121,6 @@ class WordNet(Task):
         match = _SAID.match(output.strip().lower())
         said = " ".join(match[1].split()) if match else ""
         return Scored(said, said == example.answer)
-
-    @property
-    def base_spec(self) -> BaseSpec:
-        """None: these questions need a model that has read text. Raises ManifoldLoraError."""
-        raise ManifoldLoraError("embedded base of task", self.name, "a pre-trained model", "set model.name")
-
-    def pretraining_texts(self) -> Iterator[Document]:
-        """Nothing: see ``base_spec``."""
-        return iter(())
 
     @property
     def data_hashes(self) -> dict[str, str]:
