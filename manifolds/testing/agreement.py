@@ -36,7 +36,7 @@ def _shown(row: Tensor) -> str:
 
 
 class Check:
-    """A case together with the worst its errors go to: what a property function receives."""
+    """A case, and the worst errors found so far: what a property function receives."""
 
     def __init__(self, case: Case, worst: WorstErrors) -> None:
         self.case, self.worst = case, worst

@@ -66,7 +66,7 @@ def speaks_of(prop: Property, manifold: Manifold) -> bool:
 def try_property(
     manifold: Manifold, prop: Property, examples: int = 12, shrink: bool = True
 ) -> tuple[WorstErrors, str]:
-    """Search for a failing case; the worst and the (smallest) example's message, empty if none."""
+    """Search for a failing case: the worst errors, and the smallest example's message, empty if none."""
     worst = WorstErrors()
     if not speaks_of(prop, manifold):
         return worst, ""

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from hyperbolic_oracles import ComplexBall, Straight, Upper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp
 
 from manifold_lora.errors import CurvatureError, PointError
 from manifold_lora.experiments.bench.numerics.oracle import condition, exact, relative_error
-from manifold_lora.experiments.bench.numerics.views import ComplexBall, Straight, Upper
 from manifold_lora.manifolds import ComplexHyperbolic, HalfSpace, Klein, Lorentz, Poincare
 
 KAPPA = -1.3
