@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 @pytest.mark.slow
 def test_shards_of_layers_are_refused_before_a_module_is_touched(model_folder, tmp_path):
