@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from manifold_lora.experiments.reports.row import ArmRow, Comparison
 from manifold_lora.experiments.reports.statistics import LEVEL
 from manifold_lora.experiments.reports.verdicts import (
+    BETTER,
     BIAS,
+    FACTORS,
     FORM,
     MARGIN,
     NORMS,
@@ -37,23 +39,31 @@ class Answer:
 
 Found = tuple[ArmRow, Comparison, Verdict]
 
+# Verdicts that are a lead, the strongest first; what is beaten beside the baseline; what the word leaves out.
+LEADS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    ((FORM, NORMS), " and than its controls", ""),
+    ((ONLY_GAIN, BIAS, FACTORS, SATURATION), "", ", which needs no curvature"),
+    ((BETTER,), "", "; its update is linear, and only its weights lie on a manifold"),
+)
+
 
 def answer(rows: Sequence[ArmRow]) -> Answer | None:
     """What the verdicts on the geometries come to; None where no arm was compared with a baseline.
 
     In this order: a geometry that is better than the baseline and its controls; one that is better, and the
-    simpler explanation; else the largest lead that the data leaves open for any of them. That bound holds for
-    all geometries and test sets together: one-sided, at 5 % shared by them.
+    simpler explanation; a linear arm that is better and whose weights lie on a manifold; else the largest
+    lead that the data leaves open for any of them. That bound holds for all geometries and test sets
+    together: one-sided, at 5 % shared by them.
     """
     if not any(row.comparisons for row in rows):
         return None
     found = list(_of_geometries(rows))
     if not found:
         return Answer(f"No geometry was compared with {rows[0].arm}: nothing follows for curvature.")
-    for words, ending in (((FORM, NORMS), " and than its controls"), ((ONLY_GAIN, BIAS, SATURATION), "")):
+    for words, than, because in LEADS:
         better = [one for one in found if one[2].word in words]
         if better:
-            return _lead(better, ending)
+            return _lead(better, than, because)
     return _bound(found, rows[0].arm)
 
 
@@ -67,14 +77,13 @@ def _of_geometries(rows: Sequence[ArmRow]) -> list[Found]:
     return [(row, base, one) for row, base, one in entries if base is not None and one is not None]
 
 
-def _lead(better: Sequence[Found], ending: str) -> Answer:
+def _lead(better: Sequence[Found], than: str, because: str) -> Answer:
     row, base, one = max(better, key=lambda entry: entry[1].difference.mean)
     gap = base.difference
     points = f"{percent(gap.mean)} [{percent(gap.low)}, {percent(gap.high)}] points on {base.test}"
     others = f" {len(better) - 1} more such comparisons." if len(better) > 1 else ""
-    explained = "" if ending else ", which needs no curvature"
-    text = f"{row.label} is better than {base.other}{ending} by {points}: {one.word}{explained}.{others}"
-    return Answer(text, bool(ending), row.label, base)
+    text = f"{row.label} is better than {base.other}{than} by {points}: {one.word}{because}.{others}"
+    return Answer(text, bool(than), row.label, base)
 
 
 def _bound(found: Sequence[Found], baseline: str) -> Answer:

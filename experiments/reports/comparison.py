@@ -29,7 +29,11 @@ from manifold_lora.experiments.reports.statistics import (
     paired_difference,
 )
 
-CONTROLS: tuple[Role, ...] = ("gain", "tangent", "flat", "blind", "norms", "bias", "frozen", *FORMS)
+# What an arm of a role is compared with beside the baseline.
+CONTROLS: dict[Role, tuple[Role, ...]] = {
+    "geometry": ("gain", "tangent", "flat", "blind", "norms", "bias", "frozen", "factors", *FORMS),
+    "weights": ("factors",),
+}
 
 
 def compare(records: Iterable[Record], items: Items, baseline: str) -> list[ArmRow]:
@@ -114,14 +118,13 @@ def _cost(rate: Rate, key: str) -> float:
 
 
 def _compared(row: ArmRow, rows: Sequence[ArmRow], baseline: str, answers: Answers) -> ArmRow:
-    """The row with its comparisons: to the baseline, and for a geometry to each kind of control."""
+    """The row with its comparisons: to the baseline, and for a geometry to each kind of control it has."""
     if row.arm == baseline:
         return row
     base = counterpart(row, [other for other in rows if other.arm == baseline])
     others: list[tuple[Role, ArmRow | None]] = [("baseline", base)]
-    if row.role == "geometry":
-        controls = [(role, control_of(row, rows, role)) for role in CONTROLS]
-        others += [(role, other) for role, other in controls if other is not base and not _is_twin(other)]
+    controls = [(role, control_of(row, rows, role)) for role in CONTROLS.get(row.role, ())]
+    others += [(role, other) for role, other in controls if other is not base and not _is_twin(other)]
     comparisons = [
         _comparison(row, other, role, test, answers)
         for role, other in others

@@ -16,7 +16,8 @@ def control_of(row: "ArmRow", rows: Sequence["ArmRow"], role: Role) -> "ArmRow |
     Gain-matched LoRA: the one with its own gain, else with the step alpha c nearest to it. Shuffled norms: of
     the same norm scaling, without which the gains are not alike either. Norm-blind, the power laws and the
     time-frozen boost: of the same geometry at the nearest curvature. A bias and the time-frozen boost: for
-    boost alone, which has a time column to compare them with; the bias of the step nearest to alpha c.
+    boost alone, which has a time column to compare them with; the bias of the step nearest to alpha c. Three
+    free factors: for arms whose weights lie on a manifold.
     """
     controls = [other for other in rows if other.role == role]
     if role == "gain":
@@ -24,6 +25,8 @@ def control_of(row: "ArmRow", rows: Sequence["ArmRow"], role: Role) -> "ArmRow |
     if role == "norms":
         controls = [other for other in controls if other.norm_scaling == row.norm_scaling]
     if role in ("bias", "frozen") and row.adapter.get("transform") != "boost":
+        return None
+    if role == "factors" and row.adapter.get("weight_manifold") is None:
         return None
     if role in ("blind", "power", "power-learned", "frozen"):
         controls.sort(key=lambda other: _geometry_apart(row, other))
@@ -65,11 +68,13 @@ def hurdles_of(row: "ArmRow") -> tuple[Role, ...]:
     """The roles of the controls that a curved arm has to beat before its dependence on the norm is claimed.
 
     LoRA, LoRA of its gain and the norm-blind arm; tangent where the norm scaling keeps the algebra from
-    making it LoRA; for boost also LoRA with a bias and boost with its time coordinate frozen.
+    making it LoRA; for boost also LoRA with a bias and boost with its time coordinate frozen; on framed
+    weights also the three free factors.
     """
     tangent: tuple[Role, ...] = () if row.norm_scaling in LINEAR_SCALINGS else ("tangent",)
     boost: tuple[Role, ...] = ("bias", "frozen") if row.adapter.get("transform") == "boost" else ()
-    return ("baseline", "gain", "blind", *tangent, *boost)
+    framed: tuple[Role, ...] = ("factors",) if row.adapter.get("weight_manifold") else ()
+    return ("baseline", "gain", "blind", *tangent, *boost, *framed)
 
 
 FORMS: tuple[Role, ...] = ("power", "power-learned")

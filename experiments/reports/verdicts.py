@@ -15,6 +15,7 @@ NORMS = "norm-dependent gain"
 SATURATION = "saturation"
 ONLY_GAIN = "only gain"
 BIAS = "a bias"
+FACTORS = "only three factors"
 BETTER = "better than the baseline"
 WORSE = "worse than the baseline"
 EQUIVALENT = "no effect above 1 point"
@@ -54,11 +55,16 @@ RULES: tuple[tuple[str, str], ...] = (
         "not better than that",
     ),
     (
+        FACTORS,
+        "weights on a manifold are better than LoRA, so are the three free factors, and they are not better "
+        "than these: the constraint explains nothing",
+    ),
+    (
         EQUIVALENT,
         "two one-sided tests put the difference to the best control that is blind to norms (LoRA, gain-"
         "matched, norm-blind; the best on validation) within 1 point, at 5 % shared by all arms",
     ),
-    (BETTER, "said of arms that claim no geometry"),
+    (BETTER, "said of arms that claim no dependence on the norm"),
     (WORSE, "significantly below the baseline after correction"),
     (SAME, "right and wrong on the same items in every seed"),
     (TWIN, "the algebra makes the arm LoRA; what differs is rounding, and no correction counts it"),
@@ -112,7 +118,7 @@ def verdict(row: ArmRow, test: str, rows: Sequence[ArmRow]) -> Verdict | None:
     if row.role == "geometry":
         return _of_geometry(row, test, rows, base)
     if base.significant(1):
-        return Verdict(BETTER, (_figure(row, base),))
+        return _explained(row, test, rows, base) or Verdict(BETTER, (_figure(row, base),))
     return _undecided(row, test, rows, base)
 
 
@@ -137,6 +143,7 @@ def _explained(row: ArmRow, test: str, rows: Sequence[ArmRow], base: Comparison)
         ("gain", ONLY_GAIN),
         ("bias", BIAS),
         ("frozen", BIAS),
+        ("factors", FACTORS),
         ("blind", SATURATION),
     )
     for role, word in kinds:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from manifold_lora.experiments.reports.answer import answer
 from manifold_lora.experiments.reports.console import difference
 from manifold_lora.experiments.reports.figures.scores import differences
 from manifold_lora.experiments.reports.groups import group_of, role_of
@@ -20,6 +21,7 @@ from manifold_lora.experiments.reports.verdicts import (
     BETTER,
     BIAS,
     EQUIVALENT,
+    FACTORS,
     FORM,
     NORMS,
     ONLY_GAIN,
@@ -64,6 +66,24 @@ HURDLES = {"lora": 0.5, GAIN: 0.52, BLIND: 0.5}
 )
 def test_the_rules(levels, word, report_on):
     assert said(report_on(levels)).word == word
+
+
+@pytest.mark.parametrize(
+    ("levels", "word", "line"),
+    [
+        ({"lora": 0.5, "three-factors": 0.5, "stiefel": 0.7}, BETTER, "only its weights lie on a manifold"),
+        ({"lora": 0.5, "three-factors": 0.7, "stiefel": 0.7}, FACTORS, "needs no curvature"),
+        ({"lora": 0.5, "three-factors": 0.5, "stiefel": 0.5}, UNKNOWN, "Cannot tell"),
+        ({"lora": 0.5, "stiefel": 0.7}, BETTER, "only its weights lie on a manifold"),
+    ],
+)
+def test_weights_on_a_manifold_are_held_against_three_free_factors(levels, word, line, report_on):
+    folder = report_on(levels)
+    assert said(folder, "stiefel").word == word
+    rows = Study.read(folder).rows
+    assert line in answer(rows).text
+    item = next(row for row in rows if row.label == "stiefel").with_role("test", "factors")
+    assert (item is not None) == ("three-factors" in levels)
 
 
 def test_a_figure_stands_behind_each_word(report_on):

@@ -34,7 +34,7 @@ def test_every_part_is_there():
     study = ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
     second = ["arithmetic", "boost", "taxonomy"]
     parts = *(f"study/{part}" for part in study), *(f"study2/{part}" for part in second)
-    assert ["peft-methods", "real", "real/arithmetic", *parts] == PARTS
+    assert ["peft-methods", "real", "real/arithmetic", *parts, "weights-study"] == PARTS
 
 
 def test_every_cell_verifies_and_finished(part):
@@ -85,7 +85,7 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
             assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, line["test"]]))
 
 
-@pytest.mark.parametrize("page", ["study2/README.md", "peft-methods/README.md"])
+@pytest.mark.parametrize("page", ["study2/README.md", "peft-methods/README.md", "weights-study/README.md"])
 def test_every_difference_of_the_reading_stands_in_a_table(page):
     folder = (DOCS / page).parent
     rows = [
