@@ -1,4 +1,4 @@
-"""Fault checks R1 to R25: each counts what it tried, on the eight arms where an arm matters."""
+"""Fault checks R1 to R34: each counts what it tried, on the eight arms where an arm matters."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ def tally(request: pytest.FixtureRequest) -> Tally:
     start = time.monotonic()
 
     def count(check: str, what: str, passed: int, of: int) -> None:
-        row = [check, what, passed, of, time.monotonic() - start]
+        row = [check, what, int(passed), int(of), time.monotonic() - start]
         request.node.user_properties.append(("fault", row))
         assert passed == of, f"{check} {what}: {passed} of {of}"
 
