@@ -1,4 +1,4 @@
-"""Items of result files as matrices of seeds x items, those that come in clusters averaged."""
+"""Items of result files as matrices of seeds x items, those that come in clusters taken together."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,15 +35,17 @@ class _Answered:
         )
 
     def by_cluster(self, values: Matrix) -> Matrix:
-        """The mean over each cluster; an item without one is its own."""
-        return np.bincount(self.places, values) / np.bincount(self.places)
+        """Each cluster's sum over the mean size of clusters: their mean is the items', whatever the sizes."""
+        sums = np.bincount(self.places, values)
+        return sums * (len(sums) / len(values))
 
 
 class Answers:
     """What cells answered, each cell's file read once.
 
     Items that share a ``cluster`` (one question in two orders) answer together: an interval that took them
-    for independent would be too narrow. The matrices hold their means.
+    for independent would be too narrow. The matrices hold their sums over the mean size of clusters, so that
+    a mean is the share of all items, the number that result files state, whatever the sizes are.
     """
 
     def __init__(self, items: Items) -> None:
@@ -51,7 +53,7 @@ class Answers:
         self._read: dict[str, dict[str, _Answered]] = {}
 
     def matrix(self, records: Mapping[int, Record], test: str) -> Matrix:
-        """The (seeds, clusters) shares of right answers to a test set; 0/1 where nothing is clustered."""
+        """The (seeds, clusters) right answers over the mean size; 0/1 where nothing is clustered."""
         cells = [self._of(record["cell"])[test] for record in records.values()]
         return np.array([cell.by_cluster(cell.right) for cell in cells])
 

@@ -134,7 +134,15 @@ def test_two_orders_of_a_pair_count_as_one():
 def test_an_item_without_a_cluster_is_its_own_even_where_a_cluster_has_its_name():
     _, items = study_of([("lora", 0.1, 0, [1, 0, 1], None, ["02", "02", ""])])
     matrix = Answers(items).matrix({0: {"cell": "cell 0"}}, "test")
-    assert sorted(matrix[0]) == [0.5, 1.0]
+    assert matrix[0] == pytest.approx([2 / 3, 2 / 3])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["", "a", "b"])), min_size=1, max_size=12))
+def test_the_mean_is_the_share_of_all_items_whatever_the_clusters_sizes(answers):
+    right, clusters = ([part[at] for part in answers] for at in (0, 1))
+    _, items = study_of([("lora", 0.1, 0, [int(one) for one in right], None, clusters)])
+    matrix = Answers(items).matrix({0: {"cell": "cell 0"}}, "test")
+    assert matrix.mean() == pytest.approx(sum(right) / len(right))
 
 
 @given(st.integers(0, 2**20))

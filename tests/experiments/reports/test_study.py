@@ -34,7 +34,7 @@ def test_every_part_is_there():
     study = ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
     second = ["arithmetic", "boost", "taxonomy"]
     parts = *(f"study/{part}" for part in study), *(f"study2/{part}" for part in second)
-    assert ["peft-methods", "real", "real/arithmetic", *parts, "weights-study"] == PARTS
+    assert ["peft-methods", "real", "real/arithmetic", *parts, "weights-study", "wordnet"] == PARTS
 
 
 def test_every_cell_verifies_and_finished(part):
