@@ -14,20 +14,25 @@ _ONE_FOR_ONE = str.maketrans({"−": "-", "‐": "-", "‑": "-", "‒": "-", "�
 
 # LaTeX that stands inside a numeral, and what it is in plain text.
 _LATEX = (
-    (re.compile(r"\\[!{}]|\\left\b|\\right\b"), ""),
+    (re.compile(r"\\[!{}]|\\left\b|\\right\b|\^\s*(?:\{\s*)?\\circ\b(?:\s*\})?"), ""),
     (re.compile(r"\{,\}|\\[,;: ](?=\d{3})|(?<=\d)~(?=\d{3})"), ","),
     (re.compile(r"\\([$%€£])"), r"\1"),
-    (re.compile(r"\\times\b|\\cdot\b"), "×"),
-    (re.compile(r"\\div\b"), "÷"),
+    (re.compile(r"\\pounds?(?![A-Za-z])"), "£"),
+    (re.compile(r"\\(?:text|math|mbox)(?:rm|bf|it)?\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
+    (re.compile(r"\\div(?![A-Za-z])"), "÷"),
     (re.compile(r"\^\s*\{\s*([-+]?\d{1,9})\s*\}"), r"^\1"),
 )
+_LARGE = {"thousand": 3, "million": 6, "billion": 9}
 _TERM = r"(?:\{\s*(-?[\d.,]{1,40})\s*\}|(\d))"
-_FRACTION = re.compile(rf"(?P<whole>\d?)\s*\\[dtc]?frac\s*{_TERM}\s*{_TERM}")
+_FRACTION = re.compile(
+    rf"(?:\{{(?P<braced>\d{{1,9}})\}}|(?P<whole>\d?))(?:\s|~|\\[,;:! ])*\\[dtc]?frac\s*{_TERM}\s*{_TERM}"
+)
 
 NUMERAL = re.compile(
     r"""
     (?<![\w.^])
-    (?:(?<![)\]}%'])(?P<sign>[-+]))? (?:[A-Z]{0,3}[$€£¥₹][ ]?(?P<inner>-)?)?
+    (?:(?<![)\]}%'])(?P<sign>[-+]))? (?:(?:[A-Z]{0,3}[$€£¥₹]|(?:USD|EUR|GBP)\b)[ ]?(?P<inner>-)?)?
     (?P<body>
       (?P<whole>\d{1,9})[ ](?:and[ ])?(?P<part>\d{1,9}/\d{1,9})(?![\d/])     # 2 2/3  2 and 2/3
     | (?:
@@ -39,7 +44,7 @@ NUMERAL = re.compile(
       )
       (?: /(?P<under>\d+(?:\.\d+)?)                                        # 3/4
       | [eE](?P<e>[+-]?\d{1,3}) | [ ]?[×xX*·][ ]?10[ ]?(?:\^|\*\*)[ ]?(?P<ten>[-+]?\d{1,3})  # 2 × 10^3
-      | \^(?P<power>[-+]?\d{1,3}) )?
+      | \^(?P<power>[-+]?\d{1,3}) | [ ](?P<large>(?i:thousand|[mb]illion))\b )?
     )
     (?![\d^_]|\.\d)
     """,
@@ -63,8 +68,11 @@ def plain_text(text: str) -> str:
 
 
 def _fraction(found: re.Match[str]) -> str:
-    whole, *terms = found.groups(default="")
+    braced, whole, *terms = found.groups(default="")
     over, under = terms[0] or terms[1], terms[2] or terms[3]
+    if under.startswith("-"):
+        over, under = over[1:] if over.startswith("-") else f"-{over}", under[1:]
+    whole = braced or whole
     return f"{whole} {over}/{under}" if whole else f"{over}/{under}"
 
 
@@ -94,11 +102,21 @@ def _magnitude(part: dict[str, str | None]) -> str:
         return f"{digits}/{part['under']}"
     if exponent := part["e"] or part["ten"]:
         return f"{digits}e{int(exponent)}"
+    if large := part["large"]:
+        return f"{digits}e{_LARGE[large.lower()]}"
     return f"{float(digits) ** int(part['power']):.15g}" if part["power"] else digits
 
 
+_GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d*)?")
+
+
 def number_value(text: str) -> float | None:
-    """The value of ``"12"``, ``"-1,000.5"`` or ``"3/4"``; None where it is no finite number."""
+    """The value of ``"12"``, ``"-1,000.5"`` or ``"3/4"``; None where it is no finite number.
+
+    Commas count between thousands alone: ``"1,23"`` and ``"1,2,3"`` are no numbers.
+    """
+    if "," in text and not _GROUPED.fullmatch(text.strip()):
+        return None
     over, slash, under = text.strip().replace(",", "").partition("/")
     try:
         value = float(over) / float(under) if slash else float(over)

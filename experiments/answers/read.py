@@ -32,11 +32,19 @@ _NEGATED = re.compile(
 )
 # A sign apart from its number, where an answer begins; "negative" is one anywhere.
 _SPACED_SIGN = re.compile(r"^([ \t]*)(?:-|minus\b)[ \t]+(?=[$€£¥₹.\d])", re.IGNORECASE)
+_ALONE = re.compile(r"\s*(?:-|minus\b)[ \t]+[$€£¥₹]?[\d.,]+\s*", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\bnegative[ \t]+(?=[$€£¥₹.\d])", re.IGNORECASE)
+# Of a choice, behind it.
+_REJECTED = re.compile(
+    r"[^\w.!?\n]*\s(?:is|are|was|would be)\s+(?:not|wrong|incorrect|false|untrue)\b", re.IGNORECASE
+)
 _LETTER = re.compile(
     r"(?<![A-Za-z0-9])(?:([A-Z])(?![A-Za-z0-9]|'[A-Za-z])|\(([a-z])\)|([a-z])\)"
-    r"|(?:\A[^\w]*|\b(?:option|choice)\s+)([a-z])(?=[^\w]*\Z|[ \t]*[.,;:!?\]}*\n]))"
+    r"|(?:\A[^\w]*|\b(?:option|choice|choose|pick|select)\s+)([a-z])(?=[^\w]*\Z|[ \t]*[.,;:!?\]}*\n])"
+    # "a" is a word as well.
+    r"|\b(?:option|choice)\s+([b-z])\b)"
 )
+_UNTRUE = re.compile(r"\buntrue\b", re.IGNORECASE)
 _OPPOSITE = {"true": "false", "false": "true", "yes": "no", "no": "yes"}
 
 
@@ -75,9 +83,12 @@ def extract_number(text: str) -> str | None:
 
 def _number_in(place: str, which: int) -> str | None:
     place = _NEGATIVE.sub("-", place)
-    if which == 0:
+    if which != -1 or _ALONE.fullmatch(place):
         place = _SPACED_SIGN.sub(r"\1-", place)
-        return result(place, _numerals(place, NUMERAL.finditer(place)))
+    if which != -1:
+        found = result(place, _numerals(place, NUMERAL.finditer(place)), whole=which > 0)
+        if found is not None or not which:
+            return found
     backwards = reversed(list(NUMERAL.finditer(place)))
     return next((digits for _, digits in _numerals(place, backwards)), None)
 
@@ -111,25 +122,33 @@ def extract_choice(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _choice_in(choices: Sequence[str]) -> Callable[[str, int], str | None]:
-    given = {choice.lower(): choice for choice in choices}
-    if all(len(choice) == 1 for choice in choices):
+    given = {_plain(choice): choice for choice in choices}
+    if all(re.fullmatch("[a-z]", name) for name in given):
         pattern = _LETTER
     else:
-        names = "|".join(re.sub(r"(?<=[a-z])(?=\d)", r"\\s?", re.escape(name)) for name in given)
-        pattern = re.compile(rf"(?<![a-z0-9])({names})(?![a-z0-9])", re.IGNORECASE)
+        # The longest first: "New" is the beginning of "New York".
+        longest = sorted(given, key=len, reverse=True)
+        names = "|".join(re.sub(r"(?<=[a-z])(?=\d)", r"[\\s#-]{0,2}", re.escape(name)) for name in longest)
+        pattern = re.compile(rf"(?<![a-z0-9])(?<!\d[.,])({names})(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
 
     def named(place: str, match: re.Match[str]) -> str | None:
-        name = re.sub(r"\s", "", next(group for group in match.groups() if group)).lower()
-        if _denied(place, match.start()):
+        name = _plain(next(group for group in match.groups() if group))
+        if _denied(place, match.start()) or _REJECTED.match(place, match.end()):
             name = _OPPOSITE.get(name, "") if len(choices) == 2 else ""
         return given.get(name)
 
     def reading(place: str, which: int) -> str | None:
+        place = _UNTRUE.sub("not true", place)
         matches = pattern.finditer(place)
         ordered = reversed(list(matches)) if which else matches
         return next((choice for match in ordered if (choice := named(place, match))), None)
 
     return reading
+
+
+def _plain(choice: str) -> str:
+    """A choice in small letters, ``answer 2`` as ``answer2``."""
+    return re.sub(r"(?<=[a-z])[\s#-]{0,2}(?=\d)", "", choice.lower())
 
 
 def strip_marks(text: str, choices: Sequence[str] = ()) -> str:

@@ -7,11 +7,15 @@ from manifold_lora.experiments.answers.numerals import TAIL
 _NEXT_QUESTION = re.compile(
     r"(?:^|(?<=\s))(?:Question|QUESTION|Problem|Instruction)\s*\d*\s*:"
     # Of Markdown too: **Question:**, ## Question 2.
-    r"|(?:^|\n)[ \t>#*_]*(?i:q|question|problem|exercise|instruction|user|human)\s*\d*[*_]*\s*"
-    r"(?::|(?<=\d)\.(?=\s))"
+    r"|(?:^|\n)[ \t>#*_]*(?i:(?:next |new |another )?(?:q|question|problem|exercise|instruction|user|human)"
+    r"|example(?=\s*\d))"
+    r"\s*\d*[*_]*\s*(?::|(?<=\d)\.(?=\s)|(?<=\d )[-–—])"
+    # The turns of chat templates, with and without their special tokens; Alpaca's frame.
+    r"|(?:^|\n)#*[ \t]*(?i:question|problem|instruction|user|human)[ \t]*(?=\n)"
+    r"|\[INST\]|<\|?(?:im_start|start_of_turn|user)\|?>|(?:^|\n)Below is an instruction that"
 )
 _STATED = re.compile(
-    r"####|\b(?:answers?(?!\s+(?:choice|option|format))|(?:correct|right|best)\s+(?:choice|option))\b[^.\n\d=:]{0,40}?"
+    r"####|\b(?:ans(?:wers?)?(?!\s+(?:choice|option|format))|(?:correct|right|best)\s+(?:choice|option))\b[^.\n\d=:]{0,40}?"
     r"(?:\b(?:is|are|was|equals|(?:would|will|must|should)\s+be)\b|[:=]|\s-\s)(?:\s*:)?",
     re.IGNORECASE,
 )
@@ -25,9 +29,12 @@ def segments(text: str) -> list[str]:
 
 
 def places(segment: str) -> list[tuple[str, int]]:
-    """Where to look, best first, and which reading counts there: 0 the first one, -1 the last one."""
+    """Where to look, best first, and which reading counts there.
+
+    1: all of it if that is one calculation, else the last one; 0: the first one; -1: the last one.
+    """
     stated = list(_STATED.finditer(segment))
-    found = [(segment[box[0] : box[1]], -1) for box in boxes(segment)[-1:]]
+    found = [(segment[box[0] : box[1]], 1) for box in boxes(segment)[-1:]]
     found += [(segment[stated[-1].end() :], 0)] if stated else []
     return [*found, (segment, -1)]
 
