@@ -87,7 +87,7 @@ def _read_bytes(path: Path) -> bytes:
             raise DataError(f"{path}: file", "a pipe or a device", "a regular file")
         return path.read_bytes()
     except OSError as error:
-        names = sorted(other.name for other in path.parent.glob("*.json*"))
+        names = sorted(other.name for other in path.parent.glob("*.json*") if other != path)
         reason = error.strerror or "unreadable"
         raise DataError(f"{path}: file ({reason})", path.name, names) from error
 
@@ -206,7 +206,8 @@ def _checked(path: Path | str, line: int, parse: Callable[[], Any], schema: type
         reason = first["msg"].removeprefix("Value error, ")
         raise DataError(f"{path}:{line}: {field}", _short(first["input"]), reason) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:{line}: JSON", str(error), "one object") from error
+        kind, allowed = ("CSV", "a value a field") if str(path).endswith(".csv") else ("JSON", "one object")
+        raise DataError(f"{path}:{line}: {kind}", str(error), allowed) from error
 
 
 def _short(value: object) -> object:

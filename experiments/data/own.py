@@ -1,11 +1,13 @@
 """Rows of a person's own file: which field is the question, what is learned, and what is judged by."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.answers.read import extract_choice, extract_number, number_value
 from manifold_lora.experiments.data.rows import Text, choices_of, is_number
 
@@ -14,6 +16,8 @@ NUMBER, CHOICE, EXACT = "number", "choice", "exact"
 _QUESTIONS = ("prompt", "question", "instruction")
 _TARGETS = ("completion", "output", "response")
 Message = Mapping[str, str]
+# Share of rows of another kind that is taken for slips.
+_FEW = 0.1
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ def _text(row: Mapping[str, Any], name: str, *, required: bool = True) -> str:
     value = row.get(name)
     if value is None and not required:
         return ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    # JSON's 1e400 is read as infinity.
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     if not isinstance(value, str):
         fault = "is missing" if name not in row else f"is no text: {str(value)[:40]}"
@@ -145,7 +150,20 @@ def _answer_in(target: str, choices: tuple[str, ...], judge: str | None) -> str:
 
 
 def judge_of(rows: list[OwnRow]) -> str:
-    """How all rows can be judged: by choice, by number, else by their exact text."""
-    if all(row.choices for row in rows):
-        return CHOICE
-    return NUMBER if all(number_value(row.answer) is not None for row in rows) else EXACT
+    """How all rows can be judged: by choice, by number, else by their exact text.
+
+    Raises ManifoldLoraError where only a few are no numbers, or have no choices: one slip would change how
+    all are judged.
+    """
+    kinds: tuple[tuple[str, Callable[[OwnRow], bool]], ...] = (
+        (CHOICE, lambda row: bool(row.choices)),
+        (NUMBER, lambda row: number_value(row.answer) is not None),
+    )
+    for kind, fits in kinds:
+        others = [row for row in rows if not fits(row)]
+        if not others:
+            return kind
+        if len(others) <= _FEW * len(rows):
+            got = f"{others[0].answer[:40]!r} among {len(rows) - len(others)} that are judged by {kind}"
+            raise ManifoldLoraError("answer of an own file", got, "one kind, or task.judge stated")
+    return EXACT

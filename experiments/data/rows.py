@@ -14,13 +14,14 @@ _LETTERS = ("A", "B", "C", "D", "E")
 _OFFER = "Answer Choices:"
 _FORMAT = re.compile(r"Answer format:\s*([A-Za-z0-9]+(?:/[A-Za-z0-9]+)+)\s*$")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_INVISIBLE = re.compile("[\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+")
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 # Tokenising a text of 30 MB takes longer than an evaluation; no model reads one.
 _LONGEST = 1_000_000
 
 
 def _printable(text: str) -> str:
-    if not text.strip():
+    if not _INVISIBLE.sub("", text):
         raise ValueError("is empty")
     if len(text) > _LONGEST:
         raise ValueError(f"is longer than {_LONGEST} characters")

@@ -1,6 +1,7 @@
 """A person's own file as a task: split by question, without leaks, judged by number, choice or text."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -117,7 +118,10 @@ class Own(TextTask):
         return [row for place, row in enumerate(learned.rows) if place not in dropped]
 
     def _examples(self, rows: Sequence[OwnRow], split: str) -> list[Example]:
-        return [self._example(row, row.id or f"{split}-{place}") for place, row in enumerate(rows)]
+        names = [row.id or f"{split}-{place}" for place, row in enumerate(rows)]
+        if repeated := [name for name, times in Counter(names).items() if times > 1]:
+            raise DataError(f"id of {split}", repeated[0], "no id that a row without one has by its place")
+        return [self._example(row, name) for row, name in zip(rows, names, strict=True)]
 
     def _example(self, row: OwnRow, identity: str) -> Example:
         prompt, target = self._asked(row)

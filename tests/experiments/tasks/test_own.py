@@ -158,6 +158,35 @@ def test_what_cannot_be_is_refused(tmp_path: Path, options: dict, message: str) 
     assert message in str(caught.value)
 
 
+# A row among forty sums, and what is said of it.
+SLIPS: dict[str, tuple[dict, str]] = {
+    "words": ({"answer": "thirty-one"}, "'thirty-one' among 40 that are judged by number"),
+    "a unit": ({"answer": "31 apples"}, "task.judge stated"),
+    "inf": ({"answer": "inf"}, "'inf' among 40"),
+    "1e400": ({"answer": float("inf")}, "sums.jsonl:41"),
+    "a comma that is no thousand": ({"answer": "1,23"}, "'1,23' among 40"),
+    "an invisible question": ({"question": "\u200b", "answer": "1"}, "prompt: got '\\u200b'"),
+}
+
+
+@pytest.mark.parametrize("case", SLIPS)
+def test_one_slip_does_not_change_how_all_rows_are_judged(tmp_path: Path, case: str) -> None:
+    row, message = SLIPS[case]
+    path = write(tmp_path / "sums.jsonl", [*sums(0, 40), {"question": "What else?"} | row])
+    path.write_text(path.read_text().replace("Infinity", "1e400"))
+    with pytest.raises(ManifoldLoraError) as caught:
+        own(path)
+    assert message in str(caught.value)
+
+
+def test_an_id_that_another_row_has_by_its_place_is_refused(tmp_path: Path) -> None:
+    """Results are paired by it."""
+    tests = [sums(50, 51)[0], sums(51, 52)[0] | {"id": "held-0"}]
+    held = write(tmp_path / "held.jsonl", tests)
+    with pytest.raises(DataError, match="id of held: got 'held-0'"):
+        own(write(tmp_path / "sums.jsonl", sums(0, 40)), tests=str(held))
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     import os
 
