@@ -35,6 +35,8 @@ def preflight(run: RunSettings, output: Path, cache: Path) -> None:
     text = run.evaluation.retention
     if text not in (AUTO, NONE) and not Path(text).is_file():
         raise ManifoldLoraError("evaluation.retention", text, f"{AUTO}, {NONE}, or a text file")
+    if run.task.labels is not None and not run.task.labels.is_file():
+        raise ManifoldLoraError("task.labels", str(run.task.labels), "a file of --null distilled")
     if isinstance(run, AblationSettings):
         name = run.execution.executor
         _check_extra("execution.executor", name, EXECUTORS.metadata(name).get("needs"))
@@ -120,11 +122,20 @@ def _has_gpu() -> bool:
     )
 
 
+# Of a module, or its last parts.
+_NAME = r"[\w-]+(\.[\w-]+)*"
+
+
 def check_targets(targets: object) -> None:
     """Refuse target modules that are neither names nor a pattern. Raises ManifoldLoraError."""
     if isinstance(targets, list | tuple):
-        if not targets or not all(isinstance(name, str) and name for name in targets):
-            raise ManifoldLoraError("adapter.target_modules", targets, "names of modules, or all-linear")
+        if not targets or not all(isinstance(name, str) and re.fullmatch(_NAME, name) for name in targets):
+            allowed = "names of modules, or all-linear"
+            raise ManifoldLoraError(
+                "adapter.target_modules", targets, allowed, "a pattern stands without a list"
+            )
+    elif isinstance(targets, str) and re.fullmatch(rf"{_NAME}(\s*,\s*{_NAME})+", targets):
+        raise ManifoldLoraError("adapter.target_modules", targets, f"a list of names: [{targets}]")
     elif targets != "all-linear":
         check_pattern("adapter.target_modules", targets)
 

@@ -213,7 +213,7 @@ class AdapterSettings(Strict):
     weight_manifold: YamlValue = None
     """Where A and B of manifold_lora live: stiefel, oblique, free (three factors, the control) or a mapping
     {A: stiefel, B: stiefel, core: full | diagonal | none, step: retraction | landing}; empty: B A itself."""
-    calibration_rows: Annotated[int, Field(ge=0)] = 8
+    calibration_rows: CountOrNone = 8
     """Training rows whose median length starts the norm scaling of a module; 0: it starts at sqrt(width)."""
 
 

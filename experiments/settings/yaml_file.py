@@ -44,7 +44,9 @@ class StrictLoader(yaml.SafeLoader):
                 where = f"{key_node.start_mark.name}:{key_node.start_mark.line + 1}"
                 raise ManifoldLoraError(f"key at {where}", key, "each plain key once in a mapping")
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        mapping = super().construct_mapping(node, deep=deep)
+        # The key null of an ablation, written as it is read aloud: YAML has a value of that name.
+        return {"null" if key is None else key: value for key, value in mapping.items()}
 
 
 # YAML 1.1 reads 1e-4 as a string, 1:30 as 90 and 010 as 8; here numbers are those of YAML 1.2.
