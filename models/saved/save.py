@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
@@ -51,9 +50,7 @@ def save_adapter(
         state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         check_finite(f"adapter {name!r} to be saved", state)
     base = model.get_base_model()
-    layers = (name for name, layer in base.named_modules() if isinstance(layer, BaseTunerLayer))
-    # An adapter of single tokens is peft's way to train new ones.
-    check_new_tokens(base, [name for name in layers if not name.endswith(".token_adapter")])
+    check_new_tokens(base, model.peft_config.values())
     grown = added_tokens(base) > 0
     try:
         with whole_folder(folder) as work:

@@ -83,7 +83,7 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
     _check_excluded(config.exclude_modules, modules)
     _check_layers(config, matched)
     _check_dropped(config, modules)
-    check_new_tokens(model, matched)
+    check_new_tokens(model, [config])
     _check_tokens(model, getattr(config, "trainable_token_indices", None), modules)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
         _check_pattern(where, getattr(config, where, None) or {}, matched)
@@ -136,16 +136,26 @@ def _check_tokens(model: nn.Module, wanted: Any, modules: dict[str, nn.Module]) 
             raise ManifoldLoraError("trainable_token_indices", token, f"tokens from 0 to {rows - 1}")
 
 
-def check_new_tokens(model: nn.Module, matched: Iterable[str]) -> None:
+def check_new_tokens(model: nn.Module, configs: Iterable[Any]) -> None:
     """Raise ManifoldLoraError for a head as target where the vocabulary was resized since the base was saved.
 
-    peft saves a part of the embeddings then: of an untied base it leaves out the new input rows.
+    peft saves a part of the embeddings then: of an untied base it leaves out the new input rows, and where
+    ``exclude_modules`` or ``layers_to_transform`` leaves the target out again, it leaves out all.
+
+    Args:
+        model: the base model.
+        configs: those of its adapters.
     """
-    kept = embeddings(model)
-    for name in matched:
-        if any(id(p) in kept for p in model.get_submodule(name).parameters()) and added_tokens(model):
-            hint = f"the base on disk has {added_tokens(model)} tokens fewer; save the resized base first"
-            raise ManifoldLoraError("target module", name, "a head whose vocabulary was not resized", hint)
+    kept = embeddings(model) if added_tokens(model) else {}
+    heads = [name for name, module in own_modules(model) if any(id(p) in kept for p in module.parameters())]
+    for config in configs:
+        named = copy(config)
+        named.exclude_modules = named.layers_to_transform = None
+        for name in heads if getattr(config, "target_modules", None) else ():
+            if check_target_module_exists(named, name):
+                hint = f"the base on disk has {added_tokens(model)} tokens fewer; save the resized base first"
+                allowed = "a head whose vocabulary was not resized"
+                raise ManifoldLoraError("target module", name, allowed, hint)
 
 
 def _check_no_experts(modules: dict[str, nn.Module], config: LoraConfig) -> None:

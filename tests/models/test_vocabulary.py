@@ -71,6 +71,18 @@ def test_a_head_is_adapted_saved_and_loaded(adapter, folder, tokens, tmp_path, m
         assert torch.equal(again.eval()(tokens).logits, model(tokens).logits)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "left_out", [{"exclude_modules": ["lm_head"]}, {"layers_to_transform": [0]}], ids=str
+)
+def test_a_head_with_new_tokens_that_is_named_and_left_out_is_refused(folder, tmp_path, method, left_out):
+    """peft would save none of its rows, and the file would load with others."""
+    config = method(target_modules=["q_proj", "lm_head"], **left_out)
+    with pytest.raises(ManifoldLoraError, match=r"lm_head.*6 tokens fewer"):
+        save_adapter(get_peft_model(load(folder, NEW), config), tmp_path / "adapter")
+    assert save_adapter(get_peft_model(load(folder), config), tmp_path / "adapter")
+
+
 @pytest.mark.filterwarnings("ignore:.*has no manifold_lora.json")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_base_s_own_head_beside_an_adapter_of_peft_is_harmless(adapter, folder, tokens, tmp_path, method):
