@@ -1,6 +1,7 @@
 """A model or a tokenizer as transformers reads it from a folder or the hub: whole and finite, or refused."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,9 @@ from transformers import (
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.saved.folders import has_whole_tokenizer
 
+# The stack of layers and the index in it.
+_LAYER = re.compile(r"(.*?\.)(\d+)\.").match
+
 
 def read_model(name: str, options: dict[str, Any], shown: str = "") -> PreTrainedModel:
     """A causal language model with every weight from the checkpoint, and all of them finite.
@@ -29,7 +33,7 @@ def read_model(name: str, options: dict[str, Any], shown: str = "") -> PreTraine
         shown: what errors call the checkpoint; by default its name.
 
     Raises ManifoldLoraError for what transformers cannot read, and for weights that are missing, of another
-    shape, NaN or infinite.
+    shape, NaN or infinite, or of layers that the config leaves out.
     """
     shown = shown or name
     with one_line("model", shown, "whole weights of a causal language model that transformers knows"):
@@ -40,8 +44,20 @@ def read_model(name: str, options: dict[str, Any], shown: str = "") -> PreTraine
             some = ", ".join(sorted(str(key) for key in found[problem])[:3])
             hint = f"{problem.replace('_', ' ')}: {some}; the model would start from random weights there"
             raise ManifoldLoraError("weights of model", shown, "weights for every parameter", hint)
+    _check_depth(model, found.get("unexpected_keys") or (), shown)
     _check_finite(model, shown)
     return model
+
+
+def _check_depth(model: nn.Module, unexpected: Iterable[str], name: str) -> None:
+    """Refuse weights of layers beyond those that the config tells of: without them it is another model."""
+    layers = {found.groups() for found in map(_LAYER, model.state_dict()) if found}
+    stacks = {stack for stack, _ in layers}
+    for key in sorted(unexpected):
+        found = _LAYER(key)
+        if found and found[1] in stacks and found.groups() not in layers:
+            allowed = f"a config with all layers of {name}"
+            raise ManifoldLoraError("weights of model", f"{found[1]}{found[2]}", allowed, f"it holds {key}")
 
 
 def _check_finite(model: nn.Module, name: str) -> None:

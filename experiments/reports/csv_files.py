@@ -12,6 +12,9 @@ from manifold_lora.experiments.reports.row import ArmRow, Comparison, Dose
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
 
+# What a cell begins with that a spreadsheet computes; in full width too, as Excel reads them in the East.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
+
 
 def scores_csv(rows: list[ArmRow]) -> str:
     """One line per arm and test set, every figure of the table and its parts."""
@@ -41,7 +44,7 @@ def csv_text(lines: Iterable[Mapping[str, object]]) -> str:
 
 def _cell(value: object) -> object:
     """Text as a spreadsheet shows it: behind an apostrophe where it would be taken for a formula."""
-    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    formula = isinstance(value, str) and any(text.startswith(_FORMULA) for text in (value, value.lstrip()))
     return f"'{value}" if formula else value
 
 

@@ -40,6 +40,11 @@ def test_more_layers_than_tensors_are_refused(folder, layers):
     assert f"num_hidden_layers of model: got {layers}" in refusal(folder)
 
 
+def test_a_config_that_leaves_layers_out_is_another_model(folder):
+    change(folder, num_hidden_layers=1)
+    assert "weights of model: got 'model.layers.1'" in refusal(folder)
+
+
 @pytest.mark.parametrize(
     "name", ["hidden_size", "intermediate_size", "vocab_size", "head_dim", "num_attention_heads"]
 )

@@ -47,7 +47,7 @@ def test_numbers_stay_numbers(value: object) -> None:
     cell = _cell(value)
     if isinstance(value, str):
         assert cell.removeprefix("'") == value.removeprefix("'")
-        assert not cell.startswith(tuple("=+-@\t\r"))
+        assert not cell.lstrip(" \n").startswith(tuple("=+-@\t\r＝＋－＠"))
     else:
         assert cell is value
 

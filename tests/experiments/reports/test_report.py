@@ -208,6 +208,7 @@ def test_latex_is_booktabs_and_escaped(written):
     lines = [line for line in scores.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.count(" & ") for line in lines} == {3}
     assert escape(r"a_b & 50% \x {c} #1") == r"a\_b \& 50\% \textbackslash{}x \{c\} \#1"
+    assert escape("a<b|c>") == r"a\textless{}b\textbar{}c\textgreater{}"
 
 
 def test_latex_compiles(written, tmp_path):
