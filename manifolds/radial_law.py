@@ -67,7 +67,7 @@ class Even:
 
 
 def bend(phi: Even, q: Numbers) -> Numbers:
-    """a phi'(a)/phi(a) - 1 at small q = a^2, where the difference would cancel; to 1e-11 at a = 0.03."""
+    """a phi'(a)/phi(a) - 1 at small q = a^2, where the difference would cancel; to 2e-10 at a = 0.03."""
     f0, f1, f2, f3, _ = phi.terms_at_0
     return q * (2 * f1 + q * (4 * f2 + q * 6 * f3)) / (f0 + q * (f1 + q * f2))
 
