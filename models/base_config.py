@@ -40,6 +40,21 @@ def check_base_config(folder: Path) -> None:
         )
 
 
+def check_generation_config(folder: Path) -> None:
+    """Raise ManifoldLoraError for a generation_config.json that transformers would pass over in silence.
+
+    The tokens that end an answer stand in it.
+    """
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return
+    stated = read_json(path, "generation config of model").get("eos_token_id")
+    several = stated if isinstance(stated, list) else [stated]
+    if any(type(token) is not int for token in several if stated is not None):
+        allowed = "a token's number, or a list of them"
+        raise ManifoldLoraError("eos_token_id of generation config", stated, allowed, str(path))
+
+
 def _stored(folder: Path) -> tuple[int, int]:
     tensors = numbers = 0
     for path in folder.glob("*.safetensors"):

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.models.base_config import check_base_config
+from manifold_lora.models.base_config import check_base_config, check_generation_config
 from manifold_lora.models.checkpoint import one_line, read_model, read_tokenizer
 from manifold_lora.models.gguf_file import base_folder
 from manifold_lora.models.saved.folders import (
@@ -49,6 +49,7 @@ def load_base(
     if common["local_files_only"]:
         check_model_folder(Path(name))
         check_base_config(Path(name))
+        check_generation_config(Path(name))
     tokenizer = read_tokenizer(name, common)
     model = read_model(name, {**common, "dtype": dtype, "use_safetensors": True, **options})
     if is_converted(name):

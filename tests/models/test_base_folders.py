@@ -88,3 +88,18 @@ def test_a_value_of_no_use_is_refused_or_does_no_harm(folder, key, value):
 def test_a_large_but_true_config_loads(folder):
     change(folder, max_position_embeddings=10**6)
     assert load_base(str(folder))[0].config.max_position_embeddings == 10**6
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"eos_token_id": "</s>"}', '{"eos_token_id": [1, null]}', '{"eos_token_id": true}']
+)
+def test_stop_tokens_that_nobody_can_read_are_not_passed_over(folder, text):
+    """transformers logs a line, and the model writes on behind its answers."""
+    (folder / "generation_config.json").write_text(text)
+    assert "generation config" in refusal(folder)
+
+
+@pytest.mark.parametrize("eos", [2, [1, 2], None])
+def test_stop_tokens_as_models_state_them(folder, eos):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
+    assert load_base(str(folder))[0].generation_config.eos_token_id == eos
