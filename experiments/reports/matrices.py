@@ -37,7 +37,8 @@ class _Answered:
     def by_cluster(self, values: Matrix) -> Matrix:
         """Each cluster's sum over the mean size of clusters: their mean is the items', whatever the sizes."""
         sums = np.bincount(self.places, values)
-        return sums * (len(sums) / len(values))
+        shares: Matrix = np.multiply(sums, len(sums) / len(values), dtype=np.float64)
+        return shares
 
 
 class Answers:

@@ -89,10 +89,14 @@ LARGE += ["answer is " * 100_000, "1/" * 500_000, "-" * 1_000_000, "1." * 500_00
 
 @pytest.mark.parametrize("text", LARGE, ids=lambda text: repr(text[:12]))
 def test_a_megabyte_takes_under_100_ms(text: str) -> None:
-    start = time.process_time()
-    extract_number(text)
-    extract_letter(text)
-    assert time.process_time() - start < 0.2  # two readings
+    def seconds() -> float:
+        start = time.process_time()
+        extract_number(text)
+        extract_letter(text)
+        return time.process_time() - start
+
+    # Two readings; the best of three, for other processes slow a core down.
+    assert min(seconds() for _ in range(3)) < 0.2
 
 
 @given(st.text())
