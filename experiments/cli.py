@@ -51,6 +51,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "manifold_lora.experiments.commands.geometry",
         "token frequency, norms and delta-hyperbolicity of a model",
     ),
+    "ability": (
+        "manifold_lora.experiments.commands.ability",
+        "delta of each prompt against how well models answer it",
+    ),
     "new": (
         "manifold_lora.experiments.commands.new",
         "a geometry or a task of your own, with its tests, to start from",

@@ -59,6 +59,10 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
         (self.path / EVALUATION).unlink(missing_ok=True)
         write_text(self.path / SETTINGS, dump_yaml(run))
+        self.write_base(ready)
+
+    def write_base(self, ready: dict[str, str]) -> None:
+        """Write where the base is, and its fingerprint."""
         write_text(self.path / BASE, json.dumps(ready) + "\n")
 
     def end(self, record: dict[str, Any], items: list[dict[str, Any]]) -> None:

@@ -150,8 +150,9 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
 def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: Console) -> int:
     """Answer the task by the base model as it is, print the scores, and write them if there is an output.
 
-    ``output/evaluation.json`` is that of ``evaluate``, without an adapter. Raises ManifoldLoraError for bad
-    input, and where a perfect model would not be right everywhere, unless ``preflight`` is warn.
+    ``output/evaluation.json`` and ``base.json`` are those of ``evaluate`` and ``train``, without an adapter.
+    Raises ManifoldLoraError for bad input, and where a perfect model would not be right everywhere, unless
+    ``preflight`` is warn.
     """
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
     from manifold_lora.experiments.runs.cell import header
@@ -167,7 +168,9 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
         meta = header(task, {**task.data_hashes, "base": ready["fingerprint"]})
         record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
         output.mkdir(parents=True, exist_ok=True)
-        RunFolder(output).write(EVALUATION, record)
+        folder = RunFolder(output)
+        folder.write_base(ready)
+        folder.write(EVALUATION, record)
     return 0
 
 

@@ -5,13 +5,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.run import TrainSettings
 from manifold_lora.experiments.tasks.base import Document, Task
 from manifold_lora.experiments.training.encoding import Encoded, encode_pairs
@@ -56,12 +57,42 @@ def ensure_base(task: Task, cache_dir: str | Path, progress: OnStep | None = Non
                 shutil.rmtree(left, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
             try:
-                _pretrain(task, partial, progress)
+                _pretrain(task, partial, lambda step, loss, *_: progress(step, loss) if progress else None)
                 flush(partial)
                 _put(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def pretrain_in_steps(
+    task: Task, folder: str | Path, steps: Sequence[int], progress: OnStep | None = None
+) -> dict[int, Path]:
+    """Steps done -> folder ``step-N`` of the task's base as it was then, the finished one last.
+
+    Args:
+        task: whose base; the recipe is that of ``ensure_base``.
+        folder: where the folders are put; those that are there are written anew.
+        steps: how many steps were done when it is kept, 0 for the untrained model.
+        progress: as of ``ensure_base``.
+
+    Raises ManifoldLoraError for a step beyond the recipe's.
+    """
+    last = task.base_spec.steps
+    if wrong := [step for step in steps if not 0 <= step <= last]:
+        raise ManifoldLoraError("steps of pre-training", wrong, f"0 to {last}")
+    kept = {step: Path(folder) / f"step-{step}" for step in sorted({*steps, last})}
+
+    def keep(step: int, loss: float, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        # Called before the weights move: what stands there are those after the steps before.
+        if (place := kept.get(step - 1)) is not None:
+            model.save_pretrained(place)
+            tokenizer.save_pretrained(place)
+        if progress is not None:
+            progress(step, loss)
+
+    _pretrain(task, kept[last], keep)
+    return kept
 
 
 def _put(partial: Path, folder: Path) -> None:
@@ -74,7 +105,8 @@ def _put(partial: Path, folder: Path) -> None:
             raise
 
 
-def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:
+def _pretrain(task: Task, folder: Path, on_step: Callable[..., None]) -> None:
+    """Train the base and save it; ``on_step`` gets the step, its loss, the model and the tokenizer."""
     spec, documents = task.base_spec, list(task.pretraining_texts())
     tokenizer = word_tokenizer(
         (document.text for document in documents),
@@ -101,7 +133,13 @@ def _pretrain(task: Task, folder: Path, progress: OnStep | None) -> None:
         max_length=spec.max_positions,
     )
     rows = [row for row in _encode(tokenizer, documents) if len(row["input_ids"]) <= spec.max_positions]
-    fit(model, tokenizer, rows, settings, FitOptions(progress) if progress else None)
+    fit(
+        model,
+        tokenizer,
+        rows,
+        settings,
+        FitOptions(lambda step, loss: on_step(step, loss, model, tokenizer)),
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
