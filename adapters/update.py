@@ -170,9 +170,9 @@ class ManifoldUpdate(nn.Module):
         if self.path == "linear":
             delta = self._linear(x, A, B)
         else:
-            product = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
+            wide = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
             with autocast_off(x), held(self.manifold):
-                delta = self.curved(x.to(product), A.to(product), B.to(product)).to(x.dtype)
+                delta = self.curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 
     def serves_one_token(self, x: Tokens, A: Down) -> bool:
@@ -183,9 +183,15 @@ class ManifoldUpdate(nn.Module):
 
     def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
         """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs that."""
+        both: Any = (self._modules["manifold"], self._modules["norm_scaling"])
+        return fused.of_one_token(*both, x, A, B, base, scaling, self.limit())
+
+    def of_layer(self, x: Tokens, *others: Any) -> Output | None:
+        """``fused.of_layer`` of these parts: W x + b + scaling * delta; None where ``forward`` serves."""
         parts: dict[str, Any] = self._modules
-        limit = self.limit()
-        return fused.of_one_token(parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling, limit)
+        if self.path != "fused" or type(parts["transform"]) is Boost:
+            return None
+        return fused.of_layer(parts["manifold"], parts["norm_scaling"], self.limit(), x, *others)
 
     def limit(self) -> float:
         """The largest angle at which a token enters a geometry with a law."""
@@ -195,8 +201,7 @@ class ManifoldUpdate(nn.Module):
     def gain(self, x: Tokens, A: Down, B: Up) -> Float[Tensor, "*tokens 1"]:
         """c = abs(delta) / abs(B A x) for each token, its limit where B A x = 0; detached, in float64.
 
-        Where nothing scales it a token of length 100 has c = sinh(100)/100, beyond the range of float32.
-        Under ``direct`` on a radial geometry delta = c B A x exactly.
+        Under ``direct`` on a radial geometry delta = c B A x exactly; c may leave the range of float32.
         """
         return measure.gain(self, x, A, B)
 
@@ -222,10 +227,8 @@ class ManifoldUpdate(nn.Module):
     @torch.no_grad()
     def capped(self, x: Tokens) -> Float[Tensor, ""]:
         """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel: there is no gain."""
-        if self._cancels():
-            return torch.zeros(())
         x, law = self._seen(x)
-        return measure.capped(self.manifold, law, x, self.max_angle)
+        return torch.zeros(()) if self._cancels() else measure.capped(self.manifold, law, x, self.max_angle)
 
     def _seen(self, x: Tokens) -> tuple[Tensor, ScaleLaw]:
         """Tokens in float64 and their lengths in effect; a radial geometry sees lengths alone."""

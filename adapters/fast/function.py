@@ -20,6 +20,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.adapters.fast import choice as kernels
+from manifold_lora.adapters.fast.gradients import (
+    Constant,
+    LearnedScalar,
+    LogSlopes,
+    Options,
+    by_learned,
+    moving,
+    rank_gradients,
+)
 from manifold_lora.adapters.fast.numbers import (
     at_least,
     backend,
@@ -37,22 +46,6 @@ from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of, slopes_of
 from manifold_lora.adapters.fast.smooth import smooth_update
 from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.manifolds.radial_law import Numbers, RadialLaw
-
-# Radius, length and gain: tensors where they are learned.
-Constant = Tensor | float | None
-# A parameter and how fast log R, log alpha and log gain move with it.
-LogSlopes = tuple[float, float, float]
-LearnedScalar = tuple[Tensor, LogSlopes]
-
-
-class Options(NamedTuple):
-    """What the autograd function, whose arguments have to be flat, gets beside tensors."""
-
-    law: RadialLaw
-    edge: float
-    limit: float
-    scaling: float
-    in_place: bool
 
 
 class TokenNorms(NamedTuple):
@@ -101,9 +94,9 @@ def update(
         return _Fused.apply(*inputs, options, [slopes for _, slopes in learned], *parameters)
     with torch.no_grad():
         xp = backend(x)
-        seen = _see(x, A, B, options.law, xp)
+        seen = see(x, A, B, options.law, xp)
         c = evaluate(gain_of, _chart(options, chart.radius, chart.length, xp), seen.norms, xp=xp)
-        return _added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
+        return added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
 
 
 def _rows(x: Tensor | None) -> Any:
@@ -115,9 +108,12 @@ def _factor(scaling: float, gain: Constant, xp: ModuleType) -> Numbers:
     return scaling * one
 
 
-def _see(x: Tensor, A: Tensor, B: Tensor, law: RadialLaw, xp: ModuleType) -> TokenNorms:
+def see(
+    x: Tensor, A: Tensor, B: Tensor, law: RadialLaw, xp: ModuleType, n: Tensor | None = None
+) -> TokenNorms:
+    """What the tokens are in rank space; ``n`` is ``row_norm`` of them where it is known."""
     x = x.reshape(-1, x.shape[-1])
-    u, n = x @ A.T, row_norm(x)
+    u, n = x @ A.T, row_norm(x) if n is None else n
     wide, v, gram = u.double(), None, None
     if fewer_tokens_than_rank(x, B):
         v = u @ B.T
@@ -130,7 +126,7 @@ def _see(x: Tensor, A: Tensor, B: Tensor, law: RadialLaw, xp: ModuleType) -> Tok
     return TokenNorms(u, wide, gram, v, Norms(numbers(n, xp), numbers(rank, xp), q))
 
 
-def _added(
+def added(
     base: Tensor | None, x: Tensor, B: Tensor, seen: TokenNorms, kc: Numbers, in_place: bool = False
 ) -> Tensor:
     """base + kc B u, over base itself if that is allowed."""
@@ -157,6 +153,18 @@ def fewer_tokens_than_rank(x: Tensor, B: Tensor) -> bool:
     return x.shape[0] <= B.shape[1]
 
 
+def kept_of(
+    chart: Chart, norms: Norms, by_constants: bool, factor: Numbers, x: Tensor, xp: ModuleType
+) -> tuple[Numbers, Tensor]:
+    """(k c, the columns that the backward reads) with k = ``factor``."""
+    slopes = evaluate(slopes_of, chart, norms, by_constants, xp=xp)
+    columns = [slopes.gain, slopes.by_out, slopes.by_x]
+    columns += [] if slopes.by_rank is None else [slopes.by_rank]
+    columns += [] if slopes.by_radius is None else [slopes.by_radius]
+    kept = finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
+    return slopes.gain * factor, kept
+
+
 class _Fused(torch.autograd.Function):
     """base + scaling gain c B A x."""
 
@@ -175,22 +183,17 @@ class _Fused(torch.autograd.Function):
         *learned_by: Tensor,
     ) -> Tensor:
         xp = backend(x)
-        seen = _see(x, A, B, options.law, xp)
+        seen = see(x, A, B, options.law, xp)
         chart = _chart(options, radius, length, xp)
         by_constants = bool(learned_by) or any(ctx.needs_input_grad[4:7])
-        slopes = evaluate(slopes_of, chart, seen.norms, by_constants, xp=xp)
-        factor = _factor(options.scaling, gain, xp)
-        columns = [slopes.gain, slopes.by_out, slopes.by_x]
-        columns += [] if slopes.by_rank is None else [slopes.by_rank]
-        columns += [] if slopes.by_radius is None else [slopes.by_radius]
-        kept = finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
+        kc, kept = kept_of(chart, seen.norms, by_constants, _factor(options.scaling, gain, xp), x, xp)
         constants = [value if isinstance(value, Tensor) else None for value in (radius, length, gain)]
         ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, *constants, *learned_by)
         ctx.options, ctx.log_slopes = options, log_slopes
         ctx.numbers = [None if isinstance(value, Tensor) else value for value in (radius, length, gain)]
         if options.in_place:
             ctx.mark_dirty(base)
-        return _added(base, x, B, seen, slopes.gain * factor, options.in_place)
+        return added(base, x, B, seen, kc, options.in_place)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -206,27 +209,15 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, A, B, u, gram, kept, *others = ctx.saved_tensors
     constants, learned_by = others[:3], others[3:]
     needs = ctx.needs_input_grad
-    rows, wide = _rows(g), u.double()
-    P = (rows @ B).double()
-    slopes = (P * wide).sum(-1, keepdim=True) * kept
-    carried, bent, along = kept[:, :1], slopes[:, 1:2], slopes[:, 2:3]
-    dx = dA = dB = None
-    if needs[1] or needs[2]:
-        dU = (carried * P).addcmul_(bent, wide @ (gram_of(B) if gram is None else gram))
-        if ctx.options.law.bounded:
-            dU.addcmul_(slopes[:, 3:4], wide)
-        dU = narrow(dU, u.dtype)
-        dA = dU.T @ _rows(x) if needs[2] else None
-        dx = _by_x(x, along, dU, A) if needs[1] else None
-    if needs[3]:
-        w = narrow(wide * carried, u.dtype)
-        dB = (rows.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
+    found = rank_gradients(_rows(g), x, A, B, u, gram, kept, ctx.options.law, needs[1:4])
+    dx = _by_x(x, found.along, found.dU, A) if needs[1] else None
+    slopes = found.slopes
     moved = (
         _by_constants(ctx, slopes, constants, learned_by)
         if ctx.log_slopes or any(needs[4:7])
         else (None, None, None)
     )
-    return g if needs[0] else None, dx, dA, dB, *moved[:3], None, None, *moved[3:]
+    return g if needs[0] else None, dx, found.dA, found.dB, *moved[:3], None, None, *moved[3:]
 
 
 def _backward_of_any_order(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -245,21 +236,6 @@ def _backward_of_any_order(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         moved[i] = gradient
     moved[0] = g if ctx.needs_input_grad[0] else None
     return tuple(moved)
-
-
-def moving(
-    options: Options, constants: Sequence[Any], learned_by: Sequence[Tensor], log_slopes: Sequence[LogSlopes]
-) -> tuple[Chart, Any]:
-    """Chart and gain as functions of the learned scalars, whose present values the constants contain."""
-    moved: list[Any] = [0.0, 0.0, 0.0]
-    for parameter, slopes in zip(learned_by, log_slopes, strict=True):
-        step = parameter.double() - parameter.detach().double()
-        moved = [log + slope * step for log, slope in zip(moved, slopes, strict=True)]
-    radius, length, gain = (
-        None if value is None else value * torch.exp(torch.as_tensor(log, dtype=torch.float64))
-        for value, log in zip(constants, moved, strict=True)
-    )
-    return Chart(options.law, radius, length, options.edge, options.limit), gain
 
 
 def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
@@ -284,14 +260,4 @@ def _by_constants(
         ]
     if not ctx.log_slopes:
         return moved
-    by_gain, *_, by_radius = sums.tolist()
-    turned = (
-        (radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in ctx.log_slopes
-    )
-    return [
-        *moved,
-        *(
-            torch.tensor([by], dtype=parameter.dtype)
-            for by, parameter in zip(turned, learned_by, strict=True)
-        ),
-    ]
+    return [*moved, *by_learned(sums, ctx.log_slopes, learned_by)]

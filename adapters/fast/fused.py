@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.adapters.fast import function as fused_function
-from manifold_lora.adapters.fast import one_token
-from manifold_lora.adapters.fast.function import LearnedScalar
-from manifold_lora.adapters.fast.numbers import backend
+from manifold_lora.adapters.fast import one_token, whole
+from manifold_lora.adapters.fast.gradients import LearnedScalar
+from manifold_lora.adapters.fast.numbers import backend, is_transformed
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
@@ -61,6 +61,40 @@ def of_one_token(
     radial: Any = manifold.radial_law
     radius, law = _radius(manifold), scaling_law.law(None)
     return one_token.update(radial, radius, law, _edge(radial, x), limit, x, A, B, base, scaling)
+
+
+def of_layer(
+    manifold: Radial,
+    scaling_law: NormScaling,
+    limit: float,
+    x: Float[Tensor, "*tokens n"],
+    weight: Float[Tensor, "m n"],
+    bias: Float[Tensor, " m"] | None,
+    A: Float[Tensor, "r n"],
+    B: Float[Tensor, "m r"],
+    scaling: float,
+) -> Float[Tensor, "*tokens m"] | None:
+    """``update`` on W x + b with W and b frozen, in training; None where only ``update`` serves.
+
+    That is: without a graph, on a device, under autocast, a transform or a compiler, for tensors of unlike
+    dtypes or of a class of their own (quantised, sharded), and for scalings whose slopes nobody has stated.
+    """
+    tensors = (x, weight, A, B) if bias is None else (x, weight, A, B, bias)
+    if (
+        not torch.is_grad_enabled()
+        or isinstance(scaling, Tensor)
+        or any(backend(one) is not np or one.dtype != x.dtype for one in tensors)
+        or weight.requires_grad
+        or (bias is not None and bias.requires_grad)
+        or not (x.requires_grad or A.requires_grad or B.requires_grad)
+        or torch.is_autocast_enabled("cpu")
+        or is_transformed()
+    ):
+        return None
+    chart, gain, learned = _chart(manifold, scaling_law, limit, x)
+    if isinstance(chart.radius, Tensor):
+        return None
+    return whole.update(x, weight, bias, A, B, chart, gain, scaling, learned)  # type: ignore[arg-type]
 
 
 def may_be_overwritten(base: Tensor | None) -> bool:

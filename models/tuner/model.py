@@ -9,6 +9,7 @@ from peft import LoraModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
+from manifold_lora.adapters.fast.readers import forget
 from manifold_lora.adapters.framed import FramedWeights
 from manifold_lora.adapters.norm_scaling import NormScaling
 from manifold_lora.adapters.parameters import geometry_parameters
@@ -93,6 +94,13 @@ class ManifoldLoraModel(LoraModel):
     ) -> nn.Module:
         module = LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
         return check_layer(module, kwargs.get("target_name", type(target).__name__))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The base model's; layers that read one x know each other no longer than it takes."""
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            forget()
 
     def train(self, mode: bool = True) -> "ManifoldLoraModel":
         """``nn.Module.train``, with geometry that was rounded behind its back made float32 again.

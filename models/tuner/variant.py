@@ -7,7 +7,7 @@ import torch
 from peft.tuners.lora.layer import Linear, LoraVariant
 from peft.utils.other import transpose
 from torch import nn
-from torch.nn.modules.module import _global_forward_hooks
+from torch.nn.modules.module import _global_forward_hooks, _has_any_global_hook
 
 from manifold_lora.adapters.framed import FramedWeights
 from manifold_lora.adapters.update import ManifoldUpdate
@@ -146,36 +146,62 @@ def is_plain(layer: Layer, adapter: str) -> bool:
     return torch.allclose(delta_weight(layer, adapter), plain, rtol=1e-4, atol=1e-7)
 
 
+def of_whole_layer(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | None:
+    """A layer's whole output in training, base product included; None where peft's way has to serve.
+
+    That is: under dropout, for a base that is no plain frozen ``nn.Linear`` (quantised, transposed,
+    offloaded, sharded by itself) or that somebody listens to, and in what ``fused.of_layer`` leaves out.
+    """
+    parts = layer._modules
+    dropout, base = parts["lora_dropout"]._modules[adapter], parts["base_layer"]
+    if (dropout.training and type(dropout) is not nn.Identity) or not _is_heard_by_none(base):
+        return None
+    weights = factors(layer, adapter)
+    update: ManifoldUpdate = parts[CONTAINER]._modules[adapter]
+    return update.of_layer(x, base.weight, base.bias, *weights, layer.scaling[adapter])
+
+
+def _is_heard_by_none(base: nn.Module) -> bool:
+    """Whether W x + b is all that a call of this layer does: no forward of its own, no hook of any kind."""
+    hooks: Any = vars(base)
+    listeners = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return (
+        type(base) is nn.Linear
+        and "forward" not in hooks
+        and not any(hooks[name] for name in listeners)
+        and not _has_any_global_hook()
+    )
+
+
 class DecodingLinear(Linear):
-    """``peft.tuners.lora.Linear``, equal to it in everything but the price of a token.
+    """``peft.tuners.lora.Linear``, equal to it in everything but the price.
 
     What peft asks before it adds an adapter (mixed batches, merged and disabled adapters, several at once)
-    costs as much as the adapter itself where there is one token. Here one look tells that none of it is the
-    case; whatever else is asked goes peft's way.
+    costs as much as the adapter itself where there is one token, and keeps the base's product apart from the
+    update's in training. Here one look tells that none of it is the case; whatever else is asked goes peft's
+    way.
     """
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The adapted output (..., m) of x (..., n)."""
-        if x.numel() == x.shape[-1] and not (args or kwargs or torch.is_grad_enabled()):
-            of_one = self._of_one_token(x)
-            if of_one is not None:
-                return of_one
+        if not (args or kwargs):
+            by_itself = self._by_itself(x)
+            if by_itself is not None:
+                return by_itself
         output: torch.Tensor = super().forward(x, *args, **kwargs)
         return output
 
-    def _of_one_token(self, x: torch.Tensor) -> torch.Tensor | None:
+    def _by_itself(self, x: torch.Tensor) -> torch.Tensor | None:
+        graph = torch.is_grad_enabled()
+        if (x.numel() != x.shape[-1]) != graph or torch.compiler.is_compiling():
+            return None
         active: Any = self._active_adapter
-        if (
-            len(active) != 1
-            or self._disable_adapters
-            or self.merged_adapters
-            or torch.compiler.is_compiling()
-        ):
+        if len(active) != 1 or self._disable_adapters or self.merged_adapters:
             return None
         (name,) = active
         if type(self.lora_variant.get(name)) is not ManifoldVariant:
             return None
-        return of_one_token(self, name, x)
+        return of_whole_layer(self, name, x) if graph else of_one_token(self, name, x)
 
 
 def decoding(layer: Any) -> None:
