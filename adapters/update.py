@@ -160,13 +160,12 @@ class ManifoldUpdate(nn.Module):
                 delta = self(x, A, B) * scaling
                 return delta if base is None else base + delta
             scaling = scaling.item()
-        if self.serves_one_token(x, A):
-            output = self.of_one_token(x, A, B, base, scaling)
-            if output is not None:
-                return output
+        of_one = self.of_one_token(x, A, B, base, scaling) if self.serves_one_token(x, A) else None
+        if of_one is not None:
+            return of_one
         if self.path == "fused" and not isinstance(self.transform, Boost) and not is_transformed():
-            parts = (self.manifold, self.norm_scaling)
-            return fused.update(*parts, x, A, B, base, scaling, self.limit(), in_place)  # type: ignore[arg-type]
+            radial = cast(Radial, self.manifold)
+            return fused.update(radial, self.norm_scaling, x, A, B, base, scaling, self.limit(), in_place)
         if self.path == "linear":
             delta = self._linear(x, A, B)
         else:
@@ -177,14 +176,13 @@ class ManifoldUpdate(nn.Module):
 
     def serves_one_token(self, x: Tokens, A: Down) -> bool:
         """Is x a single token without gradient, for which ``of_one_token`` can be called?"""
-        if x.numel() != x.shape[-1] or not self._has_fused or self.path != "fused":
-            return False
-        return type(self._modules["transform"]) is not Boost and one_token.serves(x, A)
+        is_direct = self.path == "fused" and type(self._modules["transform"]) is not Boost
+        return is_direct and one_token.serves(x, A)
 
     def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
         """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs that."""
-        both: Any = (self._modules["manifold"], self._modules["norm_scaling"])
-        return fused.of_one_token(*both, x, A, B, base, scaling, self.limit())
+        parts: Any = self._modules["manifold"], self._modules["norm_scaling"]
+        return fused.of_one_token(*parts, x, A, B, base, scaling, self.limit())
 
     def of_layer(self, x: Tokens, *others: Any) -> Output | None:
         """``fused.of_layer`` of these parts: W x + b + scaling * delta; None where ``forward`` serves."""

@@ -91,7 +91,7 @@ def of_layer(
         or is_transformed()
     ):
         return None
-    chart, gain, learned = _chart(manifold, scaling_law, limit, x)
+    chart, gain, learned = chart_of(manifold, scaling_law, limit, x)
     if isinstance(chart.radius, Tensor):
         return None
     return whole.update(x, weight, bias, A, B, chart, gain, scaling, learned)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Layers that read one x: what one of them has found out about it serves those that come after.
 
-The first of them measures abs(x), and its node in the graph is where the others' gradients by x are gathered,
+The first of them measures abs(x) and sets up a node of the graph through which the gradients of all go to x,
 each added inside its own matrix product to one tensor. Nobody has to know beforehand who reads what: by the
 identity of its input alone a layer is one of several readers, from the first pass on.
 """
@@ -14,43 +14,60 @@ from torch import Tensor
 
 
 class Gathered:
-    """The gradient by x of the readers that had their turn in one backward pass, without its part along x.
-
-    Args:
-        dx: sum g W + dU A so far, of the shape of x; None before the first.
-        along: (tokens, 1), what x itself is to be multiplied by and added.
-    """
+    """The gradient by x of the readers that had their turn in one backward pass."""
 
     def __init__(self) -> None:
-        self.dx: Tensor | None = None
-        self.along: Tensor | None = None
+        # sum g W + dU A in the shape of x, and what x itself is to be multiplied by, (tokens, 1).
+        self._found: tuple[Tensor, Tensor, Tensor] | None = None
         self._pass = -1
 
-    def add(self, g: Tensor, weight: Tensor, dU: Tensor, A: Tensor, along: Tensor, like: Tensor) -> None:
+    def add(self, g: Tensor, weight: Tensor, dU: Tensor, A: Tensor, along: Tensor, x: Tensor) -> None:
         """One reader's share, from its upstream gradient (tokens, m) and rank-space gradient (tokens, r)."""
         self._begin()
-        if self.dx is None or self.along is None:
-            self.dx, self.along = like.new_empty(like.shape), along
-            torch.mm(g, weight, out=self.dx.view(-1, like.shape[-1]))
-            self.dx.view(-1, like.shape[-1]).addmm_(dU, A)
-            return
-        self.dx.view(-1, like.shape[-1]).addmm_(g, weight).addmm_(dU, A)
-        self.along = self.along + along
+        if self._found is None:
+            dx = x.new_empty(x.shape)
+            torch.mm(g, weight, out=dx.view(-1, x.shape[-1]))
+        else:
+            dx, before, _ = self._found
+            dx.view(-1, x.shape[-1]).addmm_(g, weight)
+            along = before + along
+        dx.view(-1, x.shape[-1]).addmm_(dU, A)
+        self._found = dx, along, x
 
-    def take(self, x: Tensor) -> Tensor | None:
+    def take(self) -> Tensor | None:
         """The whole gradient by x, once; None if nobody has added to it in this backward pass."""
         self._begin()
-        dx, along, self.dx, self.along = self.dx, self.along, None, None
-        if dx is not None and along is not None:
-            dx.addcmul_(x, along.to(x.dtype).view(*x.shape[:-1], 1))
-        return dx
+        found, self._found = self._found, None
+        if found is None:
+            return None
+        dx, along, x = found
+        return dx.addcmul_(x, along.to(x.dtype).view(*x.shape[:-1], 1))
 
     def _begin(self) -> None:
         # What an earlier pass left, which did not want x's gradient, is not this one's.
         now = torch._C._current_graph_task_id()
         if now != self._pass:
-            self.dx = self.along = None
-            self._pass = now
+            self._found, self._pass = None, now
+
+
+class _Door(torch.autograd.Function):
+    """An empty tensor: x gets its gradient when all that took the tensor have had their turn.
+
+    Nothing is saved: readers whose graphs are used up one after the other find it as it was.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gathered: Gathered) -> Tensor:
+        ctx.gathered = gathered
+        ctx.set_materialize_grads(False)
+        return x.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor | None) -> tuple[Tensor | None, None]:
+        last = _LAST.reading
+        if last is not None and last.gathered is ctx.gathered:
+            forget()
+        return ctx.gathered.take(), None
 
 
 class Reading:
@@ -59,30 +76,26 @@ class Reading:
     Args:
         x: the tensor that the layers are given; held weakly.
 
-    ``norm`` is abs(x) of each row in float64, once somebody has measured it. ``first`` leads to the node of
-    the first reader with a gradient, ``gathered`` is what that one will hand on.
+    ``norm`` is abs(x) of each row in float64, once somebody has measured it. ``door`` leads to x in the
+    graph, ``gathered`` is what goes through it; both are None where x has no gradient.
     """
 
     def __init__(self, x: Tensor) -> None:
-        self._x, self._version = weakref.ref(x), x._version
+        self._x, self._version, self._learns = weakref.ref(x), x._version, x.requires_grad
         self.norm: Any = None
-        self.first: Tensor | None = None
-        self.gathered: Gathered | None = None
+        self.gathered = Gathered() if x.requires_grad else None
+        self.door: Tensor | None = _Door.apply(x, self.gathered) if x.requires_grad else None
 
     def is_of(self, x: Tensor) -> bool:
         """Is it this very tensor, unchanged since?"""
-        return self._x() is x and self._version == x._version
-
-    def end(self) -> None:
-        """Gather no more: the graph that ``first`` leads to is used up."""
-        self.first = self.gathered = None
+        return self._x() is x and self._version == x._version and self._learns == x.requires_grad
 
 
 class _Last(threading.local):
     reading: Reading | None = None
 
 
-# Of each thread, and nobody else's to hold: ``first`` keeps a graph alive, until its backward, the next x or
+# Of each thread, and nobody else's to hold: ``door`` keeps the graph that made x alive, until the next x or
 # ``forget``.
 _LAST = _Last()
 

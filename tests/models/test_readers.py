@@ -197,6 +197,44 @@ def test_one_input_may_be_read_again_and_again():
     torch.testing.assert_close(found[0], x.grad, rtol=1e-11, atol=1e-12)
 
 
+def test_readers_of_one_leaf_may_have_losses_and_backward_passes_of_their_own():
+    model, x = built(), tokens()
+    layers = model.base_model.model
+    for order in ((0, 1), (1, 0)):
+        found = []
+        for forward in (lambda layer: layer(x), lambda layer: Linear.forward(layer, x)):
+            x.grad = None
+            losses = [forward(layer).square().sum() for layer in (layers.q, layers.k)]
+            for i in order:  # each frees its graph
+                losses[i].backward()
+            found.append(x.grad)
+        torch.testing.assert_close(*found, rtol=1e-11, atol=1e-12)
+
+
+def test_no_tokens(by_peft):
+    model, x = built(), tokens(shape=(0, 24))
+    assert all(map(torch.equal, step(model, x), by_peft(model, x)))
+
+
+def test_hooks_of_tensors_and_layers_see_what_they_saw(by_peft):
+    model, x = built(), tokens()
+    seen = []
+    layers = model.base_model.model
+    layers.k.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
+    layers.k.register_full_backward_hook(
+        lambda layer, by_input, by_output: seen.extend([*by_input, *by_output])
+    )
+    layers.q.register_forward_hook(
+        lambda layer, given, output: output.register_hook(lambda g: seen.append(g)) and None
+    )
+    ours, mine = step(model, x), list(seen)
+    seen.clear()
+    theirs = by_peft(model, x)
+    assert len(mine) == len(seen) == 4
+    for one, other in zip([*ours, *mine], [*theirs, *seen], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
 def test_an_input_changed_between_its_readers_is_another():
     model = built()
     layers, x = model.base_model.model, tokens().detach()
@@ -224,7 +262,7 @@ def test_nothing_holds_the_graph_of_a_pass_without_backward(monkeypatch):
             super().__init__()
             alive.add(self)
 
-    monkeypatch.setattr(whole, "Gathered", Watched)
+    monkeypatch.setattr(readers, "Gathered", Watched)
     model, x = built(), tokens()
     gc.disable()
     try:
