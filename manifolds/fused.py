@@ -113,9 +113,10 @@ def _rows(arguments: Sequence[Tensor], batch: torch.Size) -> Rows:
 
 
 def _blocks(leading: int, *rows: Tensor) -> Iterator[Rows]:
-    """Blocks of the rows that fit the cache, without their leading coordinates."""
-    count, width = rows[0].shape
-    step = max(1, BLOCK // max(width, 1)) if rows[0].device.type == "cpu" else max(count, 1)
+    """Blocks of the rows that fit the cache, all but the last of one size, without leading coordinates."""
+    count = max(rows[0].shape[0], 1)
+    blocks = max(1, round(rows[0].numel() / BLOCK)) if rows[0].device.type == "cpu" else 1
+    step = -(-count // blocks)
     return zip(*(row[:, leading:].split(step) for row in rows), strict=True)
 
 
@@ -124,7 +125,7 @@ def _wide(pad: Scratch, row: Tensor) -> Tensor:
 
 
 def _in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, Tensor, list[int]]:
-    """The result in the dtype of the rows, the saved columns side by side, and how the result is cut."""
+    """The result in the dtype of the rows, the saved columns one after the other, and the result's cut."""
     dtype, count = rows[0].dtype, rows[0].shape[0]
     results: list[Tensor] = []
     saves: list[Tensor] = []
@@ -139,9 +140,10 @@ def _in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, Tensor
         if not results:
             cut = [part.shape[-1] for part in parts]
             results = [parts[0].new_empty(count, sum(cut), dtype=dtype)]
-            saves = [parts[0].new_empty(count, len(columns))]
+            saves = [parts[0].new_empty(len(columns), count, 1)]
         end = start + parts[0].shape[0]
-        torch.cat(columns, -1, out=saves[0][start:end])
+        for target, column in zip(saves[0][:, start:end], columns, strict=True):
+            target.copy_(column)
         for target, part in zip(results[0][start:end].split(cut, -1), parts, strict=True):
             target.copy_(part)
         start = end
@@ -177,7 +179,7 @@ def _grads_in_blocks(
         pad.clear()
         end = start + block[0].shape[0]
         pulled = tuple(_wide(pad, part) for part in g[start:end].split(cut, -1))
-        columns = saved[start:end].split(1, -1)
+        columns = saved[:, start:end].unbind()
         found, slope = operation.backward(
             k, pad, pulled, columns, tuple(_wide(pad, row) for row in block), needs
         )

@@ -123,7 +123,7 @@ def test_broadcast_all_pairs_and_more_than_a_block(manifold: Manifold, name: str
                 total[place] += grad
     for got, want in zip(grads, wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-13)
-    rows = BLOCK // 64 + 3
+    rows = 2 * BLOCK // 64 + 3
     many = arguments(manifold, name, rows=rows, n=64)
     last = act(*(t[-2:] for t in many))
     torch.testing.assert_close(act(*many)[-2:], last, rtol=1e-14, atol=1e-16)
