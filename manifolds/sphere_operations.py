@@ -190,29 +190,31 @@ class Transp(Operation):
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
         x, y, v = rows
         pair = measure(pad, x, y)
-        xv, yv = pad.dot(x, v), pad.dot(y, v)
-        f = col.over(2 * (xv / pair.nx + yv / pair.ny), pair.far)
-        w = pad.plus(v, (-f / pair.nx, x), (-f / pair.ny, y))
-        return (w,), (*pair.saved, xv, yv, f)
+        (on_step, on_x), step_v, xv = pair.middle(), pad.dot(pair.step, v), pad.dot(x, v)
+        f = col.over(2 * (on_step * step_v + on_x * xv), pair.far)
+        return (pad.plus(v, (-f * on_step, pair.step), (-f * on_x, x)),), (*pair.saved, step_v, xv, f)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
-        (x, y, v), (*measured, xv, yv, f), (g_row,) = rows, saved, g
+        (x, y, v), (*measured, step_v, xv, f), (g_row,) = rows, saved, g
         pair = remeasure(pad, x, y, tuple(measured))
-        on_x, on_y = pad.dot(g_row, x), pad.dot(g_row, y)
-        f_bar = -(on_x / pair.nx + on_y / pair.ny)
-        p_bar = col.over(2 * f_bar, pair.far)
-        both = by_near(pair, Across.of(pair), col.over(f_bar * f, pair.far))
+        (on_step, on_x), step_g, xg = pair.middle(), pad.dot(g_row, pair.step), pad.dot(g_row, x)
+        p = col.over(2 * (on_step * step_g + on_x * xg), pair.far)
         grads: list[Tensor | None] = [None, None, None]
-        ends = ((x, pair.nx, on_x, xv), (y, pair.ny, on_y, yv))
-        for place, ((by_step, by_x), (end, size, on_end, end_v)) in enumerate(zip(both, ends, strict=True)):
-            if needs[place + 1]:
-                inward = (f * on_end - p_bar * end_v) / size**3
-                terms = (-f / size, g_row), (p_bar / size, v), (inward, end), (by_step, pair.step), (by_x, x)
-                grads[place] = pad.combine(*terms)
+        if needs[1] or needs[2]:
+            # The gradient by m, of which x and y get what is across them.
+            both = f * p
+            by_step, by_x = both * on_step, both * on_x
+            row = pad.combine((-f, g_row), (-p, v), (by_step, pair.step), (by_x, x))
+            row_x = by_step * pair.along + by_x * pair.nx.square() - f * xg - p * xv
+            row_step = by_step * pair.square + by_x * pair.along - f * step_g - p * step_v
+            on = (row_x / pair.nx**3, (row_step + pair.sign * row_x) / pair.ny**3)
+            for place, (end, size, inward) in enumerate(zip((x, y), (pair.nx, pair.ny), on, strict=True)):
+                if needs[place + 1]:
+                    grads[place] = pad.combine((size.reciprocal(), row), (-inward, end))
         if needs[3]:
-            grads[2] = pad.plus(g_row, (p_bar / pair.nx, x), (p_bar / pair.ny, y))
+            grads[2] = pad.plus(g_row, (-p * on_step, pair.step), (-p * on_x, x))
         return grads, torch.zeros_like(f) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
@@ -245,7 +247,7 @@ class LogMap0(Operation):
         on_space, square = pad.dot(row, space), time.square() + size.square()
         by_space = (k**-0.5 * time / square - scale) * col.over(col.over(on_space, size), size)
         grad = pad.like(x)
-        torch.mul(on_space / square, -(k**-0.5), out=grad[:, :1])
+        grad[:, :1] = on_space / square * -(k**-0.5)
         torch.mul(row, scale, out=grad[:, 1:]).addcmul_(space, by_space)
         return [grad], on_space * scale / (-2 * k) if needs[0] else None
 

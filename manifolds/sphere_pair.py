@@ -31,6 +31,11 @@ class Pair(NamedTuple):
         """The columns that the others follow from."""
         return self[:5]
 
+    def middle(self) -> tuple[Tensor, Tensor]:
+        """The coefficients of step and x in x/|x| + y/|y|, right near the antipode, where it is small."""
+        rise = (self.square + 2 * self.sign * self.along) / (self.nx + self.ny)
+        return self.ny.reciprocal(), (1 + self.sign + rise / self.nx) / self.ny
+
 
 def measure(pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of x and y, (..., n + 1) each."""
