@@ -219,7 +219,9 @@ class Transp(Operation):
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         x, y, v = arguments
-        middle = x / fn.norm(x) + y / fn.norm(y)
+        (step, sign), nx, ny = fn.nearer(x, y), fn.norm(x), fn.norm(y)
+        rise = (fn.square(step) + 2 * sign * fn.dot(x, step)) / (nx + ny)
+        middle = (step + (1 + sign + rise / nx) * x) / ny
         return v - 2 * fn.ratio(fn.dot(middle, v), fn.square(middle)) * middle
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from mpmath import mp
 
 from manifold_lora.manifolds import (
     Euclidean,
@@ -13,6 +14,7 @@ from manifold_lora.manifolds import (
     Product,
     Sphere,
     Stereographic,
+    fused,
 )
 
 MANIFOLDS = [
@@ -70,6 +72,26 @@ def test_sphere_transport_near_the_antipode_in_float32() -> None:
     v = torch.tensor([0.0, 0.6, 0.8, 0.0])
     want = m.transp(x.double(), y.double(), v.double())
     torch.testing.assert_close(m.transp(x, y, v).double(), want, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("ordinary", [True, False])
+@pytest.mark.parametrize("gap", [1e-9, 1e-6, 1e-3, 1.0])
+def test_sphere_transport_near_the_antipode_in_float64(
+    gap: float, ordinary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """x/|x| + y/|y| cancels there, and what is left is the direction of the reflection."""
+    m = Sphere(1.0)
+    v, w, u = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, y = m.expmap0(v[1:] * gap), -m.expmap0(w[1:] * gap)
+    u = m.proju(x, u)
+    mp.dps = 60
+    p, q, exact = ([mp.mpf(one) for one in tensor.tolist()] for tensor in (x, y, u))
+    middle = [a / mp.norm(p) + b / mp.norm(q) for a, b in zip(p, q, strict=True)]
+    f = 2 * mp.fdot(middle, exact) / mp.fdot(middle, middle)
+    want = [float(a - f * b) for a, b in zip(exact, middle, strict=True)]
+    if not ordinary:
+        monkeypatch.setattr(fused, "_is_ordinary", lambda tensors: False)
+    torch.testing.assert_close(m.transp(x, y, u), torch.tensor(want, dtype=torch.float64), rtol=0, atol=8e-15)
 
 
 def test_euclidean_operations_broadcast() -> None:
