@@ -83,11 +83,11 @@ def drawn(budget: int, seed: int, only: str) -> list[Mutant]:
     found = []
     Random(seed).shuffle(places)
     for name, source, operator, nth in places:
+        if len(found) == budget:
+            break
         mutated = mutate_code(source, operator(), nth)
         if mutated is not None and _compiles(mutated) and _differs(source, mutated):
             found.append(Mutant(name, mutated, _change(source, mutated)))
-        if len(found) == budget:
-            break
     return found
 
 
