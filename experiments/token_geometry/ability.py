@@ -89,7 +89,7 @@ def rank_correlation(
     """
     known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     x, y, controls = x[known], y[known], controls[known]
-    clusters = [clusters[place] for place in known]
+    clusters = [clusters[int(place)] for place in known]
     if len(set(clusters)) < _FEWEST or len(y) - np.unique(y, return_counts=True)[1].max() < _FEWEST:
         return None
     if np.isnan(partial_rho(x, y, controls)):
