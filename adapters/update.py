@@ -181,9 +181,8 @@ class ManifoldUpdate(nn.Module):
 
     def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
         """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs that."""
-        parts: dict[str, Any] = self._modules
-        limit = self.limit()
-        return fused.of_one_token(parts["manifold"], parts["norm_scaling"], x, A, B, base, scaling, limit)
+        own: tuple[Any, Any] = (self._modules["manifold"], self._modules["norm_scaling"])
+        return fused.of_one_token(*own, x, A, B, base, scaling, self.limit())
 
     def of_layer(self, x: Tokens, *others: Any) -> Output | None:
         """``fused.of_layer`` of these parts: W x + b + scaling * delta; None where ``forward`` serves."""
