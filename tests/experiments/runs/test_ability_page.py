@@ -33,7 +33,7 @@ def study(request):
 
 
 def test_every_study_is_there():
-    assert [study.name for study in STUDIES] == ["smollm2"]
+    assert [study.name for study in STUDIES] == ["pretraining", "smollm2"]
 
 
 def test_the_tables_follow_from_the_prompts(study):
