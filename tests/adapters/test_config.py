@@ -18,7 +18,7 @@ from manifold_lora.adapters.spec import (
 )
 from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.radial_law import RadialLaw
-from manifold_lora.manifolds.registry import MANIFOLDS
+from manifold_lora.manifolds.registry import MANIFOLDS, curved_names
 from manifold_lora.manifolds.spec import ManifoldSpec
 
 
@@ -42,6 +42,16 @@ def test_a_shared_norm_scale_reads_back(mode):
     alone = spec.with_(norm_scaling="fixed")
     assert (alone.norm_scaling, alone.norm_scope) == ("fixed", "layer")
     assert AdapterSpec.parse({"norm_scaling": {"mode": mode}}) == AdapterSpec.parse({"norm_scaling": mode})
+
+
+@pytest.mark.parametrize("curvature", [{"mode": "learned", "shared": True}, {"mode": "token"}], ids=str)
+def test_a_curvature_of_several_layers_or_of_a_token_needs_a_geometry_that_has_one(curvature):
+    for name in curved_names():
+        spec = AdapterSpec.parse({"manifold": name, "curvature": curvature})
+        assert spec.manifold.curvature.scope == ("token" if curvature["mode"] == "token" else "model")
+        assert AdapterSpec.parse(spec.to_dict()) == spec
+    with pytest.raises(CurvatureError):
+        AdapterSpec.parse({"manifold": "euclidean", "curvature": curvature})
 
 
 def test_presets_are_tuples_of_parts():

@@ -25,6 +25,7 @@ from manifold_lora.manifolds import (
     gyroscale,
     mean,
 )
+from manifold_lora.manifolds.frechet import _attached
 from manifold_lora.manifolds.wrapped_normal import log_volume
 
 GEOMETRIES = {
@@ -87,6 +88,18 @@ def test_the_gradient_of_the_mean_is_that_of_the_exact_one(space):
         atol=1e-7,
         fast_mode=True,
     )
+
+
+def test_a_batch_of_means_has_the_gradients_of_midpoints():
+    """What is differentiated must not leave the range of floats with the size of a batch."""
+    space, v = Lorentz(-1.0).double(), (1.5 * normal(1024, 2, 2)).requires_grad_()
+    ends = space.expmap0(v)
+    midpoint = space.geodesic(ends[:, 0], ends[:, 1], torch.tensor(0.5, dtype=torch.float64))
+    found = _attached(space, midpoint.detach(), ends, torch.full((1024, 2), 0.5, dtype=torch.float64))
+    got, exact = (
+        torch.autograd.grad(space.logmap0(x).sum(), v, retain_graph=True)[0] for x in (found, midpoint)
+    )
+    torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-7)
 
 
 def test_the_gradient_of_the_mean_by_kappa():
