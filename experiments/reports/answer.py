@@ -100,11 +100,14 @@ def _bound(found: Sequence[Found], baseline: str) -> Answer:
     else:
         text = (
             f"Cannot tell: no geometry is better than {baseline} by more than {percent(limit)} points, and "
-            f"smaller leads stay open; this table finds leads from {_detectable(found)} points on."
+            f"smaller leads stay open; {_detectable(found)}."
         )
     return Answer(text, False, row.label, base)
 
 
 def _detectable(found: Sequence[Found]) -> str:
-    """The smallest that any of the comparisons finds; answers that agree everywhere have none."""
-    return percent(min((base.detectable for _, base, _ in found if base.detectable > 0), default=math.nan))
+    """From which size on any of the comparisons finds a lead; answers that agree everywhere have none."""
+    size = min((base.detectable for _, base, _ in found if base.detectable > 0), default=math.nan)
+    if size > 1:
+        return "this table finds no lead of whatever size"
+    return f"this table finds leads from {percent(size)} points on"

@@ -23,6 +23,9 @@ SAME = "the same answers as the baseline"
 TWIN = "LoRA by another road"
 UNKNOWN = "cannot tell"
 
+# In place of a difference of more than all items.
+NONE_SHOWN = "none: not even 100 points would have been shown"
+
 RULES: tuple[tuple[str, str], ...] = (
     (
         NORMS,
@@ -169,7 +172,8 @@ def _undecided(row: ArmRow, test: str, rows: Sequence[ArmRow], base: Comparison)
         )
     claim = row.claim("norms", test)
     hurdle = next(iter(claim.failed), best) if claim is not None else best
-    smallest = f"smallest detectable difference {percent(hurdle.detectable)}"
+    size = hurdle.detectable
+    smallest = f"smallest detectable difference {percent(size) if not size > 1 else NONE_SHOWN}"
     return Verdict(UNKNOWN, (Remark(f"{_figure_text(hurdle)}, {smallest}", row.label, hurdle),))
 
 

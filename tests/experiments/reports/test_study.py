@@ -11,8 +11,10 @@ from statistics import fmean
 
 import pytest
 
+from manifold_lora.experiments.reports.answer import answer
 from manifold_lora.experiments.reports.csv_files import comparisons_csv, scores_csv
 from manifold_lora.experiments.reports.study import Study
+from manifold_lora.experiments.reports.verdicts import NONE_SHOWN, verdict
 from manifold_lora.experiments.results.manifest import Manifest
 from manifold_lora.experiments.results.store import ResultStore
 
@@ -34,7 +36,15 @@ def test_every_part_is_there():
     study = ["arithmetic", "taxonomy", "taxonomy-longer", "taxonomy-rates", "taxonomy-scaled"]
     second = ["arithmetic", "boost", "taxonomy"]
     parts = *(f"study/{part}" for part in study), *(f"study2/{part}" for part in second)
-    assert ["peft-methods", "real", "real/arithmetic", *parts, "weights-study", "wordnet"] == PARTS
+    assert [
+        "peft-methods",
+        "real",
+        "real/arithmetic",
+        "real/commonsense",
+        *parts,
+        "weights-study",
+        "wordnet",
+    ] == PARTS
 
 
 def test_every_cell_verifies_and_finished(part):
@@ -70,8 +80,8 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
         place = record["run"]["arm"], record["run"]["train"]["learning_rate"]
         (items,) = path.parent.glob(f"{path.stem}.*.items.jsonl")
         answers = [json.loads(line) for line in items.read_text().splitlines()]
-        for kind in {answer["set"] for answer in answers}:
-            share = fmean(answer["correct"] for answer in answers if answer["set"] == kind)
+        for kind in {item["set"] for item in answers}:
+            share = fmean(item["correct"] for item in answers if item["set"] == kind)
             right[*place, kind].append(share)
     with (DOCS / name / "table.csv").open() as file:
         for line in csv.DictReader(file):
@@ -83,6 +93,15 @@ def test_accuracies_are_the_share_of_right_answers_by_plain_counting(part):
             chosen = max(rates, key=lambda rate: (rates[rate], -rate))
             assert float(line["learning_rate"]) == chosen
             assert float(line["accuracy"]) == pytest.approx(fmean(right[line["arm"], chosen, line["test"]]))
+
+
+def test_a_table_that_could_show_nothing_says_so_in_place_of_a_difference_above_all_items(part):
+    name, folder = part
+    rows = Study.read(folder).rows
+    said = [found.because for row in rows for test in row.scores if (found := verdict(row, test, rows))]
+    assert (NONE_SHOWN in "".join(said)) == (name == "real/commonsense")
+    found = answer(rows)
+    assert ("no lead of whatever size" in found.text) == (name == "real/commonsense")
 
 
 @pytest.mark.parametrize("page", ["study2/README.md", "peft-methods/README.md", "weights-study/README.md"])
