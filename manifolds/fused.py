@@ -33,13 +33,11 @@ class Operation(ABC):
     Attributes:
         points: how many leading arguments are points; those of half precision are projected first.
         gives_point: whether the result is a point.
-        holds: whether forward keeps its result within ``room`` by itself.
         leading: coordinates of points and vectors that are written, never read.
     """
 
     points: int = 2
     gives_point: bool = False
-    holds: bool = False
     leading: int = 0
 
     def room(self, k: Any, dtype: torch.dtype) -> Any:
@@ -136,7 +134,7 @@ def _in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, Tensor
         parts, columns = operation.forward(
             k, dtype == torch.float64, pad, *(_wide(pad, row) for row in block)
         )
-        parts = parts if operation.holds else _within(operation.room(k, dtype), parts)
+        parts = _within(operation.room(k, dtype), parts)
         if not results:
             cut = [part.shape[-1] for part in parts]
             results = [parts[0].new_empty(count, sum(cut), dtype=dtype)]

@@ -7,7 +7,6 @@ along and across the radius instead:
     H = sinh^2((rho_y - rho_x)/2) + k |x| |y| sin^2(theta/2),   rho = asinh(sqrt(k) |x|).
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -27,14 +26,6 @@ _SPLIT = 3.0
 def longest(dtype: torch.dtype) -> float:
     """The largest coordinate that the dtype holds, and float64 its square."""
     return float(min(torch.finfo(dtype).max, torch.finfo(torch.float64).max ** 0.5))
-
-
-def farthest(k: Any, dtype: torch.dtype) -> Any:
-    """The largest angle a whose coordinates R sinh(a) the dtype holds, in float64 squared."""
-    largest = math.log(longest(dtype)) - 3
-    if isinstance(k, float):
-        return largest - max(0.0, -0.5 * math.log(k))
-    return largest + fn.capped(0.5 * k.log(), 0.0)
 
 
 class Pair(NamedTuple):

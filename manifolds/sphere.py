@@ -12,9 +12,11 @@ from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
-from manifold_lora.manifolds.radial_law import RadialLaw
-from manifold_lora.manifolds.radial_operations import SphericalExpMap0
-from manifold_lora.manifolds.sphere_operations import Dist, ExpMap, LogMap, LogMap0, SqDist, Transp
+from manifold_lora.manifolds.radial_law import Even, RadialLaw
+from manifold_lora.manifolds.sphere_operations import Dist, ExpMap, LogMap, SqDist, Transp
+
+# Where the arc sine of the other coordinate is the better conditioned one.
+_STEEP = 0.75
 
 # Of lifted points; beyond a quarter turn the coordinates of expmap0 fold back.
 SPHERICAL = RadialLaw(
@@ -27,7 +29,6 @@ SPHERICAL = RadialLaw(
 )
 
 _DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
-_EXPMAP0, _LOGMAP0 = SphericalExpMap0(SPHERICAL), LogMap0(SPHERICAL.exit)
 
 
 class Sphere(Radial):
@@ -56,15 +57,19 @@ class Sphere(Radial):
         """Bring to length R, then round: no number of steps leaves the sphere."""
         return (point * (self._k(point).rsqrt() / fn.norm(point))).to(dtype)
 
-    @as_given
     def expmap0(self, v: TangentAtOrigin) -> Point:
-        """(R cos(a), sin(a)/a v), a = |v|/R: all the way round."""
-        return run(self, _EXPMAP0, self._wide_k(v), v)
+        """(R phi'(a)/phi'(0), phi(a)/a v), a = |v|/R: time is the cosine, negative beyond a quarter turn."""
+        law, s = self._law(), self._k(v).sqrt()
+        turn = s * fn.norm(v)
+        time = law.phi_slope(torch, turn) / (law.entry.terms_at_0[0] * s)
+        return torch.cat([time, law.entry.of(turn) * v], -1)
 
-    @as_given
     def logmap0(self, x: Point) -> TangentAtOrigin:
         """R a/|s| s with sin(a) = |s|/R and cos(a) = t/R: right on the whole sphere."""
-        return run(self, _LOGMAP0, self._wide_k(x), x)
+        law, time, space = self._law(), x[..., :1], x[..., 1:]
+        size = fn.norm(space)
+        length = fn.hypot(time, size)
+        return _angle_over_sine(law.exit, size / length, time / length) * space / (length * self._k(x).sqrt())
 
     def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 - |z|^2), z), z held inside the hemisphere."""
@@ -125,3 +130,15 @@ class Sphere(Radial):
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (1 - 4 eps), the equator."""
         return (1 - 4 * torch.finfo(dtype).eps) / self._kappa_at(dtype).sqrt()
+
+
+def _angle_over_sine(psi: Even, sine: Tensor, cosine: Tensor) -> Tensor:
+    """a/sin(a) for an angle in [0, pi] given by sine and cosine, psi the arc sine."""
+    steep = sine > _STEEP
+    rest = torch.where(steep, cosine, 0.0)
+    aside = (math.pi / 2 - rest * psi.of_square(rest.square())) / torch.where(steep, sine, 1.0)
+    sine = torch.where(steep, 0.0, sine)
+    front = psi.of_square(sine.square())
+    # At the antipode no direction is special: the half turn is taken over a length of one.
+    back = (math.pi - sine * front) / torch.where(sine == 0, 1.0, sine)
+    return torch.where(steep, aside, torch.where(cosine > 0, front, back))

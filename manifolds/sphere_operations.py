@@ -16,7 +16,6 @@ from torch import Tensor
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.fused import Grads, Operation, Rows
-from manifold_lora.manifolds.radial_law import Even
 from manifold_lora.manifolds.scratch import Scratch
 from manifold_lora.manifolds.sphere_pair import (
     Across,
@@ -30,9 +29,6 @@ from manifold_lora.manifolds.sphere_pair import (
     smooth_across,
     smooth_pair,
 )
-
-# Where the arc sine of the other coordinate is the better conditioned one.
-_STEEP = 0.75
 
 
 class _Length(Operation):
@@ -223,50 +219,3 @@ class Transp(Operation):
         rise = (fn.square(step) + 2 * sign * fn.dot(x, step)) / (nx + ny)
         middle = (step + (1 + sign + rise / nx) * x) / ny
         return v - 2 * fn.ratio(fn.dot(middle, v), fn.square(middle)) * middle
-
-
-class LogMap0(Operation):
-    """v = R a/n s, a = atan2(n, t), of a point (t, s) with n = |s|."""
-
-    points = 1
-
-    def __init__(self, arc_sine: Even) -> None:
-        self.arc_sine = arc_sine
-
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
-        time, space = rows[0][:, :1], rows[0][:, 1:]
-        size = col.norm(space)
-        # At the antipode no direction is special: the half turn is taken over a length of R.
-        limit = torch.where(time > 0, 1.0, math.pi) / time.abs()
-        scale = torch.where(size == 0, limit, torch.atan2(size, time) / size) * k**-0.5
-        return (pad.combine((scale, space)),), (size, scale)
-
-    def backward(
-        self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
-    ) -> Grads:
-        (x,), (size, scale), (row,) = rows, saved, g
-        time, space = x[:, :1], x[:, 1:]
-        on_space, square = pad.dot(row, space), time.square() + size.square()
-        by_space = (k**-0.5 * time / square - scale) * col.over(col.over(on_space, size), size)
-        grad = pad.like(x)
-        grad[:, :1] = on_space / square * -(k**-0.5)
-        torch.mul(row, scale, out=grad[:, 1:]).addcmul_(space, by_space)
-        return [grad], on_space * scale / (-2 * k) if needs[0] else None
-
-    def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
-        time, space = arguments[0][..., :1], arguments[0][..., 1:]
-        size = fn.norm(space)
-        length = fn.hypot(time, size)
-        return _angle_over_sine(self.arc_sine, size / length, time / length) * space / (length * k.sqrt())
-
-
-def _angle_over_sine(psi: Even, sine: Tensor, cosine: Tensor) -> Tensor:
-    """a/sin(a) for an angle in [0, pi] given by sine and cosine, psi the arc sine."""
-    steep = sine > _STEEP
-    rest = torch.where(steep, cosine, 0.0)
-    aside = (math.pi / 2 - rest * psi.of_square(rest.square())) / torch.where(steep, sine, 1.0)
-    sine = torch.where(steep, 0.0, sine)
-    front = psi.of_square(sine.square())
-    # At the antipode no direction is special: the half turn is taken over a length of one.
-    back = (math.pi - sine * front) / torch.where(sine == 0, 1.0, sine)
-    return torch.where(steep, aside, torch.where(cosine > 0, front, back))

@@ -32,6 +32,7 @@ GROUPS = {
             "tests/faults/test_r03_killed_workers.py",
             "tests/faults/test_r04_lost_node.py",
             "tests/faults/test_r05_failing_cells.py",
+            "tests/faults/test_r34_time_and_death.py",
             "tests/experiments/sweeps/test_sweep.py",
         )
     ),
@@ -45,6 +46,8 @@ GROUPS = {
             "tests/models/test_two_ranks.py",
             "tests/models/test_training_scripts.py",
             "tests/models/test_tensor_parallel.py",
+            "tests/models/test_saved_files.py",
+            "tests/models/test_model_card.py",
         )
     ),
     "the same answers in every batch": Group(("tests/faults/test_r18_batch_size.py",)),

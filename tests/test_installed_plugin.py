@@ -108,6 +108,7 @@ for name, first in orders.items():
 """
 
 
+@pytest.mark.slow
 def test_by_import_in_any_order(install):
     install("-c", ORDERS)
 

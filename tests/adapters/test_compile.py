@@ -48,6 +48,7 @@ PRODUCT = {
 }
 
 
+@pytest.mark.slow
 def test_a_product_is_compiled_twice_in_a_process_that_never_ran_it_eagerly():
     program = f"""
 import torch

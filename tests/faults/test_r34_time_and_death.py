@@ -93,7 +93,7 @@ def test_a_fork_server_that_is_still_importing_ends_too(tmp_path: Path) -> None:
     wait_until(lambda: _gone(family), 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_train_says_how_to_go_on_and_dies_of_the_signal(tmp_path: Path, number: signal.Signals) -> None:
     base, logs = save_base(tmp_path / "base"), tmp_path / "run" / "logs" / "train.jsonl"
     flags = ["--task.style", "equation", "--task.limit", "8", "--model", str(base), "--train.steps", "100000"]

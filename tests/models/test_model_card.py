@@ -77,6 +77,7 @@ def run(code):
     return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_line_of_the_card_lets_peft_read_the_folder(adapted, tmp_path):
     """Without it peft knows no such method; the card says so before all else."""
     folder = save_adapter(adapted(), tmp_path / "adapter")

@@ -37,6 +37,7 @@ for method in (ManifoldLoraConfig, BottleneckConfig, LoraConfig):
 """
 
 
+@pytest.mark.slow
 def test_the_same_adapter_has_the_same_bytes_in_another_process(model_folder, tmp_path):
     """Sets are written in order, whatever order their members have in memory."""
     files = []
