@@ -81,6 +81,7 @@ GROUPS = {
             "tests/experiments/bench/test_bench_frames.py",
             "tests/experiments/settings/test_plugins.py",
             "tests/test_installed_plugin.py",
+            "tests/test_public_names.py",
         )
     ),
     # 200 draws a test and eleven tests, others each time.

@@ -33,7 +33,7 @@ for _ in range(2):
 
 
 # Processes of their own: here the packages were imported long ago, in another order.
-@pytest.mark.parametrize("files_first", [False, True])
+@pytest.mark.parametrize("files_first", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_name_is_what_its_file_defines(package, files_first):
     code = PROGRAM.format(package=package, files_first=files_first)
