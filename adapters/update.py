@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from manifold_lora.adapters import measure
 from manifold_lora.adapters.fast import boost as hyperbolic_boost
-from manifold_lora.adapters.fast import fused, one_token, rank_space
+from manifold_lora.adapters.fast import fused, few_tokens, rank_space
 from manifold_lora.adapters.fast.choice import has_fused
 from manifold_lora.adapters.fast.numbers import is_transformed
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
@@ -160,9 +160,9 @@ class ManifoldUpdate(nn.Module):
                 delta = self(x, A, B) * scaling
                 return delta if base is None else base + delta
             scaling = scaling.item()
-        of_one = self.of_one_token(x, A, B, base, scaling) if self.serves_one_token(x, A) else None
-        if of_one is not None:
-            return of_one
+        of_few = self.of_few_tokens(x, A, B, base, scaling) if self.serves_few_tokens(x, A) else None
+        if of_few is not None:
+            return of_few
         if self.path == "fused" and not isinstance(self.transform, Boost) and not is_transformed():
             radial = cast(Radial, self.manifold)
             return fused.update(radial, self.norm_scaling, x, A, B, base, scaling, self.limit(), in_place)
@@ -174,15 +174,15 @@ class ManifoldUpdate(nn.Module):
                 delta = self.curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
         return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
 
-    def serves_one_token(self, x: Tokens, A: Down) -> bool:
-        """Is x a single token without gradient, for which ``of_one_token`` can be called?"""
+    def serves_few_tokens(self, x: Tokens, A: Down) -> bool:
+        """Is x a few tokens without gradient, for which ``of_few_tokens`` can be called?"""
         is_direct = self.path == "fused" and type(self._modules["transform"]) is not Boost
-        return is_direct and one_token.serves(x, A)
+        return is_direct and few_tokens.serves(x, A)
 
-    def of_one_token(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
-        """As ``forward`` where ``serves_one_token``; None if a length or the base's dtype needs that."""
+    def of_few_tokens(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
+        """As ``forward`` where ``serves_few_tokens``; None if a length or the base's dtype needs that."""
         own: tuple[Any, Any] = (self._modules["manifold"], self._modules["norm_scaling"])
-        return fused.of_one_token(*own, x, A, B, base, scaling, self.limit())
+        return fused.of_few_tokens(*own, x, A, B, base, scaling, self.limit())
 
     def of_layer(self, x: Tokens, *others: Any) -> Output | None:
         """``fused.of_layer`` of these parts: W x + b + scaling * delta; None where ``forward`` serves."""

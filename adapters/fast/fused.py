@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.adapters.fast import function as fused_function
-from manifold_lora.adapters.fast import one_token, whole
+from manifold_lora.adapters.fast import few_tokens, whole
 from manifold_lora.adapters.fast.gradients import LearnedScalar
 from manifold_lora.adapters.fast.numbers import backend, is_transformed
 from manifold_lora.adapters.fast.scalars import Chart
@@ -47,7 +47,7 @@ def update(
     return fused_function.update(*arguments, in_place).to(kept)
 
 
-def of_one_token(
+def of_few_tokens(
     manifold: Radial,
     scaling_law: NormScaling,
     x: Float[Tensor, "*tokens n"],
@@ -57,10 +57,10 @@ def of_one_token(
     scaling: float,
     limit: float,
 ) -> Float[Tensor, "*tokens m"] | None:
-    """``update`` for a token that ``one_token`` serves; None where that one has to serve."""
+    """``update`` for tokens that ``few_tokens`` serves; None where that one has to serve."""
     radial: Any = manifold.radial_law
     radius, law = _radius(manifold), scaling_law.law(None)
-    return one_token.update(radial, radius, law, _edge(radial, x), limit, x, A, B, base, scaling)
+    return few_tokens.update(radial, radius, law, _edge(radial, x), limit, x, A, B, base, scaling)
 
 
 def of_layer(

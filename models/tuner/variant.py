@@ -9,6 +9,7 @@ from peft.utils.other import transpose
 from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _has_any_global_hook
 
+from manifold_lora.adapters.fast.few_tokens import MOST
 from manifold_lora.adapters.framed import FramedWeights
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.errors import LinearOnlyError
@@ -72,18 +73,18 @@ class ManifoldVariant(LoraVariant):
         return orig_weight.data - delta_weight(module, active_adapter).to(orig_weight.dtype)
 
 
-def of_one_token(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | None:
-    """A layer's whole output for a token without gradient or dropout; None where peft's way has to serve."""
-    # The dictionaries themselves: nn.Module's look-up of attributes is a part of the price at one token.
+def of_few_tokens(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | None:
+    """A layer's whole output for few tokens without gradient or dropout; None where peft's way has to serve."""
+    # The dictionaries themselves: nn.Module's look-up of attributes is a part of the price of few tokens.
     parts = layer._modules
     dropout = parts["lora_dropout"]._modules[adapter]
     if dropout.training and type(dropout) is not nn.Identity:
         return None
     lora_A, lora_B = factors(layer, adapter)
     update: ManifoldUpdate = parts[CONTAINER]._modules[adapter]
-    if not update.serves_one_token(x, lora_A):
+    if not update.serves_few_tokens(x, lora_A):
         return None
-    return update.of_one_token(x, lora_A, lora_B, parts["base_layer"](x), layer.scaling[adapter])
+    return update.of_few_tokens(x, lora_A, lora_B, parts["base_layer"](x), layer.scaling[adapter])
 
 
 def factors(layer: Layer, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +178,7 @@ class DecodingLinear(Linear):
     """``peft.tuners.lora.Linear``, equal to it in everything but the price.
 
     What peft asks before it adds an adapter (mixed batches, merged and disabled adapters, several at once)
-    costs as much as the adapter itself where there is one token, and keeps the base's product apart from the
+    costs as much as the adapter itself where there are few tokens, and keeps the base's product apart from the
     update's in training. Here one look tells that none of it is the case; whatever else is asked goes peft's
     way.
     """
@@ -193,7 +194,7 @@ class DecodingLinear(Linear):
 
     def _by_itself(self, x: torch.Tensor) -> torch.Tensor | None:
         graph = torch.is_grad_enabled()
-        if (x.numel() != x.shape[-1]) != graph or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or (not graph and x.numel() > MOST * x.shape[-1]):
             return None
         active: Any = self._active_adapter
         if len(active) != 1 or self._disable_adapters or self.merged_adapters:
@@ -201,7 +202,7 @@ class DecodingLinear(Linear):
         (name,) = active
         if type(self.lora_variant.get(name)) is not ManifoldVariant:
             return None
-        return of_whole_layer(self, name, x) if graph else of_one_token(self, name, x)
+        return of_whole_layer(self, name, x) if graph else of_few_tokens(self, name, x)
 
 
 def decoding(layer: Any) -> None:
