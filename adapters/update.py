@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from manifold_lora.adapters import measure
 from manifold_lora.adapters.fast import boost as hyperbolic_boost
-from manifold_lora.adapters.fast import fused, few_tokens, rank_space
+from manifold_lora.adapters.fast import few_tokens, fused, rank_space
 from manifold_lora.adapters.fast.choice import has_fused
 from manifold_lora.adapters.fast.numbers import is_transformed
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lora.adapters.fast import function as fused_function
 from manifold_lora.adapters.fast import few_tokens, whole
+from manifold_lora.adapters.fast import function as fused_function
 from manifold_lora.adapters.fast.gradients import LearnedScalar
 from manifold_lora.adapters.fast.numbers import backend, is_transformed
 from manifold_lora.adapters.fast.scalars import Chart

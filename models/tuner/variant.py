@@ -74,7 +74,7 @@ class ManifoldVariant(LoraVariant):
 
 
 def of_few_tokens(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor | None:
-    """A layer's whole output for few tokens without gradient or dropout; None where peft's way has to serve."""
+    """A layer's output for few tokens without gradient or dropout; None where peft's way has to serve."""
     # The dictionaries themselves: nn.Module's look-up of attributes is a part of the price of few tokens.
     parts = layer._modules
     dropout = parts["lora_dropout"]._modules[adapter]
@@ -178,9 +178,9 @@ class DecodingLinear(Linear):
     """``peft.tuners.lora.Linear``, equal to it in everything but the price.
 
     What peft asks before it adds an adapter (mixed batches, merged and disabled adapters, several at once)
-    costs as much as the adapter itself where there are few tokens, and keeps the base's product apart from the
-    update's in training. Here one look tells that none of it is the case; whatever else is asked goes peft's
-    way.
+    costs as much as the adapter itself where there are few tokens, and keeps the base's product apart from
+    the update's in training. Here one look tells that none of it is the case; whatever else is asked goes
+    peft's way.
     """
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
