@@ -155,9 +155,14 @@ def check_manifold(
     return outcomes
 
 
-def manifold_contract(*manifolds: Manifold, examples: int = 12) -> Callable[..., None]:
-    """A pytest test over geometries x properties: ``test_gans = manifold_contract(Gans(-1.0))``."""
-    pairs = [(m, prop) for m in manifolds for prop in PROPERTIES.values() if speaks_of(prop, m)]
+def manifold_contract(
+    *manifolds: Manifold, examples: int = 12, only: Collection[str] = ()
+) -> Callable[..., None]:
+    """A pytest test over geometries x properties: ``test_gans = manifold_contract(Gans(-1.0))``.
+
+    ``examples`` and ``only`` are those of ``check_manifold``.
+    """
+    pairs = [(m, prop) for m in manifolds for prop in _chosen(m, only)]
 
     @pytest.mark.parametrize(("manifold", "prop"), pairs, ids=[f"{_label(m)}-{p.name}" for m, p in pairs])
     def contract(manifold: Manifold, prop: Property) -> None:
