@@ -117,7 +117,7 @@ def _lengths(x: Tensor) -> list[float]:
         lengths: list[float] = norms(x, dim=-1).flatten().tolist()
         if min(lengths) > _TINY and max(lengths) < _HUGE:
             return lengths
-    return norms(x, dim=-1, dtype=torch.float64).flatten().tolist()  # type: ignore[no-any-return]
+    return norms(x, dim=-1, dtype=torch.float64).flatten().tolist()
 
 
 def gain(chart: Chart, n: float, rank: float, q: float) -> float:
