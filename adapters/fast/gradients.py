@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from manifold_lora.adapters.fast.numbers import gram_of, narrow
+from manifold_lora.adapters.fast.numbers import finite, gram_of, narrow
 from manifold_lora.adapters.fast.scalars import Chart
+from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.manifolds.radial_law import RadialLaw
 
 # Radius, length and gain: tensors where they are learned.
@@ -49,20 +50,21 @@ def rank_gradients(
     needs: Sequence[bool],
 ) -> RankGradients:
     """From the upstream gradient (tokens, m) and what was saved; ``needs`` says whether of x, A and B."""
-    wide = u.double()
-    P = (g @ B).double()
-    slopes = (P * wide).sum(-1, keepdim=True) * kept
-    carried, bent, along = kept[:, :1], slopes[:, 1:2], slopes[:, 2:3]
+    fine = geometry_dtype(u)
+    P, near = (g @ B).to(fine), u.to(fine)
+    # Summed over tokens for what is learned, where they may cancel: wide. The rest is as exact as g is.
+    slopes = (P.double() * u.double()).sum(-1, keepdim=True) * kept
+    carried, bent, along = kept[:, :1], finite(slopes[:, 1:2], fine), slopes[:, 2:3]
     dU, dA, dB = u, None, None
     if needs[0] or needs[1]:
-        dU = (carried * P).addcmul_(bent, wide @ (gram_of(B) if gram is None else gram))
+        dU = (carried * P).addcmul_(bent, near @ (gram_of(B) if gram is None else gram).to(fine))
         if law.bounded:
-            dU.addcmul_(slopes[:, 3:4], wide)
+            dU.addcmul_(finite(slopes[:, 3:4], fine), near)
         dU = narrow(dU, u.dtype)
         dA = dU.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
     if needs[2]:
-        w = narrow(wide * carried, u.dtype)
-        dB = (g.T @ w).addmm_(B, (wide.T @ (bent * wide)).to(B.dtype))
+        w = narrow(near * carried, u.dtype)
+        dB = (g.T @ w).addmm_(B, (near.T @ (bent * near)).to(B.dtype))
     return RankGradients(dU, along, dA, dB, slopes)
 
 
