@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -141,8 +141,9 @@ def gain(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
     with autocast_off(x):
         if update.path == "linear":
             return linear_gain(update.norm_scaling.law(torch.float64), x) * torch.ones_like(x[..., :1])
-        if update.path != "general" and isinstance(update.transform, Direct):
-            norm, radial = norm_of(x), cast(Radial, update.manifold)
+        radial = update.manifold
+        if update.path != "general" and isinstance(update.transform, Direct) and isinstance(radial, Radial):
+            norm = norm_of(x)
             return direct_factor(radial, update.law_of_norm(norm), update.transform, x @ A.T, B, norm)
 
         def at_zero() -> Tensor:

@@ -6,15 +6,14 @@ from typing import Any, Literal, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from manifold_lora.adapters import measure
+from manifold_lora.adapters.fast import blocks, few_tokens, fused, linear, rank_space
 from manifold_lora.adapters.fast import boost as hyperbolic_boost
-from manifold_lora.adapters.fast import few_tokens, fused, rank_space
 from manifold_lora.adapters.fast.choice import has_fused
 from manifold_lora.adapters.fast.numbers import is_transformed
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
-from manifold_lora.adapters.precision import autocast_off, geometry_dtype
+from manifold_lora.adapters.precision import autocast_off
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.adapters.spec import MAX_ANGLE, AdapterSpec, check_max_angle, check_rank
 from manifold_lora.adapters.token_scale import TokenScale, token_scale
@@ -25,6 +24,7 @@ from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.curvature import held
 from manifold_lora.manifolds.lorentz import Lorentz
+from manifold_lora.manifolds.product import Product
 from manifold_lora.manifolds.radial import Radial
 
 Path = Literal["linear", "fused", "rank_space", "general"]
@@ -118,13 +118,17 @@ class ManifoldUpdate(nn.Module):
     def paths(self) -> tuple[Path, ...]:
         """The ways that these parts can be computed, the cheapest first."""
         radial = isinstance(self.manifold, Radial) and self.manifold.follows_chart()
+        in_blocks = blocks.serves(self.manifold, self.transform, self.max_angle)
         able = {
             "linear": self._cancels(),
             "fused": self._has_fused,
-            "rank_space": radial and isinstance(self.transform, Direct | Boost),
+            "rank_space": (radial and isinstance(self.transform, Direct | Boost)) or in_blocks,
             "general": True,
         }
         return tuple(path for path in PATHS if able[path])
+
+    def _learned(self) -> list[Tensor]:
+        return [one for one in self.parameters() if one.requires_grad]
 
     def use(self, path: Path) -> "ManifoldUpdate":
         """Compute by the given path from now on. Raises ManifoldLoraError if these parts do not allow it."""
@@ -167,7 +171,7 @@ class ManifoldUpdate(nn.Module):
             radial = cast(Radial, self.manifold)
             return fused.update(radial, self.norm_scaling, x, A, B, base, scaling, self.limit(), in_place)
         if self.path == "linear":
-            delta = self._linear(x, A, B)
+            delta = linear.update(self.norm_scaling, self._learned(), x, A, B)
         else:
             wide = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
             with autocast_off(x), held(self.manifold):
@@ -256,34 +260,21 @@ class ManifoldUpdate(nn.Module):
         angle = length * manifold.inverse_square_radius(norm.dtype).sqrt()
         return law.times(functions.within(angle * torch.ones_like(norm), norm.new_full((1,), limit)))
 
-    def _linear(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        """gain * B A x: logmap0 and expmap0 have cancelled."""
-        kept, wide = x.dtype, torch.promote_types(x.dtype, A.dtype)
-        law = self.norm_scaling.law(geometry_dtype(x))
-        if law.unit:
-            x, _ = self.norm_scaling.scale(x.to(geometry_dtype(x)))
-        factor = self._anchor() * (1.0 if law.unit else law.gain)
-        u = functional.linear(x.to(wide), A.to(wide))
-        u = u if isinstance(factor, float) and factor == 1.0 else (u * factor).to(u.dtype)
-        return functional.linear(u, B.to(u.dtype)).to(kept)
-
-    def _anchor(self) -> Tensor | float:
-        """1, as a function of every trainable parameter: DDP refuses those that no output depends on."""
-        learned = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        return 1.0 + 0.0 * torch.cat([p.flatten() for p in learned]).sum() if learned else 1.0
-
     def curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """delta of tokens in the dtype of the geometry, by any path but the linear and the fused one."""
-        if self.path == "general" or not isinstance(self.manifold, Radial):
+        if self.path == "general":
             return self._general(x, A, B)
-        norm = rank_space.norm_of(x)
+        if isinstance(self.manifold, Product):
+            parts = blocks.Blocks(self.manifold, self._law_before_limit, self.max_angle)
+            return blocks.update(parts, x, A, B, self._learned())
+        norm, manifold = rank_space.norm_of(x), cast(Radial, self.manifold)
         law, transform = self.law_of_norm(norm), self.transform
         if isinstance(transform, Direct):
-            return rank_space.direct_update(self.manifold, law, transform, x, A, B, norm)
+            return rank_space.direct_update(manifold, law, transform, x, A, B, norm)
         boost = cast(Boost, transform)
         if self.path == "fused" and not is_transformed():
-            return hyperbolic_boost.update(cast(Lorentz, self.manifold), law, boost, x, A, B, norm)
-        return rank_space.boost_update(self.manifold, law, boost, x, A, B, norm)
+            return hyperbolic_boost.update(cast(Lorentz, manifold), law, boost, x, A, B, norm)
+        return rank_space.boost_update(manifold, law, boost, x, A, B, norm)
 
     def _general(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """The formula of the class, in float64 whatever the tokens are in: it defines the other paths."""
