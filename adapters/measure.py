@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from manifold_lora.adapters.fast.numbers import gram_of
 from manifold_lora.adapters.fast.rank_space import direct_factor, norm_of
 from manifold_lora.adapters.norm_scaling import ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
@@ -144,7 +145,9 @@ def gain(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         radial = update.manifold
         if update.path != "general" and isinstance(update.transform, Direct) and isinstance(radial, Radial):
             norm = norm_of(x)
-            return direct_factor(radial, update.law_of_norm(norm), update.transform, x @ A.T, B, norm)
+            return direct_factor(
+                radial, update.law_of_norm(norm), update.transform, x @ A.T, gram_of(B), norm
+            )
 
         def at_zero() -> Tensor:
             return small_gain(update.manifold, update.transform, update.law(x), x)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.adapters import measure
-from manifold_lora.adapters.fast import blocks, few_tokens, fused, linear, rank_space
+from manifold_lora.adapters.fast import blocks, few_tokens, fused, linear, rank_space, recomputed
 from manifold_lora.adapters.fast import boost as hyperbolic_boost
 from manifold_lora.adapters.fast.choice import has_fused
 from manifold_lora.adapters.fast.numbers import is_transformed
@@ -172,11 +172,13 @@ class ManifoldUpdate(nn.Module):
             return fused.update(radial, self.norm_scaling, x, A, B, base, scaling, self.limit(), in_place)
         if self.path == "linear":
             delta = linear.update(self.norm_scaling, self._learned(), x, A, B)
-        else:
-            wide = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
-            with autocast_off(x), held(self.manifold):
-                delta = self.curved(x.to(wide), A.to(wide), B.to(wide)).to(x.dtype)
-        return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
+            return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
+        wide = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
+        with autocast_off(x), held(self.manifold):
+            delta = self.curved(x.to(wide), A.to(wide), B.to(wide), scaling).to(x.dtype)
+        if base is not None and in_place and base.dtype == delta.dtype and fused.may_be_overwritten(base):
+            return base.add_(delta)
+        return delta if base is None else base + delta
 
     def serves_few_tokens(self, x: Tokens, A: Down) -> bool:
         """Is x a few tokens without gradient, for which ``of_few_tokens`` can be called?"""
@@ -260,21 +262,28 @@ class ManifoldUpdate(nn.Module):
         angle = length * manifold.inverse_square_radius(norm.dtype).sqrt()
         return law.times(functions.within(angle * torch.ones_like(norm), norm.new_full((1,), limit)))
 
-    def curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        """delta of tokens in the dtype of the geometry, by any path but the linear and the fused one."""
+    def curved(self, x: Tensor, A: Tensor, B: Tensor, scaling: float = 1.0) -> Tensor:
+        """scaling * delta, x, A and B in one dtype, by any path but the linear and the fused one."""
         if self.path == "general":
-            return self._general(x, A, B)
+            return self._general(x, A, B) * scaling
+        cut: Any = self.manifold.sizes if isinstance(self.manifold, Product) else lambda size: [size]
+        images, widths = self._images(A), (cut(x.shape[-1]), cut(B.shape[0]))
+        if isinstance(self.transform, Boost):
+            B = torch.cat([self.transform.time_B[:, None].to(B.dtype), B], dim=-1)
+        # A boost of another class may read A in its images.
+        once = isinstance(self.transform, Direct) or type(self.transform) is Boost
+        compute = recomputed.update if once else recomputed.smooth
+        return compute(recomputed.Plan(images, self.manifold, self._learned(), widths, scaling), x, A, B)
+
+    def _images(self, A: Tensor) -> rank_space.Images:
         if isinstance(self.manifold, Product):
-            parts = blocks.Blocks(self.manifold, self._law_before_limit, self.max_angle)
-            return blocks.update(parts, x, A, B, self._learned())
-        norm, manifold = rank_space.norm_of(x), cast(Radial, self.manifold)
-        law, transform = self.law_of_norm(norm), self.transform
-        if isinstance(transform, Direct):
-            return rank_space.direct_update(manifold, law, transform, x, A, B, norm)
-        boost = cast(Boost, transform)
+            return blocks.Blocks(self.manifold, self._law_before_limit, self.max_angle).images
+        radial, boost = cast(Radial, self.manifold), cast(Boost, self.transform)
+        if isinstance(self.transform, Direct):
+            return rank_space.direct_images(radial, self.law_of_norm, self.transform)
         if self.path == "fused" and not is_transformed():
-            return hyperbolic_boost.update(cast(Lorentz, manifold), law, boost, x, A, B, norm)
-        return rank_space.boost_update(manifold, law, boost, x, A, B, norm)
+            return hyperbolic_boost.images(cast(Lorentz, radial), self.law_of_norm, boost)
+        return rank_space.boost_images(radial, self.law_of_norm, boost, A)
 
     def _general(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """The formula of the class, in float64 whatever the tokens are in: it defines the other paths."""

@@ -2,7 +2,7 @@
 
 With n = |x|, L = alpha n (alpha for tokens of one length) and a = L/R, the point has the coordinates
 R phi(a)/n x and the time R sqrt(1 + phi(a)^2); with w = (t_y, y) and q = |[time_B | B] w| the update is
-(R psi(q/R)/q) [time_B | B] w. Equal to ``rank_space.boost_update``, which serves every other geometry,
+(R psi(q/R)/q) [time_B | B] w. Equal to ``rank_space.boost_images``, which serves every other geometry,
 at a third of its cost on narrow layers: there torch's overhead per operation is the cost.
 Source: arXiv 2410.04010, section 4.
 """
@@ -13,41 +13,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.adapters.fast.numbers import narrow
-from manifold_lora.adapters.norm_scaling import ScaleLaw
+from manifold_lora.adapters.fast.charts import SMALL_ANGLE, shrink
+from manifold_lora.adapters.fast.rank_space import Images, LawOf
 from manifold_lora.adapters.transforms import Boost
 from manifold_lora.manifolds.lorentz import Lorentz
-from manifold_lora.manifolds.radial_law import RadialLaw, bend, fall
+from manifold_lora.manifolds.radial_law import RadialLaw, bend
 
 PerToken = Float[Tensor, "*tokens 1"]
 
 # No token is shorter: phi(a)/n is alpha there to the last bit.
 _SMALLEST_NORM = 1e-30
-# Under these the differences in the slopes cancel and their series are exact to 1e-12.
-_SMALL_ANGLE, _SMALL_RATIO = 3e-2, 2e-2
 
 
-def update(
-    manifold: Lorentz,
-    law: ScaleLaw,
-    boost: Boost,
-    x: Float[Tensor, "*tokens n"],
-    A: Float[Tensor, "r n"],
-    B: Float[Tensor, "m r"],
-    norm: PerToken,
-) -> Float[Tensor, "*tokens m"]:
-    """delta = beta g(q) [time_B | B] (t_y, y) with y = R phi(a)/n A x + R sqrt(1 + phi(a)^2) time_A."""
-    radius = manifold.inverse_square_radius(torch.float64).rsqrt()
-    alpha = law.alpha if isinstance(law.alpha, Tensor) else radius.new_full((1,), law.alpha)
-    stretch, time, excess = _Entry.apply(norm, alpha, radius, manifold.radial_law, law.unit)
-    u = x @ A.T
-    y = stretch * u.double() + time * boost.time_A
-    w = torch.cat([torch.sqrt(radius.square() + y.square().sum(-1, keepdim=True)), y], dim=-1)
-    matrix = torch.cat([boost.time_B[:, None].to(B.dtype), B], dim=-1)
-    wide = matrix.double()
-    square = ((w @ (wide.T @ wide)) * w).sum(-1, keepdim=True).clamp_min(0.0)
-    factor = _Exit.apply(square, excess, radius, manifold.radial_law)
-    return narrow(w * (factor * law.beta), u.dtype) @ matrix.T
+def images(manifold: Lorentz, law_of: LawOf, boost: Boost) -> Images:
+    """beta g(q) (t_y, y) for [time_B | B] to act on, with y = f A x + t time_A."""
+
+    def image(u: Tensor, norm: PerToken, gram: Tensor) -> Tensor:
+        law = law_of(norm)
+        radius = manifold.inverse_square_radius(torch.float64).rsqrt()
+        alpha = law.alpha if isinstance(law.alpha, Tensor) else radius.new_full((1,), law.alpha)
+        stretch, time, excess = _Entry.apply(norm, alpha, radius, manifold.radial_law, law.unit)
+        y = stretch * u.double() + time * boost.time_A
+        w = torch.cat([torch.sqrt(radius.square() + y.square().sum(-1, keepdim=True)), y], dim=-1)
+        square = ((w @ gram) * w).sum(-1, keepdim=True).clamp_min(0.0)
+        return w * (shrink(square, excess, radius, manifold.radial_law) * law.beta)
+
+    return lambda us, norms, grams: [image(*us, *norms, *grams)]
 
 
 class _Entry(torch.autograd.Function):
@@ -89,44 +80,10 @@ class _Entry(torch.autograd.Function):
             by_norm = -by_stretch * radius * phi / n.square()
         else:
             near = phi * bend(radial.entry, angle.square())
-            turn = torch.where(angle < _SMALL_ANGLE, near, angle * slope - phi)
+            turn = torch.where(angle < SMALL_ANGLE, near, angle * slope - phi)
             turn = torch.where(inside, turn, -phi)
             by_norm = (
                 by_stretch * turn * radius / n.square() + (by_time * of_time + by_excess * of_excess) / n
             )
         by_alpha = (by_length / alpha).sum_to_size(alpha.shape)
         return by_norm, by_alpha, (by_radius / radius).sum_to_size(radius.shape), None, None
-
-
-class _Exit(torch.autograd.Function):
-    """R psi(q/R)/q + excess/q, a function of q^2."""
-
-    @staticmethod
-    def forward(ctx: Any, square: PerToken, excess: PerToken, radius: Tensor, radial: RadialLaw) -> PerToken:
-        ctx.save_for_backward(square, excess, radius)
-        ctx.radial = radial
-        q, away = _root(square)
-        gain = radius * radial.psi(torch, q / radius) / q
-        return gain + torch.where(away, excess / q, 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        square, excess, radius = ctx.saved_tensors
-        radial: Any = ctx.radial
-        q, away = _root(square)
-        ratio = q / radius
-        near = ratio < _SMALL_RATIO
-        safe = torch.where(near, 1.0, ratio)
-        series = fall(radial.exit, torch.where(near, ratio, 0.0).square())
-        slope = radial.psi_slope(torch, safe) - radial.psi(torch, safe) / safe
-        slope_of_square = torch.where(near, series, slope / safe.square()) / radius.square()
-        inverse = torch.where(away, 1 / q, 0.0)
-        by_square = (slope_of_square - excess * inverse * inverse.square()) / 2
-        by_radius = (upstream * -slope_of_square * square).sum_to_size(radius.shape) / radius
-        return upstream * by_square, upstream * inverse, by_radius, None
-
-
-def _root(square: Tensor) -> tuple[Tensor, Tensor]:
-    """(q, whether q > 0), with q = 1e-30 in place of 0."""
-    away = square > 0
-    return torch.sqrt(torch.where(away, square, 1e-60)), away

@@ -6,13 +6,13 @@ Any geometry with ``chart_exp`` and ``chart_log`` takes this path, and it has de
 ``fused`` is its hand-derived special case.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.adapters.fast.numbers import finite, is_transformed, narrow, row_norm
+from manifold_lora.adapters.fast.numbers import finite, is_transformed, row_norm
 from manifold_lora.adapters.norm_scaling import ScaleLaw
 from manifold_lora.adapters.transforms import Boost, Direct
 from manifold_lora.manifolds import functions
@@ -20,11 +20,13 @@ from manifold_lora.manifolds.radial import Radial
 
 Tokens = Float[Tensor, "*tokens n"]
 PerToken = Float[Tensor, "*tokens 1"]
-Output = Float[Tensor, "*tokens m"]
-Down = Float[Tensor, "r n"]
-Up = Float[Tensor, "m r"]
 # A factor as a function of a squared length.
 Factor = Callable[[Tensor], Tensor]
+# The lengths in effect for tokens of the norms given.
+LawOf = Callable[[PerToken], ScaleLaw]
+# From all u = A x (*tokens, r), abs(x) (*tokens, 1) and B^T B, one for each piece of x and of the output, to
+# what B acts on in each piece of the output, (*tokens, r), in float64.
+Images = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 
 def norm_of(x: Tokens) -> Float[Tensor, "*tokens 1"]:
@@ -86,22 +88,22 @@ def direct_gain(
     return f * factor
 
 
-def direct_update(
-    manifold: Radial, law: ScaleLaw, transform: Direct, x: Tokens, A: Down, B: Up, norm: PerToken
-) -> Output:
-    """delta = c gain B A x; ``norm`` is ``norm_of(x)``."""
-    u = x @ A.T
-    factor = direct_factor(manifold, law, transform, u, B, norm)
-    return narrow(u.double() * factor, u.dtype) @ B.T
+def direct_images(manifold: Radial, law_of: LawOf, transform: Direct) -> Images:
+    """c gain A x, for B to act on."""
+
+    def image(u: Tensor, norm: PerToken, gram: Tensor) -> Tensor:
+        return u.double() * direct_factor(manifold, law_of(norm), transform, u, gram, norm)
+
+    return lambda us, norms, grams: [image(*us, *norms, *grams)]
 
 
 def direct_factor(
-    manifold: Radial, law: ScaleLaw, transform: Direct, u: Tensor, B: Up, norm: PerToken
+    manifold: Radial, law: ScaleLaw, transform: Direct, u: Tensor, gram: Tensor, norm: PerToken
 ) -> PerToken:
-    """c gain in delta = c gain B u, from u = A x and ``norm_of(x)``; its limit where B u = 0."""
+    """c gain in delta = c gain B u, from u = A x, B^T B and ``norm_of(x)``; its limit where B u = 0."""
     length, reach = _entry(law, norm)
-    wide, up = u.double(), B.double()
-    square = ((wide @ (up.T @ up)) * wide).sum(-1, keepdim=True).clamp_min(0.0)
+    wide = u.double()
+    square = ((wide @ gram) * wide).sum(-1, keepdim=True).clamp_min(0.0)
     radial = manifold.radial_law
     bounded = radial is None or radial.bounded
     c = direct_gain(
@@ -117,27 +119,27 @@ def direct_factor(
     return c * (functions.ratio(law.gain * torch.ones_like(norm), norm) if law.unit else law.gain)
 
 
-def boost_update(
-    manifold: Radial, law: ScaleLaw, boost: Boost, x: Tokens, A: Down, B: Up, norm: PerToken
-) -> Output:
-    """delta = beta g [time_B | B] lift(f alpha A x + t time_A), t the time coordinate of expmap0(v)."""
-    length, reach = _entry(law, norm)
-    cap, excess = _cap(manifold), None
-    if cap is not None:
-        excess, reach = (length - cap).clamp_min(0.0), reach * functions.within(length, cap)
-        length = functions.capped(length, cap)
-    # By symmetry the time coordinate is that of a one-dimensional vector of the same length.
-    time = boost.entry_time(manifold, manifold.expmap0(length))
-    u = x @ A.T
-    y = manifold.chart_exp(length.square()) * reach * u.double() + time * boost.time_A
-    w = boost.middle(manifold, y, A)
-    columns = torch.cat([boost.time_B[:, None].to(B.dtype), B], dim=-1)
-    wide = columns.double()
-    sq = ((w @ (wide.T @ wide)) * w).sum(-1, keepdim=True).clamp_min(0.0)
-    factor = manifold.chart_log(sq)
-    if excess is not None:
-        factor = factor + functions.ratio(excess, functions.root(sq))
-    return narrow(w * (factor * law.beta), u.dtype) @ columns.T
+def boost_images(manifold: Radial, law_of: LawOf, boost: Boost, A: Tensor) -> Images:
+    """beta g lift(f alpha A x + t time_A) for [time_B | B] to act on, t the time of expmap0(v)."""
+
+    def image(u: Tensor, norm: PerToken, gram: Tensor) -> Tensor:
+        law = law_of(norm)
+        length, reach = _entry(law, norm)
+        cap, excess = _cap(manifold), None
+        if cap is not None:
+            excess, reach = (length - cap).clamp_min(0.0), reach * functions.within(length, cap)
+            length = functions.capped(length, cap)
+        # By symmetry the time coordinate is that of a one-dimensional vector of the same length.
+        time = boost.entry_time(manifold, manifold.expmap0(length))
+        y = manifold.chart_exp(length.square()) * reach * u.double() + time * boost.time_A
+        w = boost.middle(manifold, y, A)
+        sq = ((w @ gram) * w).sum(-1, keepdim=True).clamp_min(0.0)
+        factor = manifold.chart_log(sq)
+        if excess is not None:
+            factor = factor + functions.ratio(excess, functions.root(sq))
+        return w * (factor * law.beta)
+
+    return lambda us, norms, grams: [image(*us, *norms, *grams)]
 
 
 def _entry(law: ScaleLaw, norm: PerToken) -> tuple[PerToken, PerToken]:
