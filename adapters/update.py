@@ -127,9 +127,6 @@ class ManifoldUpdate(nn.Module):
         }
         return tuple(path for path in PATHS if able[path])
 
-    def _learned(self) -> list[Tensor]:
-        return [one for one in self.parameters() if one.requires_grad]
-
     def use(self, path: Path) -> "ManifoldUpdate":
         """Compute by the given path from now on. Raises ManifoldLoraError if these parts do not allow it."""
         if path not in self.paths():
@@ -171,7 +168,8 @@ class ManifoldUpdate(nn.Module):
             radial = cast(Radial, self.manifold)
             return fused.update(radial, self.norm_scaling, x, A, B, base, scaling, self.limit(), in_place)
         if self.path == "linear":
-            delta = linear.update(self.norm_scaling, self._learned(), x, A, B)
+            learned = [one for one in self.parameters() if one.requires_grad]
+            delta = linear.update(self.norm_scaling, learned, x, A, B)
             return delta * scaling if base is None else torch.add(base, delta, alpha=scaling)
         wide = fused.product_dtype(x, A, torch.is_autocast_enabled(x.device.type))
         with autocast_off(x), held(self.manifold):
@@ -273,7 +271,7 @@ class ManifoldUpdate(nn.Module):
         # A boost of another class may read A in its images.
         once = isinstance(self.transform, Direct) or type(self.transform) is Boost
         compute = recomputed.update if once else recomputed.smooth
-        return compute(recomputed.Plan(images, self.manifold, self._learned(), widths, scaling), x, A, B)
+        return compute(recomputed.Plan(images, self, widths, scaling), x, A, B)
 
     def _images(self, A: Tensor) -> rank_space.Images:
         if isinstance(self.manifold, Product):

@@ -5,7 +5,8 @@ backward are x, u_p and |x_p|: a number for each token and part beside LoRA's ow
 of x, w is in float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -18,20 +19,22 @@ from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.curvature import held
 
 
+# Where parameters lie: a module's dictionary of them, and the name.
+Places = list[tuple[dict[str, Any], str]]
+
+
 class Plan(NamedTuple):
     """How an update is computed in rank space.
 
     Args:
-        images: w as a function of differentiable tensors and of the parameters ``learned``.
-        geometry: the module whose learned curvatures are read.
-        learned: every parameter that ``images`` reads.
+        images: w as a function of differentiable tensors and of what ``owner`` learns.
+        owner: the module whose parameters the images read, when they are called.
         widths: the sizes of the pieces of x, and of those of the output.
         scaling: what delta is multiplied by.
     """
 
     images: Images
-    geometry: nn.Module
-    learned: Sequence[Tensor]
+    owner: nn.Module
     widths: tuple[Sequence[int], Sequence[int]]
     scaling: float = 1.0
 
@@ -47,8 +50,28 @@ def update(
     """delta in the dtype of x, A and B."""
     if is_transformed() or torch.compiler.is_compiling():
         return smooth(plan, x, A, B)
-    delta: Tensor = _Update.apply(x, A, B, plan, *plan.learned)
+    places = _learned(plan.owner)
+    delta: Tensor = _Update.apply(x, A, B, plan, places, *(kept[name] for kept, name in places))
     return delta
+
+
+def _learned(owner: nn.Module) -> Places:
+    """Where the trainable parameters of a module lie."""
+    places = [(part._parameters, name) for part in owner.modules() for name in part._parameters]
+    return [(kept, name) for kept, name in places if kept[name] is not None and kept[name].requires_grad]  # type: ignore[union-attr]
+
+
+@contextmanager
+def _standing_in(places: Places, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, these are the parameters: in the forward they may have been others (``functional_call``)."""
+    own = [kept[name] for kept, name in places]
+    try:
+        for (kept, name), one in zip(places, tensors, strict=True):
+            kept[name] = one
+        yield
+    finally:
+        for (kept, name), one in zip(places, own, strict=True):
+            kept[name] = one
 
 
 def smooth(plan: Plan, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
@@ -64,12 +87,14 @@ class _Update(torch.autograd.Function):
     """``smooth``, of which the backward keeps u and abs(x) beside the inputs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, A: Tensor, B: Tensor, plan: Plan, *learned: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, A: Tensor, B: Tensor, plan: Plan, places: Places, *learned: Tensor
+    ) -> Tensor:
         pieces, columns, rows = plan.cut(x, A, B)
         us = [piece @ column.T for piece, column in zip(pieces, columns, strict=True)]
         norms = [row_norm(_flat(piece)).view(*x.shape[:-1], 1) for piece in pieces]
         ws = plan.images(us, norms, [gram_of(row) for row in rows])
-        ctx.plan = plan
+        ctx.plan, ctx.places = plan, places
         ctx.save_for_backward(x, A, B, *us, *norms, *learned)
         delta = x.new_empty(*x.shape[:-1], B.shape[0])
         for out, w, row in zip(delta.split(list(plan.widths[1]), -1), ws, rows, strict=True):
@@ -82,29 +107,29 @@ class _Update(torch.autograd.Function):
         x, A, B, *others = ctx.saved_tensors
         k = len(ctx.plan.widths[0])
         if torch.is_grad_enabled():
-            needed = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[4:]]
-            moved = _backward_of_any_order(ctx.plan, g, (x, A, B, *others[2 * k :]), needed)
-            return *moved[:3], None, *moved[3:]
-        return _backward(ctx, g, x, A, B, others[:k], others[k : 2 * k])
+            needed = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[5:]]
+            moved = _backward_of_any_order(ctx, g, (x, A, B, *others[2 * k :]), needed)
+            return *moved[:3], None, None, *moved[3:]
+        return _backward(ctx, g, x, A, B, others)
 
 
 def _flat(x: Tensor) -> Tensor:
-    return x.flatten(0, -2)
+    return x[None] if x.dim() == 1 else x.flatten(0, -2)
 
 
 def _backward(
-    ctx: Any, g: Tensor, x: Tensor, A: Tensor, B: Tensor, us: list[Tensor], norms: list[Tensor]
+    ctx: Any, g: Tensor, x: Tensor, A: Tensor, B: Tensor, others: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    plan, k = ctx.plan, len(us)
+    """``others`` are all u, all abs(x) and what is learned."""
+    plan, k = ctx.plan, len(ctx.plan.widths[0])
     pieces, columns, rows = plan.cut(x, A, B)
     upstream = g.split(list(plan.widths[1]), -1)
     by_w = [(piece @ row).double() * plan.scaling for piece, row in zip(upstream, rows, strict=True)]
-    moving = [one.detach().requires_grad_() for one in (*us, *norms, *map(gram_of, rows))]
-    with torch.enable_grad(), held(plan.geometry):
-        ws = plan.images(moving[:k], moving[k : 2 * k], moving[2 * k :])
-        # The parameters themselves: what was saved of them comes back as copies from checkpoints and offload.
-        wanted = [*moving, *plan.learned]
-        moved = torch.autograd.grad(ws, wanted, by_w, allow_unused=True, materialize_grads=True)
+    grams = [gram_of(row) for row in rows]
+    moving = [one.detach().requires_grad_() for one in (*others[: 2 * k], *grams, *others[2 * k :])]
+    with torch.enable_grad(), _standing_in(ctx.places, moving[3 * k :]), held(plan.owner):
+        ws = plan.images(moving[:k], moving[k : 2 * k], moving[2 * k : 3 * k])
+        moved = torch.autograd.grad(ws, moving, by_w, allow_unused=True, materialize_grads=True)
     by_u, by_norm, by_gram = ([*map(_flat, moved[:k])], moved[k : 2 * k], moved[2 * k : 3 * k])
     dx, dA, dB = (
         torch.empty_like(one) if needed else None
@@ -113,7 +138,7 @@ def _backward(
     if dx is not None:
         for p, out in enumerate(plan.cut(dx, A, B)[0]):
             torch.mm(by_u[p], columns[p], out=_flat(out))
-            out.addcmul_(pieces[p], finite(functions.ratio(by_norm[p], norms[p]), x.dtype))
+            out.addcmul_(pieces[p], finite(functions.ratio(by_norm[p], others[k + p]), x.dtype))
     if dA is not None:
         for p, out in enumerate(plan.cut(x, dA, B)[1]):
             torch.mm(by_u[p].T, _flat(pieces[p]), out=out)
@@ -121,14 +146,15 @@ def _backward(
         for p, out in enumerate(plan.cut(x, A, dB)[2]):
             torch.mm(_flat(upstream[p]).T, _flat(narrow(ws[p].detach() * plan.scaling, x.dtype)), out=out)
             out.addmm_(rows[p], (by_gram[p] + by_gram[p].T).to(B.dtype))
-    return dx, dA, dB, None, *moved[3 * k :]
+    return dx, dA, dB, None, None, *moved[3 * k :]
 
 
 def _backward_of_any_order(
-    plan: Plan, g: Tensor, inputs: Sequence[Tensor], needed: Sequence[bool]
+    ctx: Any, g: Tensor, inputs: Sequence[Tensor], needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """The same gradients as functions of all they depend on, for create_graph=True."""
     wanted = [one for one, need in zip(inputs, needed, strict=True) if need]
-    delta = smooth(plan, *inputs[:3])
+    with _standing_in(ctx.places, inputs[3:]):
+        delta = smooth(ctx.plan, *inputs[:3])
     found = iter(torch.autograd.grad(delta, wanted, g, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

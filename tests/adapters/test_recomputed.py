@@ -58,6 +58,18 @@ def test_what_is_kept_of_a_token(arm, most) -> None:
     assert (kept[1] - kept[0]) / 64 <= 20 * 4 + most
 
 
+@pytest.mark.parametrize("arm", ARMS)
+def test_parameters_that_stand_in_have_the_gradient(arm) -> None:
+    """``functional_call`` takes them away again before the backward."""
+
+    def run(update, *inputs):
+        others = {name: one * 1.0 for name, one in update.named_parameters()}
+        return torch.func.functional_call(update, others, inputs)
+
+    plain = gradients(arm, lambda update, *inputs: update(*inputs))
+    torch.testing.assert_close(gradients(arm, run), plain, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("arm", ["product", "boost"])
 def test_second_derivatives(arm) -> None:
     torch.manual_seed(0)
