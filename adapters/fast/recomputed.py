@@ -18,7 +18,6 @@ from manifold_lora.adapters.fast.rank_space import Images, norm_of
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.curvature import held
 
-
 # Where parameters lie: a module's dictionary of them, and the name.
 Places = list[tuple[dict[str, Any], str]]
 
