@@ -108,6 +108,6 @@ def _bound(found: Sequence[Found], baseline: str) -> Answer:
 def _detectable(found: Sequence[Found]) -> str:
     """From which size on any of the comparisons finds a lead; answers that agree everywhere have none."""
     size = min((base.detectable for _, base, _ in found if base.detectable > 0), default=math.nan)
-    if size > 1:
+    if math.isinf(size):
         return "this table finds no lead of whatever size"
     return f"this table finds leads from {percent(size)} points on"

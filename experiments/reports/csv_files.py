@@ -11,6 +11,7 @@ from manifold_lora.experiments.reports.endpoints import Endpoint
 from manifold_lora.experiments.reports.row import ArmRow, Comparison, Dose
 from manifold_lora.experiments.reports.statistics import Estimate
 from manifold_lora.experiments.reports.verdicts import verdict
+from manifold_lora.experiments.results.accuracy import percent
 
 # What a cell begins with that a spreadsheet computes; in full width too, as Excel reads them in the East.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
@@ -72,8 +73,8 @@ def _score_line(row: ArmRow, name: str, score: Estimate, rows: list[ArmRow]) -> 
         "difference_low": gap and gap.low,
         "difference_high": gap and gap.high,
         "p": gap and gap.p,
-        "p_adjusted": row.p_adjusted.get(name),
-        "detectable": base and base.detectable,
+        "p_adjusted": base and base.p_adjusted,
+        "detectable": base and _detectable(base),
         "verdict": said and said.word,
         "gain": row.gain,
         "kappa": row.kappa,
@@ -82,6 +83,11 @@ def _score_line(row: ArmRow, name: str, score: Estimate, rows: list[ArmRow]) -> 
         **{key: None if math.isnan(value) else value for key, value in row.costs.items()},
         "train_seconds_ratio": ratio(row, rows, "train_seconds"),
     }
+
+
+def _detectable(item: Comparison) -> float | str:
+    """A number, or a word where no difference would be found."""
+    return percent(item.detectable) if math.isinf(item.detectable) else item.detectable
 
 
 def _dose(row: ArmRow) -> dict[str, object]:
@@ -103,7 +109,7 @@ def _comparison_line(row: ArmRow, item: Comparison) -> dict[str, object]:
         "high": gap.high,
         "p": gap.p,
         "p_adjusted": item.p_adjusted,
-        "detectable": item.detectable,
+        "detectable": _detectable(item),
         "only_arm_right": pooled.arm,
         "only_other_right": pooled.other,
         "mcnemar_p_pooled": pooled.p,

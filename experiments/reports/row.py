@@ -1,5 +1,6 @@
 """One arm of a report: its runs by learning rate, its scores, and its comparisons with other arms."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -7,9 +8,7 @@ from typing import Any
 
 from manifold_lora.experiments.reports.groups import Group, Role, group_of, is_plain_lora, part_name
 from manifold_lora.experiments.reports.mcnemar import SeedTests
-from manifold_lora.experiments.reports.statistics import (
-    Estimate,
-)
+from manifold_lora.experiments.reports.statistics import Estimate
 
 Record = dict[str, Any]
 
@@ -61,8 +60,12 @@ class Comparison:
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference that this table finds four times in five, after its correction."""
-        return self.difference.detectable(self.tests)
+        """The smallest true difference that this table finds four times in five, after its correction.
+
+        Infinite where not even a difference of all items (1) would be found; NaN where no answer differs.
+        """
+        size = self.difference.detectable(self.tests)
+        return math.inf if size > 1 else size
 
     @property
     def is_better(self) -> bool:
@@ -209,16 +212,6 @@ class ArmRow:
     def claim(self, kind: str, test: str) -> Claim | None:
         """Its claim of a kind on a test set; geometries alone make claims."""
         return next((claim for claim in self.claims if (claim.kind, claim.test) == (kind, test)), None)
-
-    @property
-    def differences(self) -> dict[str, Estimate]:
-        """By test set, the difference to the baseline."""
-        return {item.test: item.difference for item in self.comparisons if item.role == "baseline"}
-
-    @property
-    def p_adjusted(self) -> dict[str, float]:
-        """By test set, the adjusted p of that difference."""
-        return {item.test: item.p_adjusted for item in self.comparisons if item.role == "baseline"}
 
 
 def extras_of(record: Record) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,6 @@
 """What may be said of an arm, in words, by rules that the report states."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -172,9 +173,11 @@ def _undecided(row: ArmRow, test: str, rows: Sequence[ArmRow], base: Comparison)
         )
     claim = row.claim("norms", test)
     hurdle = next(iter(claim.failed), best) if claim is not None else best
-    size = hurdle.detectable
-    smallest = f"smallest detectable difference {percent(size) if not size > 1 else NONE_SHOWN}"
-    return Verdict(UNKNOWN, (Remark(f"{_figure_text(hurdle)}, {smallest}", row.label, hurdle),))
+    size = NONE_SHOWN if math.isinf(hurdle.detectable) else percent(hurdle.detectable)
+    return Verdict(
+        UNKNOWN,
+        (Remark(f"{_figure_text(hurdle)}, smallest detectable difference {size}", row.label, hurdle),),
+    )
 
 
 def _best_blind(row: ArmRow, test: str, rows: Sequence[ArmRow]) -> Comparison | None:

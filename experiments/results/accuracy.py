@@ -29,6 +29,8 @@ def accuracy(right: Right) -> float:
 def percent(share: float, sign: str = "") -> str:
     """A share in percent to one digit: ``"12.5"``; with ``sign="+"`` a difference in points: ``"+12.5"``.
 
-    NaN, which stands for nothing known, is a dash.
+    NaN, which stands for nothing known, is a dash; infinity, which no share reaches, is "none".
     """
+    if math.isinf(share):
+        return "none"
     return "–" if math.isnan(share) else f"{100 * share:{sign}.1f}"

@@ -28,8 +28,10 @@ def test_the_rate_is_chosen_on_validation_even_where_test_disagrees(ablation):
 def test_the_difference_is_paired_by_seed_and_item(ablation):
     _, store = ablation
     direct = _rows(store)[1]
-    assert direct.differences["test"].mean == pytest.approx(6 / 8 - 3 / 8)
-    assert direct.p_adjusted["test"] == pytest.approx(direct.differences["test"].p)
+    assert direct.with_role("test", "baseline").difference.mean == pytest.approx(6 / 8 - 3 / 8)
+    assert direct.with_role("test", "baseline").p_adjusted == pytest.approx(
+        direct.with_role("test", "baseline").difference.p
+    )
     assert direct.gain == pytest.approx(1.3)
     assert direct.kappa == -1.0
 
@@ -51,7 +53,7 @@ def test_further_grid_values_are_compared_like_with_like(two_ranks):
     rows = _rows(two_ranks)
     direct = {row.label: row for row in rows if row.arm == "direct"}
     assert direct["direct rank=2"].against == "lora rank=2"
-    assert direct["direct rank=8"].differences["test"].mean == pytest.approx(0.5)
+    assert direct["direct rank=8"].with_role("test", "baseline").difference.mean == pytest.approx(0.5)
     assert all(not row.comparisons for row in rows if row.arm == "lora")
 
 

@@ -103,7 +103,7 @@ def test_tangent_is_lora_by_algebra_and_counted_in_no_correction(report_on):
     assert direct.with_role("test", "tangent") is None
     counted = [row for row in rows if row.comparisons and row.label != "tangent"]
     assert {row.with_role("test", "baseline").tests for row in counted} == {len(counted)}
-    assert np.isnan(tangent.p_adjusted["test"])
+    assert np.isnan(tangent.with_role("test", "baseline").p_adjusted)
 
 
 def test_a_claim_is_adjusted_by_the_largest_p_of_its_hurdles(report_on):
