@@ -13,6 +13,7 @@ from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.spec import ManifoldSpec
+from manifold_lora.numbers import is_number
 
 
 class ManifoldLoRA(nn.Module):
@@ -128,6 +129,6 @@ def _sizes(in_features: int | None, out_features: int | None, base: nn.Linear | 
 def _scaling(alpha: float | int | None, rank: int) -> float:
     if alpha is None:
         return 1.0
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+    if not is_number(alpha) or alpha <= 0:
         raise ManifoldLoraError("alpha", alpha, "a positive number")
     return alpha / rank

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from manifold_lora.adapters.precision import keeping_float32
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
+from manifold_lora.numbers import is_number
 
 
 class ScaleLaw(NamedTuple):
@@ -87,7 +88,7 @@ class Calibrated(nn.Module):
         Raises:
             ManifoldLoraError: no positive finite number.
         """
-        if isinstance(median, bool) or not isinstance(median, int | float) or not 0 < median < math.inf:
+        if not is_number(median) or median <= 0:
             raise ManifoldLoraError("median of abs(x)", median, "a positive finite number")
         if self.divides:
             self.get_buffer("median").fill_(median)
@@ -183,32 +184,32 @@ class Fixed(NormScaling):
         return ScaleLaw(alpha=1.0 / self.start(dtype))
 
 
-class Learned(NormScaling):
-    """v = x / s and delta times s, with s = s0 exp(log_scale) learned, s0 = sqrt(n) or the median."""
+class LearnedScale(NormScaling):
+    """A norm scaling with one learned number, ``log_scale``, that starts at 0."""
 
-    divides = True
     shareable = True
-    powers = (-1, 0)
 
     def __init__(self, in_features: int) -> None:
         super().__init__(in_features)
         self.log_scale = nn.Parameter(torch.zeros(1))
+
+
+class Learned(LearnedScale):
+    """v = x / s and delta times s, with s = s0 exp(log_scale) learned, s0 = sqrt(n) or the median."""
+
+    divides = True
+    powers = (-1, 0)
 
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = 1/s, beta = s."""
         return ScaleLaw(alpha=_exp(self.log_scale, -1, dtype) / self.start(dtype))
 
 
-class Released(NormScaling):
+class Released(LearnedScale):
     """v = x / s and nothing on the way out, with s = s0 exp(log_scale) learned, s0 as for ``learned``."""
 
     divides = True
-    shareable = True
     powers = (-1, -1)
-
-    def __init__(self, in_features: int) -> None:
-        super().__init__(in_features)
-        self.log_scale = nn.Parameter(torch.zeros(1))
 
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = gain = 1/s."""
@@ -216,16 +217,11 @@ class Released(NormScaling):
         return ScaleLaw(alpha=alpha, gain=alpha)
 
 
-class Unit(NormScaling):
+class Unit(LearnedScale):
     """v = s x / abs(x) and nothing on the way out, with s = exp(log_scale) learned."""
 
     linear = False
-    shareable = True
     powers = (1, 1)
-
-    def __init__(self, in_features: int) -> None:
-        super().__init__(in_features)
-        self.log_scale = nn.Parameter(torch.zeros(1))
 
     def law(self, dtype: torch.dtype | None) -> ScaleLaw:
         """Alpha = gain = s, on the direction of x."""

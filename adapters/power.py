@@ -1,12 +1,10 @@
 """The control that has a power of a token's norm where the geometry has its own function of it."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from manifold_lora.adapters.norm_blind import NormBlind
-from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.adapters.registry import TRANSFORMS
 from manifold_lora.manifolds.radial import Radial
 
 # No token is shorter: a negative power is infinite at 0.
@@ -36,11 +34,7 @@ class Power(NormBlind):
         self, in_features: int, out_features: int, rank: int, p: float | None = None, learned: bool = False
     ) -> None:
         super().__init__(in_features, out_features, rank)
-        number = isinstance(p, int | float) and not isinstance(p, bool) and math.isfinite(p)
-        if p is not None and not number:
-            raise ManifoldLoraError("p of power", p, "a finite number, or none for the geometry's own")
-        if not isinstance(learned, bool):
-            raise ManifoldLoraError("learned of power", learned, "true or false")
+        TRANSFORMS.named({"name": "power", "p": p, "learned": learned})
         self.p = p
         self.added = nn.Parameter(torch.zeros(1)) if learned else None
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from manifold_lora.numbers import is_number
 from manifold_lora.registry import Registry
 
 # linear: is x -> delta a matrix? "always", "flat" (where the chart is the identity) or "never".
@@ -13,11 +14,15 @@ for _name, _class, _linear, _time in (
     ("boost", "transforms:Boost", "never", True),
 ):
     TRANSFORMS.declare(_name, f"manifold_lora.adapters.{_class}", linear=_linear, time=_time)
+_OF_POWER = {
+    "p": (lambda value: value is None or is_number(value), "a finite number, or none for the geometry's own"),
+    "learned": (lambda value: isinstance(value, bool), "true or false"),
+}
 # radial: a control that replaces what one radial geometry makes of a token's length.
-# options: what may stand beside the name, for the constructor.
+# options: what may stand beside the name, for the constructor, and which values it takes.
 for _name, _class, _linear, _time, _options in (
     ("norm_blind", "norm_blind:NormBlind", "flat", False, ()),
-    ("power", "power:Power", "never", False, ("p", "learned")),
+    ("power", "power:Power", "never", False, _OF_POWER),
     ("frozen_boost", "frozen_boost:FrozenBoost", "never", True, ()),
 ):
     TRANSFORMS.declare(

@@ -10,6 +10,7 @@ from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS, is_radial
 from manifold_lora.manifolds.spec import TOKEN, ManifoldSpec
+from manifold_lora.numbers import is_number, is_whole
 from manifold_lora.registry import Options
 
 # Where c is at most sinh(3)/3 = 3.3 on Lorentz space: the few tokens that are far longer than the others
@@ -20,16 +21,16 @@ TOKEN_NORMS = ("own", "shuffled")
 
 def check_rank(rank: object) -> int:
     """Return ``rank`` if it is an integer of at least 1, else raise ManifoldLoraError."""
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if not is_whole(rank):
         raise ManifoldLoraError("rank", rank, "an integer of at least 1")
     return rank
 
 
 def check_max_angle(angle: object) -> float:
     """Return the angle as a positive float, ``math.inf`` for ``"inf"``, else raise ManifoldLoraError."""
-    if angle == "inf":
+    if angle in ("inf", math.inf):
         return math.inf
-    if isinstance(angle, bool) or not isinstance(angle, int | float) or not angle > 0:
+    if not is_number(angle) or angle <= 0:
         raise ManifoldLoraError("max_angle", angle, "a positive number, or inf for no limit")
     return float(angle)
 

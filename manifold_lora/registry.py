@@ -99,18 +99,20 @@ class Registry(Generic[Part]):
         """(name, options) of a part given as a name or as ``{name: ..., **options}``, not imported.
 
         Args:
-            given: what a config states; parts state with ``options=(...)`` what their constructors take.
+            given: what a config states; parts state with ``options=(...)`` what their constructors take, or
+                with ``options={key: (rule, allowed)}`` also of which values ``rule`` is true.
             beside: keys that are not the part's own.
 
         Raises:
             UnknownNameError: no such part, or no such option of it.
-            ManifoldLoraError: neither a name nor a mapping with one, or an option that is no plain value.
+            ManifoldLoraError: neither a name nor a mapping with one, or an option that is no plain value or
+                breaks its rule.
         """
         name = given.get("name") if isinstance(given, Mapping) else given
         if not isinstance(name, str):
             raise ManifoldLoraError(self.kind, given, (*self, "{name: ..., **options}"))
-        known = (*beside, *self.metadata(name).get("options", ()))
-        options = {}
+        rules = self.metadata(name).get("options", ())
+        known, options = (*beside, *rules), {}
         for key, value in given.items() if isinstance(given, Mapping) else ():
             if key in ("name", *beside):
                 continue
@@ -118,6 +120,8 @@ class Registry(Generic[Part]):
                 raise UnknownNameError(f"option of {self.kind} {name}", key, known)
             if value is not None and not isinstance(value, bool | int | float | str):
                 raise ManifoldLoraError(f"{key} of {self.kind} {name}", value, "a plain value")
+            if isinstance(rules, Mapping) and not rules[key][0](value):
+                raise ManifoldLoraError(f"{key} of {self.kind} {name}", value, rules[key][1])
             options[key] = value
         return name, tuple(sorted(options.items()))
 

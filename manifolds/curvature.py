@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.numbers import is_number
 
 Mode = Literal["fixed", "learned", "free"]
 MODES = ("fixed", "learned", "free")
@@ -35,7 +36,7 @@ class Curvature(nn.Module):
         super().__init__()
         if mode not in MODES:
             raise ManifoldLoraError("curvature mode", mode, MODES)
-        if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
+        if not is_number(kappa):
             raise CurvatureError("kappa", kappa, "a finite number")
         self._held: Tensor | None = None
         stored = torch.tensor([float(kappa)], dtype=torch.float32)
@@ -75,7 +76,7 @@ class Curvature(nn.Module):
         Raises:
             CurvatureError: kappa is not finite, or has not the sign that a learned one keeps.
         """
-        if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
+        if not is_number(kappa):
             raise CurvatureError("kappa", kappa, "a finite number")
         if self.mode == "learned" and not kappa / self.stated > 0:
             raise CurvatureError("learned kappa", kappa, f"a number of the sign of {self.stated:g}")

@@ -1,12 +1,12 @@
 """A geometry as data: parsed and checked from a config without importing torch."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS, curved_names, has_parts
+from manifold_lora.numbers import is_number
 from manifold_lora.registry import Options
 
 MODES = ("fixed", "learned", "free")
@@ -24,7 +24,7 @@ def only_keys(asked: str, mapping: Mapping[str, Any], keys: tuple[str, ...]) -> 
 
 
 def _number(asked: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise CurvatureError(asked, value, "a finite number, or a mapping with keys kappa and mode")
     return float(value)
 
@@ -194,7 +194,7 @@ def _part(entry: object) -> tuple[float, ManifoldSpec]:
     if not isinstance(entry, Mapping):
         raise ManifoldLoraError("part of a geometry", entry, "a mapping with share and name")
     share = entry.get("share")
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < float("inf"):
+    if not is_number(share) or share <= 0:
         raise ManifoldLoraError("share of a part", share, "a positive number")
     part = ManifoldSpec.parse({key: entry[key] for key in entry if key != "share"})
     if part.curvature.scope != "layer":

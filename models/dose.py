@@ -10,6 +10,7 @@ from torch import Tensor
 from manifold_lora.adapters.transforms import Boost, Direct
 from manifold_lora.adapters.update import ManifoldUpdate
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
+from manifold_lora.numbers import is_number
 
 OutOfReach = Literal["stop", "nearest"]
 
@@ -128,6 +129,6 @@ def _as_direct(update: ManifoldUpdate) -> ManifoldUpdate:
 
 def check_share(share: object) -> float:
     """Return a dose as a float, else raise ManifoldLoraError: it is above 0 and below 1."""
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+    if not is_number(share) or not 0 < share < 1:
         raise ManifoldLoraError("dose", share, "a number above 0 and below 1")
     return float(share)

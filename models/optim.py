@@ -1,6 +1,5 @@
 """Parameter groups: which weights decay, and at which learning rate the geometry moves."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import nn
 
 from manifold_lora.adapters.parameters import geometry_parameters
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.numbers import is_number
 
 
 def parameter_groups(
@@ -31,8 +31,7 @@ def parameter_groups(
     """
     factors = {"lr": lr, "geometry_lr_factor": geometry_lr_factor, "lora_plus_ratio": lora_plus_ratio}
     for name, value in {**factors, "weight_decay": weight_decay}.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < math.inf:
+        if not is_number(value) or value < 0:
             raise ManifoldLoraError(name, value, "a finite number that is not negative")
     rates = {"geometry": lr * geometry_lr_factor, "b": lr * lora_plus_ratio, "matrices": lr, "vectors": lr}
     decays = {"b": weight_decay, "matrices": weight_decay}

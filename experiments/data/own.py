@@ -1,6 +1,5 @@
 """Rows of a person's own file: which field is the question, what is learned, and what is judged by."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.answers.read import extract_choice, extract_number, number_value
 from manifold_lora.experiments.data.rows import Text, choices_of, is_number
+from manifold_lora.numbers import is_number as is_finite
 
 NUMBER, CHOICE, EXACT = "number", "choice", "exact"
 # Read where no flag names a field; the first that a row has.
 _QUESTIONS = ("prompt", "question", "instruction")
 _TARGETS = ("completion", "output", "response")
-Message = Mapping[str, str]
 # Share of rows of another kind that is taken for slips.
 _FEW = 0.1
 
@@ -132,7 +131,7 @@ def _text(row: Mapping[str, Any], name: str, *, required: bool = True) -> str:
     if value is None and not required:
         return ""
     # JSON's 1e400 is read as infinity.
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if is_finite(value):
         return str(value)
     if not isinstance(value, str):
         fault = "is missing" if name not in row else f"is no text: {str(value)[:40]}"

@@ -6,6 +6,7 @@ from typing import Literal, cast
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds.spec import only_keys
+from manifold_lora.numbers import is_number
 
 MODE = "dose"
 _OUT_OF_REACH = ("stop", "nearest")
@@ -35,7 +36,7 @@ class DoseCurvature:
             return None
         only_keys("curvature with mode dose", given, ("mode", "share", "out_of_reach"))
         share, beyond = given.get("share", cls.share), given.get("out_of_reach", cls.out_of_reach)
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        if not is_number(share) or not 0 < share < 1:
             raise ManifoldLoraError("share of curvature", share, "a number above 0 and below 1")
         if beyond not in _OUT_OF_REACH:
             raise ManifoldLoraError("out_of_reach of curvature", beyond, _OUT_OF_REACH)

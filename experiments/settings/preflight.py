@@ -15,6 +15,7 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.executors import EXECUTORS
 from manifold_lora.experiments.settings.run import AUTO, NONE, ModelSettings, RunSettings
+from manifold_lora.models.saved.base_numbers import check_base_numbers
 from manifold_lora.models.saved.folders import check_model_folder, existing_folder, is_folder_name
 
 # Signs that the tables are written with.
@@ -93,7 +94,10 @@ def _nearest(folder: Path) -> Path:
 
 
 def check_model(settings: ModelSettings) -> None:
-    """Refuse a folder that is missing or no model, and extras or a device that are not here."""
+    """Refuse a folder that is missing or no model, and extras or a device that are not here.
+
+    Of a folder also numbers that training would refuse: a dropout of 2, a token without an embedding.
+    """
     _check_extra("model.quantization", settings.quantization, _BITS.get(settings.quantization))
     if settings.device == "cuda" and sys.platform == "linux" and not _has_gpu():
         raise ManifoldLoraError("model.device", "cuda", "auto or cpu", "this machine shows no GPU")
@@ -101,6 +105,7 @@ def check_model(settings: ModelSettings) -> None:
         folder = existing_folder("model folder", settings.name)
         if not any(folder.glob("*.gguf")):
             check_model_folder(folder)
+            check_base_numbers(folder)
 
 
 _BITS = dict.fromkeys(("4bit", "8bit"), ("bitsandbytes", "bitsandbytes"))

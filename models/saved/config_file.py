@@ -1,6 +1,5 @@
 """adapter_config.json of unknown origin: checked as plain data, before peft makes an object of it."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -11,6 +10,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
 from manifold_lora.models.tuner.patterns import from_file
+from manifold_lora.numbers import is_number, is_whole
 
 MAX_RANK, MAX_SCALING = 65_536, 1e4
 # Sizes by their names: what a method allocates before it looks at the weights file.
@@ -62,13 +62,12 @@ def check_sizes(raw: Mapping[str, Any], elements: int) -> None:
 
 def _check_numbers(raw: Mapping[str, Any]) -> None:
     for name, rank in _with_pattern(raw, "r", "rank_pattern"):
-        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+        if not is_whole(rank) or rank > MAX_RANK:
             raise ManifoldLoraError(f"{name} of adapter config", rank, f"an integer from 1 to {MAX_RANK}")
     rank = min(rank for _, rank in _with_pattern(raw, "r", "rank_pattern")) if "r" in raw else 1
     for name, alpha in _with_pattern(raw, "lora_alpha", "alpha_pattern"):
         bound = MAX_SCALING * rank
-        number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-        if not number or not math.isfinite(alpha) or not 0 < abs(alpha) <= bound:
+        if not is_number(alpha) or not 0 < abs(alpha) <= bound:
             allowed = f"a number of at most {bound:g} (10^4 times the rank)"
             raise ManifoldLoraError(f"{name} of adapter config", alpha, allowed)
 

@@ -1,6 +1,5 @@
 """Series and parallel bottleneck adapters as a PEFT method: config and tuner."""
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from manifold_lora.models.tuner.names import check_name
 from manifold_lora.models.tuner.patterns import in_order
 from manifold_lora.models.tuner.registration import declare_peft_type, register_method
 from manifold_lora.models.tuner.targets import check_default_targets, check_free, check_targets
+from manifold_lora.numbers import is_number, is_whole
 
 BOTTLENECK = declare_peft_type("BOTTLENECK")
 
@@ -85,11 +85,11 @@ class BottleneckConfig(PeftConfig):
             if got not in allowed:
                 raise UnknownNameError(what, got, allowed)
         size = self.bottleneck_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not is_whole(size):
             raise ManifoldLoraError("bottleneck_size", size, "an integer of at least 1")
-        if not _is_number(self.scaling) or self.scaling == 0:
+        if not is_number(self.scaling) or self.scaling == 0:
             raise ManifoldLoraError("scaling", self.scaling, "a finite number other than 0")
-        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise ManifoldLoraError("dropout", self.dropout, "a number in [0, 1)")
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,10 +182,6 @@ def _tell_rows(
     rows: list[str], _: nn.Module, args: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     return args, {**kwargs, "adapter_names": rows}
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
 
 
 register_method(BOTTLENECK, BottleneckConfig, BottleneckModel)

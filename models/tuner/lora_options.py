@@ -1,12 +1,12 @@
 """Options of peft's LoraConfig that have no meaning when the update is computed on a manifold."""
 
-import math
 from dataclasses import fields
 from typing import Any
 
 from peft import LoraConfig
 
 from manifold_lora.errors import LinearOnlyError, ManifoldLoraError
+from manifold_lora.numbers import is_number, is_whole
 
 INITIALISATIONS = (True, False, "gaussian")
 
@@ -45,21 +45,14 @@ def refuse_linear_only(config: LoraConfig) -> None:
 def check_numbers(config: LoraConfig) -> None:
     """Raise ManifoldLoraError unless ranks are positive integers and alphas finite and not zero."""
     for where, rank in {"r": config.r, **_entries("rank_pattern", config.rank_pattern)}.items():
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        if not is_whole(rank):
             raise ManifoldLoraError(where, rank, "an integer of at least 1")
-    for where, alpha in {
-        "lora_alpha": config.lora_alpha,
-        **_entries("alpha_pattern", config.alpha_pattern),
-    }.items():
-        if (
-            isinstance(alpha, bool)
-            or not isinstance(alpha, int | float)
-            or not math.isfinite(alpha)
-            or alpha == 0
-        ):
+    alphas = {"lora_alpha": config.lora_alpha, **_entries("alpha_pattern", config.alpha_pattern)}
+    for where, alpha in alphas.items():
+        if not is_number(alpha) or alpha == 0:
             raise ManifoldLoraError(where, alpha, "a finite number other than 0")
     dropout: Any = config.lora_dropout
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if not is_number(dropout) or not 0 <= dropout < 1:
         raise ManifoldLoraError("lora_dropout", dropout, "a number in [0, 1)")
 
 

@@ -1,6 +1,5 @@
 """A curvature for single layers: ``curvature_pattern`` of a config, matched as peft matches patterns."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from manifold_lora.adapters.layer_map import check_pattern_key
 from manifold_lora.adapters.spec import AdapterSpec
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.manifolds.registry import MANIFOLDS, has_parts
+from manifold_lora.numbers import is_number
 
 
 def curvature_pattern(kappas: Mapping[str, float]) -> dict[str, float]:
@@ -50,7 +50,7 @@ def _has_kappa(name: str) -> bool:
 def _check_entry(key: Any, kappa: Any, spec: AdapterSpec) -> None:
     where = f"curvature_pattern[{key!r}]"
     check_pattern_key("curvature_pattern", key)
-    if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not math.isfinite(kappa):
+    if not is_number(kappa):
         raise CurvatureError(where, kappa, "a finite number")
     try:
         _with_kappa(spec, kappa)

@@ -25,6 +25,7 @@ from manifold_lora.models.tuner.layer_support import (
 )
 from manifold_lora.models.tuner.names import own_modules
 from manifold_lora.models.vocabulary import added_tokens, embeddings
+from manifold_lora.numbers import is_whole
 
 
 def check_default_targets(
@@ -132,7 +133,7 @@ def _check_tokens(model: nn.Module, wanted: Any, modules: dict[str, nn.Module]) 
     named = wanted if isinstance(wanted, dict) else {"": wanted or []}
     _check_known("trainable_token_indices", filter(None, named), modules, [_leaf(name) for name in modules])
     for token in (token for tokens in named.values() for token in tokens):
-        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < rows:
+        if not is_whole(token, least=0) or token >= rows:
             raise ManifoldLoraError("trainable_token_indices", token, f"tokens from 0 to {rows - 1}")
 
 

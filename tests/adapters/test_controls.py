@@ -166,7 +166,7 @@ def test_what_a_control_cannot_have_is_refused(value, error, message):
 
 @pytest.mark.parametrize("options", [{"p": math.inf}, {"p": "2"}, {"learned": 1}], ids=str)
 def test_a_bad_option_is_named_when_the_part_is_built(options):
-    with pytest.raises(ManifoldLoraError, match="of power"):
+    with pytest.raises(ManifoldLoraError, match="of transform power"):
         ManifoldUpdate.from_spec(arm({"name": "power", **options}), 4, 3, 2)
 
 

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from manifold_lora.errors import ManifoldLoraError
+from manifold_lora.experiments.settings.preflight import check_model
+from manifold_lora.experiments.settings.run import ModelSettings
 from manifold_lora.models.load import load_base
 
 
@@ -103,3 +105,47 @@ def test_stop_tokens_that_nobody_can_read_are_not_passed_over(folder, text):
 def test_stop_tokens_as_models_state_them(folder, eos):
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
     assert load_base(str(folder))[0].generation_config.eos_token_id == eos
+
+
+def add_tokens(folder, *contents, vocabulary=False, **named) -> int:
+    """Put tokens into tokenizer.json from the first id without an embedding on; that id."""
+    first = json.loads((folder / "config.json").read_text())["vocab_size"]
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    for place, content in enumerate(contents, start=first):
+        tokenizer["added_tokens"].append({"id": place, "content": content, "special": True})
+        if vocabulary:
+            tokenizer["model"]["vocab"][content] = place
+    path.write_text(json.dumps(tokenizer))
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    return first
+
+
+@pytest.mark.parametrize("key", ["attention_dropout", "resid_pdrop", "hidden_dropout_prob"])
+@pytest.mark.parametrize("value", [2, -0.1, float("nan")], ids=str)
+def test_a_dropout_that_is_no_share_is_refused_before_anything_is_loaded(folder, key, value):
+    check_model(ModelSettings(name=str(folder)))
+    change(folder, text_config={key: value})
+    with pytest.raises(ManifoldLoraError, match=f"{key} of model: got .*; allowed: a number from 0 to 1"):
+        check_model(ModelSettings(name=str(folder)))
+
+
+def test_a_token_without_an_embedding_is_refused_before_anything_is_loaded(folder):
+    first = add_tokens(folder, "<image>")
+    check_model(ModelSettings(name=str(folder)))  # no text has it
+    add_tokens(folder, "<image>", pad_token="<image>")
+    with pytest.raises(ManifoldLoraError, match=f"token id of .*: got {first}; allowed: 0 to {first - 1}"):
+        check_model(ModelSettings(name=str(folder)))
+
+
+def test_a_word_without_an_embedding_is_refused_before_anything_is_loaded(folder):
+    first = add_tokens(folder, "one", "two", vocabulary=True)
+    with pytest.raises(ManifoldLoraError, match=f"token id of .*: got {first + 1}"):
+        check_model(ModelSettings(name=str(folder)))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"model": null}', '{"added_tokens": [1]}', "{"])
+def test_a_tokenizer_that_is_none_is_left_to_whoever_loads_it(folder, text):
+    (folder / "tokenizer.json").write_text(text)
+    check_model(ModelSettings(name=str(folder)))

@@ -125,6 +125,8 @@ COMMANDS = [
     (["ablate", "--task", "taxnomy"], "did you mean 'taxonomy'"),
     (["ablate", "--adapter.manifold", "lorenz"], "did you mean 'lorentz'"),
     (["ablate", "--adapter.transform", "bost"], "did you mean 'boost'"),
+    (["ablate", "--adapter.transform", "{name: power, learned: 3}"], "true or false"),
+    (["ablate", "--adapter.transform", "{name: power, p: .inf}"], "a finite number"),
     (["ablate", "--adapter.norm-scaling", "learnt"], "did you mean 'learned'"),
     (["ablate", "--adapter.curvature", "1.0"], "negative"),
     (["ablate", "--adapter.rank", "0"], "greater than or equal to 1"),
