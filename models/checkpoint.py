@@ -74,6 +74,10 @@ def read_tokenizer(name: str, options: dict[str, Any], shown: str = "") -> PreTr
     reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(name)) else AutoTokenizer
     with one_line("tokenizer", shown or name, "a folder with tokenizer.json, or a whole GGUF file"):
         tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(name, **options)
+    if not len(tokenizer):
+        raise ManifoldLoraError(
+            "tokenizer", shown or name, "one with a vocabulary", "no tokenizer files there"
+        )
     if tokenizer.pad_token_id is None:
         # Padding is masked wherever we use it, so any token will do.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

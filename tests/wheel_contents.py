@@ -18,6 +18,7 @@ def main(path: str) -> int:
         "examples/plain.txt",
         "reports/page/report.html.j2",
         "reports/page/style.css",
+        "token_geometry/section.html.j2",
     )
     needed = ("py.typed", *floors, *(f"experiments/{name}" for name in data))
     missing = [name for name in needed if f"manifold_lora/{name}" not in names]

@@ -36,6 +36,8 @@ class DataFile(Generic[AnyRow]):
 def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) -> DataFile[AnyRow]:
     """Read a JSON list of objects (``.json``), one object a line (``.jsonl``) or ``.csv`` with a header.
 
+    Of plain text (``.txt``) each line is a row with the field ``text``.
+
     Args:
         path: the file.
         schema: the row it must hold.
@@ -46,7 +48,7 @@ def read_rows(path: str | Path, schema: type[AnyRow], max_bad_records: int = 0) 
     """
     path = Path(path)
     content = _read_bytes(path)
-    records = {".jsonl": _json_lines, ".csv": _csv_rows}.get(path.suffix, _json_list)
+    records = {".jsonl": _json_lines, ".csv": _csv_rows, ".txt": _text_lines}.get(path.suffix, _json_list)
     rows, skipped = collect_rows(path, records(path, _decode(path, content)), schema, max_bad_records)
     return DataFile(path, rows, skipped, hashlib.sha256(content).hexdigest())
 
@@ -106,6 +108,12 @@ def _json_lines(path: Path, text: str) -> Iterator[Record]:
     for line, record in enumerate(text.split("\n"), start=1):
         if record.strip():
             yield line, lambda record=record: _DECODER.decode(record)  # type: ignore[misc]
+
+
+def _text_lines(path: Path, text: str) -> Iterator[Record]:
+    for line, record in enumerate(text.splitlines(), start=1):
+        if record.strip():
+            yield line, partial(dict, text=record)
 
 
 def _json_list(path: Path, text: str) -> Iterator[Record]:

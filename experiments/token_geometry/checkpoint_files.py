@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME as INDEX
+from transformers.utils import SAFE_WEIGHTS_NAME as SINGLE
 from transformers.utils.hub import cached_file
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.models.gguf_file import base_folder
 from manifold_lora.models.saved.folders import existing_folder, is_folder_name
-
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
 @dataclass(frozen=True)

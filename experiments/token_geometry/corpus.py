@@ -1,15 +1,30 @@
 """Texts to look at: data files by path, test sets of a data folder by name, or a generated task."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, model_validator
+
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
-from manifold_lora.experiments.data.files import DataError
+from manifold_lora.experiments.data.files import read_rows
 
 TEXT_FIELDS = ("instruction", "question", "prompt", "text")
 SUFFIXES = (".json", ".jsonl", ".txt")
+
+
+class TextRow(BaseModel):
+    """A row of any file: its first field of ``TEXT_FIELDS`` that is text."""
+
+    text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _found(cls, row: Any) -> dict[str, str]:
+        for field in TEXT_FIELDS if isinstance(row, Mapping) else ():
+            if isinstance(row.get(field), str):
+                return {"text": row[field]}
+        raise ValueError(f"is no object with a text in {', '.join(TEXT_FIELDS)}")
 
 
 def read_corpus(data: Sequence[str], folder: Path | None = None) -> dict[str, list[str]]:
@@ -46,35 +61,4 @@ def _read(entry: str, folder: Path | None) -> list[str]:
 
 def read_texts(path: Path) -> list[str]:
     """The texts of one file. Raises DataError starting with ``path:line:``."""
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: file", str(error), "a readable UTF-8 file") from error
-    lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
-    if path.suffix == ".txt":
-        texts = [line for _, line in lines]
-    elif path.suffix == ".jsonl":
-        texts = [_text(path, number, _parse(path, number, line)) for number, line in lines]
-    else:
-        rows = _parse(path, 1, content)
-        if not isinstance(rows, list):
-            raise DataError(f"{path}:1: JSON", type(rows).__name__, "a list of objects")
-        texts = [_text(path, number, row) for number, row in enumerate(rows, 1)]
-    if not texts:
-        raise DataError(f"{path}:1: texts", "none", "at least one text")
-    return texts
-
-
-def _parse(path: Path, number: int, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}:{number}: JSON", str(error), "valid JSON") from error
-
-
-def _text(path: Path, number: int, row: Any) -> str:
-    for field in TEXT_FIELDS if isinstance(row, dict) else ():
-        if isinstance(row.get(field), str):
-            return str(row[field])
-    got = sorted(row) if isinstance(row, dict) else type(row).__name__
-    raise DataError(f"{path}:{number}: text of row {number}", got, f"one of {', '.join(TEXT_FIELDS)}")
+    return [row.text for row in read_rows(path, TextRow).rows]

@@ -16,7 +16,8 @@ from manifold_lora.experiments.token_geometry.frequency import count_tokens
 from manifold_lora.experiments.token_geometry.prompts import DeltaOptions
 from manifold_lora.experiments.token_geometry.settings import GeometrySettings
 from manifold_lora.experiments.token_geometry.stage_cache import hash_texts
-from manifold_lora.experiments.token_geometry.vocabulary import encode, load_tokenizer
+from manifold_lora.experiments.token_geometry.vocabulary import encode
+from manifold_lora.models.load import load_tokenizer
 
 
 @dataclass(frozen=True)

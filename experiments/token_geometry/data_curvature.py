@@ -1,20 +1,20 @@
 """``curvature: {mode: data}``: an adapter's curvature, module by module, measured before training."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from manifold_lora.adapters.registry import NORM_SCALINGS
 from manifold_lora.errors import CurvatureError, ManifoldLoraError
 from manifold_lora.experiments.token_geometry.suggestion import RULES
 from manifold_lora.manifolds.spec import only_keys
+from manifold_lora.numbers import is_number, is_whole
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 MODE = "data"
-_DIVIDED = ("fixed", "learned", "released")  # norm scalings that take x / s, s = sqrt(width) at the start
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class DataCurvature:
         rule, prompts = given.get("rule", cls.rule), given.get("prompts", cls.prompts)
         if rule not in RULES:
             raise ManifoldLoraError("rule of curvature", rule, tuple(RULES))
-        if isinstance(prompts, bool) or not isinstance(prompts, int) or prompts < 1:
+        if not is_whole(prompts):
             raise ManifoldLoraError("prompts of curvature", prompts, "a whole number from 1 up")
         strength, kappa = given.get("strength", cls.strength), given.get("kappa", cls.kappa)
-        if not _is_number(strength) or not 0 <= strength <= 1:
+        if not is_number(strength) or not 0 <= strength <= 1:
             raise ManifoldLoraError("strength of curvature", strength, "a number from 0 to 1")
-        if not _is_number(kappa) or kappa >= 0:
+        if not is_number(kappa) or kappa >= 0:
             raise CurvatureError("kappa with mode data", kappa, "a negative number")
         if "kappa" in given and strength == 1:
             hint = "at strength 1 the kappa of each module is the measured one"
@@ -84,7 +84,7 @@ class DataCurvature:
 
         self.check(norm_scaling)
         options: dict[str, Any] = {"targets": targets, "rule": self.rule}
-        scaled = norm_scaling in _DIVIDED
+        scaled = NORM_SCALINGS[norm_scaling].divides
         found = kappa_by_module(model, tokenizer, texts[: self.prompts], norm_scaled=scaled, **options)
         return {name: self.between(kappa) for name, kappa in found.items()}
 
@@ -93,7 +93,3 @@ class DataCurvature:
         if self.strength in (0.0, 1.0):
             return measured if self.strength else self.kappa
         return self.kappa * (measured / self.kappa) ** self.strength
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)

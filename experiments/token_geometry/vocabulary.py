@@ -1,29 +1,10 @@
-"""A tokenizer by folder or name, and what its tokens look like."""
+"""What a tokenizer makes of texts and words, and what its tokens look like."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.token_geometry.checkpoint_files import CheckpointFiles
-from manifold_lora.models.saved.folders import has_whole_tokenizer
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model. Raises ManifoldLoraError where the model has none."""
-    files = CheckpointFiles(name)
-    reader = PreTrainedTokenizerFast if has_whole_tokenizer(Path(files.name)) else AutoTokenizer
-    try:
-        tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(files.name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ManifoldLoraError("tokenizer", name, "a model with tokenizer.json", first) from error
-    if not len(tokenizer):
-        raise ManifoldLoraError(
-            "tokenizer", name, "a tokenizer with a vocabulary", "no tokenizer files there"
-        )
-    return tokenizer
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = True) -> list[list[int]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME as INDEX
+from transformers.utils import SAFE_WEIGHTS_NAME as SINGLE
 from transformers.utils.hub import cached_file
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
@@ -18,7 +20,6 @@ from manifold_lora.models.serving.gain import ServedGain
 from manifold_lora.models.serving.punica import CurvedPunica
 from manifold_lora.models.tuner.names import weight_key
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 LayerGains = dict[str, list[ServedGain | None]]
 
 

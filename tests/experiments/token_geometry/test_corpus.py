@@ -52,12 +52,12 @@ def test_no_data_is_refused():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.json", "[]", "a.json:1: texts"),
-        ("a.txt", "\n \n", "a.txt:1: texts"),
+        ("a.json", "[]", "a.json:1: rows"),
+        ("a.txt", "\n \n", "a.txt:1: rows"),
         ("a.jsonl", '{"text": "x"}\n{"text": ', "a.jsonl:2: JSON"),
-        ("a.jsonl", '{"text": "x"}\n{"words": "y"}', "a.jsonl:2: text of row 2"),
-        ("a.json", '{"text": "x"}', "a list of objects"),
-        ("a.json", '[{"text": 3}]', "a.json:1: text of row 1"),
+        ("a.jsonl", '{"text": "x"}\n{"words": "y"}', "a.jsonl:2: row"),
+        ("a.json", '{"text": "x"}', "a JSON list of objects"),
+        ("a.json", '[{"text": 3}]', "a.json:1: row"),
     ],
 )
 def test_bad_files_are_named_by_line(tmp_path, name, content, said):

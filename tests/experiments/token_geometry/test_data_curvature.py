@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.token_geometry.data_curvature import DataCurvature
 from manifold_lora.experiments.token_geometry.layer_curvature import kappa_by_module
-from manifold_lora.experiments.token_geometry.vocabulary import load_tokenizer
+from manifold_lora.models.load import load_tokenizer
 
 
 @pytest.mark.parametrize("given", [None, -1.0, {"mode": "learned", "kappa": -1.0}])

@@ -12,7 +12,7 @@ from manifold_lora.experiments.token_geometry.layer_curvature import (
     kappa_by_module,
 )
 from manifold_lora.experiments.token_geometry.suggestion import RULES, SOURCES, suggest_kappa
-from manifold_lora.experiments.token_geometry.vocabulary import load_tokenizer
+from manifold_lora.models.load import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from scipy.stats import spearmanr
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.token_geometry.embeddings import EmbeddingTable
 from manifold_lora.experiments.token_geometry.norms import frequency_bins, norm_bands, spearman
-from manifold_lora.experiments.token_geometry.vocabulary import encode, load_tokenizer, word_ids
+from manifold_lora.experiments.token_geometry.vocabulary import encode, word_ids
 from manifold_lora.experiments.token_geometry.words import word_groups
+from manifold_lora.models.load import load_tokenizer
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(5, 60), ties=st.booleans())

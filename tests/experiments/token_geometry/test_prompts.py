@@ -13,7 +13,8 @@ from manifold_lora.experiments.token_geometry.prompts import (
     measure_prompts,
     summarise,
 )
-from manifold_lora.experiments.token_geometry.vocabulary import encode, load_tokenizer
+from manifold_lora.experiments.token_geometry.vocabulary import encode
+from manifold_lora.models.load import load_tokenizer
 
 
 def rng():
