@@ -1,26 +1,39 @@
-"""Who runs in ``bench adapters``: one frozen linear layer, adapted in every way that a user could choose.
+"""Who runs in ``bench adapters``: frozen layers and models, adapted in every way that a user could choose.
 
-The two compositions are what one would write today: HypLoRA by the paper's formulas in float32, and by
-geoopt's maps. They are here to be measured, not to be used: docs/accuracy.md says what they get wrong.
+Arms of ours are those of ``settings.arms``. The two compositions are what one would write today: HypLoRA by
+the paper's formulas in float32, and by geoopt's maps. They are here to be measured, not to be used:
+docs/accuracy.md says what they get wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import geoopt
 import torch
 from peft import LoraConfig
+from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manifold_lora.adapters.spec import HYPLORA
+from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.experiments.bench.cost import BASELINE
+from manifold_lora.experiments.settings.arms import ARMS
 from manifold_lora.models.tuner.apply import adapt
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
+from manifold_lora.models.tuner.variant import DecodingLinear
 
 # (tokens, in_features, out_features, rank)
 Shape = tuple[int, int, int, int]
-BASELINE = "peft lora"
-OURS = "ours"
+DORA, OURS, APART = "peft dora", "ours", "ours, each by itself"
+# Contestants of ours and the arms they are; stereographic is direct on the space of ``bench geometry``.
+_ARMS: dict[str, dict[str, Any]] = {
+    OURS: ARMS["direct"],
+    "boost": ARMS["boost"],
+    "token": ARMS["direct-token"],
+    "product": ARMS["direct-product"],
+    "stereographic": {**ARMS["direct"], "manifold": {"name": "stereographic", "curvature": 0.5}},
+}
+OTHERS = tuple(name for name in _ARMS if name != OURS)
 
 
 class _OneLayer(nn.Module):
@@ -92,14 +105,17 @@ class _Geoopt(_Textbook):
         return (self.manifold.logmap0(up)[..., 1:] * self.scale).to(x.dtype)
 
 
-def configs(rank: int, targets: list[str] | str) -> dict[str, LoraConfig]:
-    """The contestants that come through peft."""
+def configs(names: Sequence[str], rank: int, targets: list[str] | str) -> dict[str, LoraConfig]:
+    """The contestants that come through peft, as many as are named."""
     common: dict[str, Any] = {"r": rank, "lora_alpha": 2 * rank, "target_modules": targets}
-    return {
-        BASELINE: LoraConfig(**common),
-        "peft dora": LoraConfig(use_dora=True, **common),
-        OURS: ManifoldLoraConfig.from_spec(HYPLORA, **common),
-    }
+    built: dict[str, LoraConfig] = {}
+    for name in names:
+        if name in (BASELINE, DORA):
+            built[name] = LoraConfig(use_dora=name == DORA, **common)
+        else:
+            arm = {key: value for key, value in _ARMS[name].items() if key != "method"}
+            built[name] = ManifoldLoraConfig.from_spec(AdapterSpec.parse(arm), **common)
+    return built
 
 
 BY_HAND: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -107,26 +123,39 @@ BY_HAND: dict[str, Callable[[int, int, int], nn.Module]] = {
     "textbook": _Textbook,
     "geoopt": _Geoopt,
 }
+# Whose work each of these does in another way, from the same weights.
+SAME_AS = {"lora by hand": BASELINE, "textbook": OURS, "geoopt": OURS, APART: OURS}
+EVERYONE = (BASELINE, DORA, OURS, *OTHERS, *BY_HAND)
 
 
-def one_layer(shape: Shape, dtype: torch.dtype) -> dict[str, nn.Module]:
+def one_layer(shape: Shape, dtype: torch.dtype, names: Sequence[str] = EVERYONE) -> dict[str, nn.Module]:
     """The same layer with each adapter, trained a little: B is not zero."""
     _, n, m, rank = shape
+    through_peft = configs([name for name in names if name not in BY_HAND], rank, ["layer"])
     built: dict[str, nn.Module] = {}
-    for name, config in configs(rank, ["layer"]).items():
+    for name in names:
         torch.manual_seed(0)
-        built[name] = adapt(_OneLayer(n, m).to(dtype), config).to(dtype)
-    for name, build in BY_HAND.items():
-        torch.manual_seed(0)
-        built[name] = build(n, m, rank).to(dtype)
-    for model in built.values():
-        started(model)
+        if name in BY_HAND:
+            built[name] = started(BY_HAND[name](n, m, rank).to(dtype))
+        else:
+            built[name] = started(adapt(_OneLayer(n, m).to(dtype), through_peft[name]).to(dtype))
     return built
 
 
 def started(model: nn.Module) -> nn.Module:
-    """The model with every B away from zero, where DoRA and the geometry have something to do."""
+    """The model with A and B that all contestants have alike, B away from zero: all have something to do."""
+    generator = torch.Generator().manual_seed(0)
     for key, parameter in model.named_parameters():
-        if "lora_B" in key:
-            nn.init.normal_(parameter, std=0.02)
+        if "lora_A" in key or "lora_B" in key:
+            std = parameter.shape[1] ** -0.5 if "lora_A" in key else 0.02
+            values = std * torch.randn(parameter.shape, generator=generator)
+            parameter.data.copy_(values)
+    return model
+
+
+def apart(model: nn.Module) -> nn.Module:
+    """The model with every layer of ours on peft's way, where layers that read one x know nothing of it."""
+    for module in model.modules():
+        if type(module) is DecodingLinear:
+            module.__class__ = Linear
     return model

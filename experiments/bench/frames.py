@@ -15,6 +15,7 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
 from manifold_lora.adapters.spec import LORA
+from manifold_lora.experiments.bench.machine import one_thread
 from manifold_lora.experiments.bench.rounds import Ratio, compare
 from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.models.load import load_base
@@ -47,9 +48,7 @@ def measure_frames(
     base: str, arms: Sequence[str], rank: int, rows: int, length: int, rounds: int
 ) -> Iterator[FrameCost]:
     """The arms on one base in float32, every linear layer adapted; torch has one thread meanwhile."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         models = {arm: _adapted(base, arm, rank) for arm in (BASELINE, *arms)}
         size = models[BASELINE].get_input_embeddings().weight.shape[0]
         ids = torch.randint(size, (rows, length), generator=torch.Generator().manual_seed(0))
@@ -57,8 +56,6 @@ def measure_frames(
         for arm, model in models.items():
             drift = max(frame_drift(model).values(), default=0.0)
             yield FrameCost(arm, ratios[arm], drift, _merge_error(model, ids))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _adapted(base: str, arm: str, rank: int) -> PeftModel:

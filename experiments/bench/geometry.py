@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from manifold_lora.experiments.bench.machine import described, one_thread
 from manifold_lora.experiments.bench.memory import saved_bytes
+from manifold_lora.experiments.bench.page import GEOMETRY, write_section
 from manifold_lora.experiments.bench.rounds import compare
-from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.manifolds import Manifold, build_manifold
 
 Operation = Callable[..., Tensor]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-HEADING = "# What geometry operations cost"
 HEAD = """{heading}
 
-Made by `{command}` on {processor}: forward and backward on {rows} rows of dimension {n}, CPU time of one
+Made by {made}: forward and backward on {rows} rows of dimension {n}, CPU time of one
 thread, ours over geoopt's, median over rounds with quartiles (both run in every round, in random order), and
 the bytes a row that are saved for the backward beyond the inputs. geoopt computes in the dtype it is given:
 docs/accuracy.md says what that loses. Its sphere's `dist` is the arc cosine of one product and its `transp` a
@@ -134,17 +134,10 @@ def operation_costs(geometry: str, dtype: str, rows: int, n: int, rounds: int) -
         )
 
 
-def processor() -> str:
-    """The processor's name and the vector instructions that torch uses."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'an unnamed processor'} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def section(costs: Sequence[OperationCost], command: str, rows: int, n: int) -> str:
+def section(costs: Sequence[OperationCost], made: str, rows: int, n: int) -> str:
     """The table in Markdown: a line for each geometry and operation, a column pair for each dtype."""
     dtypes = list(dict.fromkeys(cost.dtype for cost in costs))
-    head = HEAD.format(heading=HEADING, command=command, processor=processor(), rows=rows, n=n)
+    head = HEAD.format(heading=GEOMETRY, made=made, rows=rows, n=n)
     lines = [f"| geometry | operation | {' | '.join(f'{d}, ours / geoopt | bytes a row' for d in dtypes)} |"]
     lines.append("|---" * (2 + 2 * len(dtypes)) + "|")
     for geometry, operation in dict.fromkeys((cost.geometry, cost.operation) for cost in costs):
@@ -155,19 +148,6 @@ def section(costs: Sequence[OperationCost], command: str, rows: int, n: int) -> 
         ]
         lines.append(f"| {geometry} | {operation} | {' | '.join(cells)} |")
     return head + "\n\n" + "\n".join(lines) + "\n"
-
-
-def kept_section(path: Path) -> str:
-    """What a file of costs says of the geometry's operations; empty where it says nothing."""
-    text = path.read_text() if path.exists() else ""
-    return text[text.index(HEADING) :] if HEADING in text else ""
-
-
-def write_section(path: Path, text: str) -> None:
-    """Put the section at the end of a file of costs, in place of an older one."""
-    old = path.read_text() if path.exists() else ""
-    before = old.partition(HEADING)[0].rstrip()
-    write_text(path, f"{before}\n\n{text}" if before else text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,20 +161,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     parser.add_argument("--out", type=Path, help="also write the table into this Markdown file")
     given = parser.parse_args(argv)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    command = " ".join(["manifold-lora bench geometry", *(sys.argv[3:] if argv is None else argv)])
     costs = []
-    try:
+    with one_thread():
+        made = f"`{command}`, {described()}"
         for geometry in given.geometry or PAIRS:
             for dtype in given.dtype or DTYPES:
                 for cost in operation_costs(geometry, dtype, given.rows, given.dimension, given.rounds):
                     costs.append(cost)
                     print(json.dumps(asdict(cost)) if given.json else _line(cost), flush=True)
-    finally:
-        torch.set_num_threads(threads)
     if given.out:
-        command = " ".join(["manifold-lora bench geometry", *(sys.argv[3:] if argv is None else argv)])
-        write_section(given.out, section(costs, command, given.rows, given.dimension))
+        write_section(given.out, GEOMETRY, section(costs, made, given.rows, given.dimension))
     return 0
 
 

@@ -18,19 +18,20 @@ from torch import Tensor, nn
 
 from manifold_lora.adapters.fast.choice import LARGEST_RANK, SWITCH, fused_for, torch_only
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.bench.adapters import DTYPES, Cost, forward, line, markdown, parse_shape, step
-from manifold_lora.experiments.bench.contestants import BASELINE, OURS, Shape, one_layer
+from manifold_lora.experiments.bench import page, tables
+from manifold_lora.experiments.bench.adapters import parse_shape, write
+from manifold_lora.experiments.bench.contestants import OURS, Shape, one_layer
+from manifold_lora.experiments.bench.cost import BASELINE, DTYPES, FORWARD, STEP, Cost, line
+from manifold_lora.experiments.bench.layers import forward, step
+from manifold_lora.experiments.bench.machine import described
 from manifold_lora.experiments.bench.rounds import compare
-from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.settings.plain_flags import PlainFlags
 
 SHAPE: Shape = (8192, 4096, 4096, 32)
 TORCH_PATH = "ours on torch"
 _CONTESTANTS = {BASELINE: BASELINE, "lora by hand": "lora by hand", OURS: OURS, TORCH_PATH: OURS}
-HEAD = """# What an adapter costs on {device}, as a ratio to peft's LoRA
-
-Made by `{command}`: time between CUDA events, median over rounds of the ratio to LoRA of the same round, with
-quartiles (all contestants run in every round, in random order)."""
+# Of a step at SHAPE in bfloat16, on Triton's kernels.
+ASKED = 0.95
 
 
 def require_cuda() -> torch.device:
@@ -80,14 +81,15 @@ def gpu_costs(shape: Shape, dtype: str, rounds: int, repeats: int, device: torch
     upstream = torch.randn(tokens, m, generator=generator).to(device, DTYPES[dtype])
     where = "x".join(str(size) for size in shape)
     tasks: dict[str, Callable[[nn.Module], object]] = {
-        "training step": lambda model: step(model, x, upstream),
-        "forward": lambda model: forward(model, x),
+        STEP: lambda model: step(model, x, upstream),
+        FORWARD: lambda model: forward(model, x),
     }
     for what, act in tasks.items():
         runs = {name: partial(_run, name, act, model) for name, model in models.items()}
         for name, ratio in compare(runs, BASELINE, rounds, repeats, gpu_seconds).items():
             figures = (ratio.median, ratio.low, ratio.high, ratio.milliseconds)
-            yield Cost(where, dtype, what, name, *figures, "ms")
+            asked = ASKED if (name, what, shape, dtype) == (OURS, STEP, SHAPE, "bfloat16") else None
+            yield Cost(where, dtype, what, name, *figures, "ms", ratio.rounds, asked)
 
 
 def _run(name: str, act: Callable[[nn.Module], object], model: nn.Module) -> None:
@@ -97,14 +99,14 @@ def _run(name: str, act: Callable[[nn.Module], object], model: nn.Module) -> Non
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``manifold-lora bench gpu [--rounds 50] [--shape 8192,4096,4096,32] [--out docs/cost_gpu.md]``."""
+    """``manifold-lora bench gpu [--rounds 50] [--shape 8192,4096,4096,32] [--out docs/cost.md]``."""
     parser = PlainFlags(prog="manifold-lora bench gpu", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=10, help="steps between two events")
     parser.add_argument("--shape", default=",".join(str(size) for size in SHAPE), help="tokens,in,out,rank")
     parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
-    parser.add_argument("--out", type=Path, help="also write the table as Markdown")
+    parser.add_argument("--out", type=Path, help="the page of costs, where the section goes")
     options = parser.parse_args(argv)
     device, shape = require_cuda(), parse_shape(options.shape)
     costs = []
@@ -113,8 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(asdict(cost)) if options.json else line(cost), flush=True)
     if options.out:
         given = " ".join(["manifold-lora bench gpu", *(sys.argv[3:] if argv is None else argv)])
-        head = HEAD.format(device=torch.cuda.get_device_name(device), command=given)
-        write_text(options.out, markdown(costs, head))
+        made = (
+            f"Made by `{given}` on {torch.cuda.get_device_name(device)}, {described()}: time between CUDA "
+            "events, ratios, rounds and order as above."
+        )
+        write(options.out, page.GPU, tables.section(page.GPU, made, costs))
     return 0
 
 

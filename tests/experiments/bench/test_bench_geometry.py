@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from manifold_lora.experiments.bench import geometry
+from manifold_lora.experiments.bench.page import GEOMETRY, section_of
 from manifold_lora.experiments.commands import bench
 
 
@@ -50,9 +51,9 @@ def test_table_replaces_its_own_section_and_leaves_the_rest(
         assert bench.main(["geometry", *flags, "--json", "--out", str(path)]) == 0
     text = path.read_text()
     assert text.startswith("# What an adapter costs\n\nMuch.\n\n# What geometry operations cost")
-    assert text.count(geometry.HEADING) == 1
+    assert text.count(GEOMETRY) == 1
     assert "| poincare | sqdist |" in text
-    assert geometry.kept_section(path).startswith(geometry.HEADING)
+    assert section_of(text, GEOMETRY).startswith(f"{GEOMETRY}\n\nMade by `manifold-lora bench geometry")
     first = json.loads(capsys.readouterr().out.splitlines()[0])
     assert first["operation"] == "dist"
     assert first["ratio"] > 0
