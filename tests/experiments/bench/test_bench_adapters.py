@@ -38,6 +38,12 @@ from manifold_lora.models.tiny import tiny_model
 LAYER = ["--only", "layers", "--shape", "70,16,16,2", "--rounds", "2", "--dtype", "float32"]
 
 
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run a measurement, however short."""
+    monkeypatch.setattr(cost, "repeats_for", lambda act: 1)
+
+
 def test_peak_counts_what_lives_together() -> None:
     x = torch.randn(1000, 1000)
 
@@ -87,8 +93,8 @@ def test_layers_on_one_x_compute_what_they_are_timed_for() -> None:
     assert largest[OURS] < 1e-5
 
 
-def test_a_whole_model_computes_what_it_is_timed_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "repeats_for", lambda act: 1)
+@pytest.mark.usefixtures("once")
+def test_a_whole_model_computes_what_it_is_timed_for() -> None:
     base = partial(tiny_model, 16, hidden_size=16, layers=1, heads=2, intermediate_size=32)
     contest = ModelContest("small", "float32", base, 2, 2, 8, 1.25)
     assert contest.check()[OURS] < 1e-4
@@ -151,6 +157,7 @@ def test_slow_rounds_end_with_their_seconds_but_for_three() -> None:
     assert compare({"a": lambda: None}, "a", Pace(7, seconds=math.inf), measure=slow)["a"].rounds == 7
 
 
+@pytest.mark.usefixtures("once")
 def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     page = tmp_path / "cost.md"
     assert adapters.main([*LAYER, "--json", "--out", str(page)]) == 0
@@ -166,6 +173,7 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "## On a GPU\n\nUnmeasured" in text
 
 
+@pytest.mark.usefixtures("once")
 def test_a_section_is_replaced_alone(tmp_path: Path) -> None:
     """What others wrote stays, and what nobody writes any more goes."""
     page = tmp_path / "cost.md"
