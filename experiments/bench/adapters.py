@@ -107,7 +107,7 @@ def _flags(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=15.0,
+        default=10.0,
         help=f"of a comparison, after which it ends with {FEWEST} rounds or more",
     )
     parser.add_argument("--quick", action="store_true", help="without the largest layers and SmolLM2")

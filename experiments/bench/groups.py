@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lora.experiments.bench.contest import Contest
-from manifold_lora.experiments.bench.contestants import APART, BASELINE, DORA, OURS, apart, configs, started
-from manifold_lora.experiments.bench.cost import DTYPES, STEP, Cost, timed
+from manifold_lora.experiments.bench.contestants import APART, DORA, OURS, apart, configs, started
+from manifold_lora.experiments.bench.cost import BASELINE, DTYPES, STEP, Cost, timed
 from manifold_lora.experiments.bench.oracle import Results, check, gradients
 from manifold_lora.experiments.bench.rounds import Pace
 from manifold_lora.models.tuner.apply import adapt

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from manifold_lora.experiments.bench.contest import Contest
 from manifold_lora.experiments.bench.contestants import (
-    BASELINE,
     DORA,
     EVERYONE,
     OTHERS,
@@ -17,7 +16,17 @@ from manifold_lora.experiments.bench.contestants import (
     Shape,
     one_layer,
 )
-from manifold_lora.experiments.bench.cost import DTYPES, FORWARD, PEAK, SAVED, STEP, Cost, counted, timed
+from manifold_lora.experiments.bench.cost import (
+    BASELINE,
+    DTYPES,
+    FORWARD,
+    PEAK,
+    SAVED,
+    STEP,
+    Cost,
+    counted,
+    timed,
+)
 from manifold_lora.experiments.bench.memory import peak_bytes, saved_bytes
 from manifold_lora.experiments.bench.oracle import Results, check, gradients
 from manifold_lora.experiments.bench.rounds import Pace

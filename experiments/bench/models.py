@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from manifold_lora.experiments.bench.contest import Contest
-from manifold_lora.experiments.bench.contestants import BASELINE, DORA, OURS, configs, started
-from manifold_lora.experiments.bench.cost import DTYPES, STEP, Cost, timed
+from manifold_lora.experiments.bench.contestants import DORA, OURS, configs, started
+from manifold_lora.experiments.bench.cost import BASELINE, DTYPES, STEP, Cost, timed
 from manifold_lora.experiments.bench.oracle import Results, check, gradients
 from manifold_lora.experiments.bench.rounds import Pace
 from manifold_lora.models.load import load_base
@@ -96,17 +97,24 @@ def _contest(
 
 
 def _llama() -> PreTrainedModel:
-    sizes = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 7}
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 8}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=4096, max_position_embeddings=128, **sizes, **heads))
+    config = LlamaConfig(
+        vocab_size=4096,
+        hidden_size=512,
+        intermediate_size=1376,
+        num_hidden_layers=7,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=128,
+    )
+    return LlamaForCausalLM(config)
 
 
 def _smollm2() -> PreTrainedModel:
     return load_base("smollm2", dtype="float32")[0]
 
 
-def _ids(model: nn.Module, rows: int, length: int) -> Tensor:
-    vocabulary: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+def _ids(model: Any, rows: int, length: int) -> Tensor:
+    vocabulary = model.get_input_embeddings().weight.shape[0]
     return torch.randint(3, vocabulary, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
@@ -119,10 +127,10 @@ def _step(model: nn.Module, ids: Tensor) -> Tensor:
     return logits
 
 
-def _write(model: nn.Module, ids: Tensor) -> None:
+def _write(model: Any, ids: Tensor) -> None:
     model.eval()
     count = {"max_new_tokens": _WRITTEN, "min_new_tokens": _WRITTEN}
-    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, **count)  # type: ignore[operator]
+    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, **count)
 
 
 def _work(model: nn.Module, dtype: torch.dtype, ids: Tensor) -> Results:

@@ -64,7 +64,8 @@ def compare(
     for _ in range(_WARMUP):
         if repeats * sum(one_round().values()) > pace.seconds / 10:
             break
-    done, spent = [], 0.0
+    done: list[dict[str, float]] = []
+    spent = 0.0
     while len(done) < pace.rounds and (len(done) < FEWEST or spent < pace.seconds):
         done.append(one_round())
         spent += repeats * sum(done[-1].values())

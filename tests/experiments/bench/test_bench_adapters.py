@@ -17,14 +17,13 @@ from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.bench import adapters, contestants, cost, machine, models
 from manifold_lora.experiments.bench.contestants import (
     APART,
-    BASELINE,
     DORA,
     EVERYONE,
     OURS,
     _ByHand,
     one_layer,
 )
-from manifold_lora.experiments.bench.cost import FORWARD, PEAK, SAVED, STEP, Cost
+from manifold_lora.experiments.bench.cost import BASELINE, FORWARD, PEAK, SAVED, STEP, Cost
 from manifold_lora.experiments.bench.groups import GroupContest
 from manifold_lora.experiments.bench.layers import layer_contest
 from manifold_lora.experiments.bench.machine import processor
