@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     costs.append(cost)
                     print(json.dumps(asdict(cost)) if given.json else line(cost), flush=True)
             if given.out:
-                fresh = tables.section(HEADINGS[name], made, costs, _left_out(name, dtypes))
+                fresh = tables.section(HEADINGS[name], made, costs, list(_left_out(name, dtypes)))
                 write(given.out, HEADINGS[name], fresh)
     return 0
 

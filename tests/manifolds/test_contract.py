@@ -1,9 +1,13 @@
 """Registering a geometry implies being tested: the contract runs over the whole registry."""
 
+import inspect
+import pkgutil
+from importlib import import_module
+
 import pytest
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.manifolds import MANIFOLDS, Manifold, build_manifold
+from manifold_lora.manifolds import MANIFOLDS, Manifold, build_manifold, testing
 from manifold_lora.manifolds.testing import PROPERTIES, ContractError, check_manifold, manifold_contract
 
 SIGNS = {-1: (-1.3,), 0: (0.0,), 1: (0.7,), None: (-0.8, 0.0, 1.2)}
@@ -38,6 +42,18 @@ test_registry_thoroughly = pytest.mark.slow(manifold_contract(*instances(), exam
 def test_every_property_of_the_design_is_there() -> None:
     assert len(PROPERTIES) >= 38
     assert all(prop.says.endswith(".") for prop in PROPERTIES.values())
+
+
+def test_every_function_that_checks_is_a_property() -> None:
+    """A property whose decorator is lost would pass without a word."""
+    written = set()
+    for module in pkgutil.iter_modules(testing.__path__, testing.__name__ + "."):
+        for name, function in vars(import_module(module.name)).items():
+            hints = getattr(function, "__annotations__", {})
+            if inspect.isfunction(function) and list(hints) == ["check", "return"] and name[0] != "_":
+                written.add(name)
+    assert written >= set(PROPERTIES)
+    assert written == set(PROPERTIES)
 
 
 def test_a_contract_of_some_properties_has_no_other_case() -> None:

@@ -14,6 +14,7 @@ from manifold_lora.manifolds import (
     Product,
     Sphere,
     Stereographic,
+    functions,
     fused,
 )
 
@@ -100,3 +101,13 @@ def test_euclidean_operations_broadcast() -> None:
     assert m.transp(x, y, v).shape == (3, 5, 4)
     assert m.egrad2rgrad(x, v).shape == (3, 1, 4)
     assert m.sqdist(x, y).shape == (3, 5, 1)
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-3, 0.9, 1.0, 1.1, 30.0, 1e30, 1e200])
+def test_functions_of_a_length_reach_the_largest_float(t: float) -> None:
+    """Beyond t = 1 the square is never asked for: at 1e200 there is none."""
+    length = torch.tensor([t], dtype=torch.float64)
+    with mp.workdps(400):
+        want = [float(mp.asinh(t) / t), float(mp.sin(mp.mpf(t)) / t)] if t else [1.0, 1.0]
+    got = torch.cat([functions.asinhc_of(length), functions.sinc_of(length)])
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-14, atol=1e-17)
