@@ -26,7 +26,7 @@ from manifold_lora.manifolds.conformal_pair import (
     smooth_factor,
     smooth_pair,
 )
-from manifold_lora.manifolds.fused import Grads, Operation, Rows
+from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 
@@ -41,7 +41,7 @@ class _Length(Operation):
     def by_k(self, ratio: Tensor, arc: Tensor, slope: Tensor) -> Tensor:
         """Its derivative by k at fixed D, from A and dA/dh."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         pair = measure(k, pad, *rows)
         ratio = pair.dd / (pair.alpha * pair.beta)
         value, slope = self.solve(k, ratio, pair.h, pair.flat)
@@ -56,7 +56,7 @@ class _Length(Operation):
         ratio, ratio_bar = pair.dd / product, bar * slope
         falling = -ratio_bar * ratio
         tail = Tail(k, pair, ratio_bar / product, falling / pair.alpha, falling / pair.beta)
-        grads = tail.rows(pad, x, needs)
+        grads = tail.rows(x, needs)
         if not needs[0]:
             return grads, None
         arc = arc_of(k, pair.h, pair.flat)
@@ -97,11 +97,11 @@ class SqDist(_Length):
 class LogMap(Operation):
     """u = B (alpha d - k |d|^2 x)/beta, B = A/sqrt(1 + h)."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y = rows
         pair = measure(k, pad, x, y)
         b = arc_of(k, pair.h, pair.flat) * pair.flat.rsqrt() / pair.beta
-        u = pad.combine((b * pair.alpha, pair.d), (b * pair.dd * -k, x))
+        u = (b * pair.alpha, pair.d), (b * pair.dd * -k, x)
         return (u,), (pair.xx, pair.yy, pair.dd, pair.flat)
 
     def backward(
@@ -125,7 +125,7 @@ class LogMap(Operation):
             (-b * length - falling) / pair.beta,
         )
         turn = b * pair.alpha
-        grads = tail.rows(pad, x, needs, (-turn - b * pair.dd * k, turn, g_row))
+        grads = tail.rows(x, needs, (-turn - b * pair.dd * k, turn, g_row))
         if not needs[0]:
             return grads, None
         return grads, h_bar * pair.dd / product - b * pair.dd * on_x + tail.of_k()
@@ -158,13 +158,13 @@ class ExpMap(Operation):
         size = signed(k, a.tanh, a.tan).div(a)
         return size, signed(k, a.cosh, a.cos).square().reciprocal_()
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, u = rows
         xx, uu, xu = col.square(x), col.square(u), pad.dot(x, u)
         alpha = factor(k, xx)
         q = uu * k / alpha.square()
         size, beyond = self._rolled(k, q)
-        below = alpha * beyond + k * col.square(pad.plus(x, (size / alpha, u)))
+        below = alpha * beyond + k * col.square(pad.combine((None, x), (size / alpha, u)))
         y = pad.combine((1 + alpha * q * size.square() / below, x), (size / below, u))
         return (y,), (xx, uu, xu, below)
 
@@ -184,11 +184,11 @@ class ExpMap(Operation):
         lean = 2 * size * xu / alpha
         xx_bar = below_bar * (k * square + k * k * lean / alpha) + 2 * k * q_bar * q / alpha - k * alpha_bar
         xu_bar, uu_bar = below_bar * 2 * k * size / alpha, q_bar * k / alpha.square()
-        grads: list[Tensor | None] = [None, None]
+        grads: list[Part | None] = [None, None]
         if needs[1]:
-            grads[0] = pad.combine((1 + alpha * square / below, g_row), (2 * xx_bar, x), (xu_bar, u))
+            grads[0] = (1 + alpha * square / below, g_row), (2 * xx_bar, x), (xu_bar, u)
         if needs[2]:
-            grads[1] = pad.combine((size / below, g_row), (2 * uu_bar, u), (xu_bar, x))
+            grads[1] = (size / below, g_row), (2 * uu_bar, u), (xu_bar, x)
         if not needs[0]:
             return grads, None
         by_k = below_bar * (lean + k * lean * xx / alpha + xx * square) - xx * alpha_bar
@@ -210,12 +210,12 @@ class Transp(Operation):
     b = k^2 |x|^2 <d, v> + k <x, v> (alpha - 2 k <x, d>).
     """
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y, v = rows
         pair = measure(k, pad, x, y)
         xv, dv = pad.dot(x, v), pad.dot(pair.d, v)
         grown, turn, a, b = self._solved(k, pair, xv, dv)
-        w = pad.combine((grown, v), (grown * turn * a, x), (-grown * turn * b, pair.d))
+        w = (grown, v), (grown * turn * a, x), (-grown * turn * b, pair.d)
         return (w,), (pair.xx, pair.yy, pair.dd, pair.flat, xv, dv)
 
     @staticmethod
@@ -248,13 +248,13 @@ class Transp(Operation):
         by_d = -grown * turn * b, xd_bar, 2 * dd_bar, dv_bar
         by_x = grown * turn * a, 2 * xx_bar, xd_bar, xv_bar
         basis = g_row, x, pair.d, v
-        grads: list[Tensor | None] = [None, None, None]
+        grads: list[Part | None] = [None, None, None]
         if needs[1]:
-            grads[0] = pad.combine(*((p - q, row) for p, q, row in zip(by_x, by_d, basis, strict=True)))
+            grads[0] = tuple((p - q, row) for p, q, row in zip(by_x, by_d, basis, strict=True))
         if needs[2]:
-            grads[1] = pad.combine(*zip(by_d, basis, strict=True))
+            grads[1] = tuple(zip(by_d, basis, strict=True))
         if needs[3]:
-            grads[2] = pad.combine((grown, g_row), (xv_bar, x), (dv_bar, pair.d))
+            grads[2] = (grown, g_row), (xv_bar, x), (dv_bar, pair.d)
         if not needs[0]:
             return grads, None
         by_k = open_bar * dd + a_bar * (alpha * dv - 2 * k * dd * xv) - xx * alpha_bar - pair.yy * beta_bar

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.fused import Rows
+from manifold_lora.manifolds.fused import Part, Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 # 1 + h above which it may be a difference from 1.
@@ -50,7 +50,7 @@ def measure(k: Any, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     flat = h + 1.0
     if not isinstance(k, float) or (k < 0 and flat.amin().item() < FLAT):
         xy = pad.dot(x, y)
-        across = col.square(pad.plus(y, (col.over(-xy, xx), x))) * xx
+        across = col.square(pad.combine((None, y), (col.over(-xy, xx), x))) * xx
         opened = ((1 - k * xy).square() + k * k * across) / (alpha * beta)
         flat = torch.where(flat < FLAT, opened, flat)
     return Pair(d, xx, yy, dd, alpha, beta, h, flat)
@@ -89,17 +89,18 @@ class Tail:
         self.alpha_bar, self.beta_bar = alpha_bar, beta_bar
 
     def rows(
-        self, pad: Scratch, x: Tensor, needs: Sequence[bool], *terms: tuple[Tensor, Tensor, Tensor]
-    ) -> list[Tensor | None]:
+        self, x: Tensor, needs: Sequence[bool], *terms: tuple[Tensor, Tensor, Tensor]
+    ) -> list[Part | None]:
         """The gradients of x and y; further terms are (column of x's, column of y's, row)."""
-        d, grads = self.pair.d, []
+        d = self.pair.d
+        grads: list[Part | None] = []
         columns = (
             (-self.by_d, self.by_x, *(term[0] for term in terms)),
             (self.by_d + self.by_y, self.by_y, *(term[1] for term in terms)),
         )
         rows = (d, x, *(term[2] for term in terms))
         for needed, weights in zip(needs[1:], columns, strict=True):
-            grads.append(pad.combine(*zip(weights, rows, strict=True)) if needed else None)
+            grads.append(tuple(zip(weights, rows, strict=True)) if needed else None)
         return grads
 
     def of_k(self) -> Tensor:

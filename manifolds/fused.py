@@ -8,7 +8,8 @@ second.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -17,10 +18,13 @@ from torch.autograd import forward_ad
 
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.precision import HALVES, Geometry, common_dtype
-from manifold_lora.manifolds.scratch import BLOCK, SCRATCH, Scratch
+from manifold_lora.manifolds.scratch import BLOCK, SCRATCH, Scratch, Terms, total
 
 Rows = tuple[Tensor, ...]
-Grads = tuple[list[Tensor | None], Tensor | None]
+# A row, or the terms of a combination of rows, which is then computed where it is wanted.
+Part = Tensor | Terms
+Parts = tuple[Part, ...]
+Grads = tuple[list[Part | None], Tensor | None]
 
 
 class Operation(ABC):
@@ -33,11 +37,13 @@ class Operation(ABC):
     Attributes:
         points: how many leading arguments are points; those of half precision are projected first.
         gives_point: whether the result is a point.
+        holds: whether forward keeps its result within ``room`` by itself.
         leading: coordinates of points and vectors that are written, never read.
     """
 
     points: int = 2
     gives_point: bool = False
+    holds: bool = False
     leading: int = 0
 
     def room(self, k: Any, dtype: torch.dtype) -> Any:
@@ -45,7 +51,7 @@ class Operation(ABC):
         return None
 
     @abstractmethod
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         """The result's coordinates, side by side, and the columns that backward reads.
 
         Args:
@@ -78,25 +84,24 @@ class _Function(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, operation: Operation, k: Tensor, *arguments: Tensor) -> Tensor:
-        ctx.batch = torch.broadcast_shapes(*(argument.shape[:-1] for argument in arguments))
-        result, saved, ctx.cut = _in_blocks(operation, _scalar(k), _rows(arguments, ctx.batch))
+        ctx.batch = _batch(arguments)
+        result, saved, ctx.cut, ctx.stamp = _in_blocks(operation, _scalar(k), _rows(arguments, ctx.batch))
         ctx.operation = operation
-        ctx.save_for_backward(k, saved, *arguments)
-        return result.view(*ctx.batch, result.shape[-1])
+        ctx.count = len(arguments)
+        ctx.save_for_backward(k, *arguments, *saved)
+        return result if len(ctx.batch) == 1 else result.view(*ctx.batch, result.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        k, saved, *arguments = ctx.saved_tensors
+        k, *others = ctx.saved_tensors
+        arguments, saved = others[: ctx.count], tuple(others[ctx.count :])
         needs = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_smooth_grads(ctx.operation, g, (k, *arguments), needs)
         rows = _rows(arguments, ctx.batch)
         g = g.reshape(rows[0].shape[0], g.shape[-1])
-        grads, by_k = _grads_in_blocks(ctx.operation, _scalar(k), g, ctx.cut, saved, rows, needs)
-        fitted = (
-            None if grad is None else grad.view(*ctx.batch, grad.shape[-1]).sum_to_size(argument.shape)
-            for grad, argument in zip(grads, arguments, strict=True)
-        )
+        grads, by_k = _grads_in_blocks(ctx, _scalar(k), g, saved, rows, needs)
+        fitted = (_fitted(g, ctx.batch, argument.shape) for g, argument in zip(grads, arguments, strict=True))
         return None, by_k if by_k is None else by_k.reshape(k.shape), *fitted
 
 
@@ -105,88 +110,118 @@ def _scalar(k: Tensor) -> Any:
     return k.item() if k.device.type == "cpu" else k
 
 
+def _batch(arguments: Sequence[Tensor]) -> torch.Size:
+    """The shape that the arguments broadcast to, without their last axis."""
+    shapes = {argument.shape[:-1] for argument in arguments}
+    return shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)
+
+
 def _rows(arguments: Sequence[Tensor], batch: torch.Size) -> Rows:
     """The arguments as matrices of the batch's rows."""
-    return tuple(a.expand(*batch, a.shape[-1]).reshape(batch.numel(), a.shape[-1]) for a in arguments)
+    return tuple(
+        a
+        if a.dim() == 2 and a.shape[:-1] == batch
+        else a.expand(*batch, a.shape[-1]).reshape(batch.numel(), a.shape[-1])
+        for a in arguments
+    )
 
 
-def _blocks(leading: int, *rows: Tensor) -> Iterator[Rows]:
-    """Blocks of the rows that fit the cache, all but the last of one size, without leading coordinates."""
+def _fitted(grad: Tensor | None, batch: torch.Size, shape: torch.Size) -> Tensor | None:
+    """Rows of a gradient as the argument whose gradient they are."""
+    if grad is None or grad.shape == shape:
+        return grad
+    return grad.view(*batch, grad.shape[-1]).sum_to_size(shape)
+
+
+def _step(*rows: Tensor) -> int:
+    """Rows of a block that fits the cache, all but the last of one size."""
     count = max(rows[0].shape[0], 1)
     blocks = max(1, round(rows[0].numel() / BLOCK)) if rows[0].device.type == "cpu" else 1
-    step = -(-count // blocks)
-    return zip(*(row[:, leading:].split(step) for row in rows), strict=True)
+    return -(-count // blocks)
 
 
-def _wide(pad: Scratch, row: Tensor) -> Tensor:
-    return row if row.dtype == torch.float64 else pad.like(row).copy_(row)
+def _blocks(rows: Tensor, step: int, leading: int = 0) -> Sequence[Tensor]:
+    """Blocks of rows without their leading coordinates."""
+    kept = rows[:, leading:] if leading else rows
+    return (kept,) if step >= rows.shape[0] else kept.split(step)
 
 
-def _in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, Tensor, list[int]]:
-    """The result in the dtype of the rows, the saved columns one after the other, and the result's cut."""
-    dtype, count = rows[0].dtype, rows[0].shape[0]
-    results: list[Tensor] = []
-    saves: list[Tensor] = []
-    cut: list[int] = []
-    start, pad = 0, SCRATCH
-    for block in _blocks(operation.leading, *rows):
+def _write(pad: Scratch, part: Part, target: Tensor) -> None:
+    """Put a part where it belongs: a combination of float64 needs no room of its own."""
+    if isinstance(part, Tensor):
+        target.copy_(part)
+    elif target.dtype == torch.float64:
+        total(part, target)
+    else:
+        target.copy_(pad.combine(*part))
+        pad.back()
+
+
+def _in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, Rows, list[int], object]:
+    """The result in the dtype of the rows, the saved columns, the result's cut, and a stamp for the rows."""
+    pad, dtype, step = SCRATCH, rows[0].dtype, _step(*rows)
+    exact = dtype == torch.float64
+    saves: list[Rows] = []
+    targets: Iterator[Tensor] = iter(())
+    result, cut, wide = rows[0], [0], rows
+    for block in zip(*(_blocks(row, step, operation.leading) for row in rows), strict=True):
         pad.clear()
-        parts, columns = operation.forward(
-            k, dtype == torch.float64, pad, *(_wide(pad, row) for row in block)
-        )
-        parts = _within(operation.room(k, dtype), parts)
-        if not results:
-            cut = [part.shape[-1] for part in parts]
-            results = [parts[0].new_empty(count, sum(cut), dtype=dtype)]
-            saves = [parts[0].new_empty(len(columns), count, 1)]
-        end = start + parts[0].shape[0]
-        for target, column in zip(saves[0][:, start:end], columns, strict=True):
-            target.copy_(column)
-        for target, part in zip(results[0][start:end].split(cut, -1), parts, strict=True):
-            target.copy_(part)
-        start = end
-    return results[0], saves[0], cut
+        wide = tuple(map(pad.widen, block))
+        parts, columns = operation.forward(k, exact, pad, *wide)
+        parts = parts if operation.holds else _within(operation.room(k, dtype), parts)
+        if not saves:
+            cut = [(part if isinstance(part, Tensor) else part[0][1]).shape[-1] for part in parts]
+            result = rows[0].new_empty(rows[0].shape[0], sum(cut))
+            targets = iter(_blocks(result, step))
+        saves.append(columns)
+        target = next(targets)
+        for part, place in zip(parts, target.split(cut, -1) if len(cut) > 1 else (target,), strict=True):
+            _write(pad, part, place)
+    if len(saves) > 1:
+        return result, tuple(map(torch.cat, zip(*saves, strict=True))), cut, None
+    # A backward pass that follows at once finds the rows still in float64.
+    return result, saves[0], cut, None if exact else pad.keep(wide)
 
 
-def _within(room: Any, parts: Rows) -> Rows:
+def _within(room: Any, parts: Parts) -> Parts:
     """The rows, those longer than there is room for shortened; lengths are taken from the last part."""
     if room is None:
         return parts
-    size = torch.linalg.vector_norm(parts[-1], dim=-1, keepdim=True)
+    rows = tuple(part for part in parts if isinstance(part, Tensor))
+    size = torch.linalg.vector_norm(rows[-1], dim=-1, keepdim=True)
     if size.device.type == "cpu" and not size.amax().item() > room:
         return parts
     factor = (room / size).clamp_(max=1.0)
-    return tuple(part * factor for part in parts)
+    return tuple(part * factor for part in rows)
 
 
 def _grads_in_blocks(
-    operation: Operation, k: Any, g: Tensor, cut: list[int], saved: Tensor, rows: Rows, needs: Sequence[bool]
-) -> Grads:
+    ctx: Any, k: Any, g: Tensor, saved: Rows, rows: Rows, needs: Sequence[bool]
+) -> tuple[list[Tensor | None], Tensor | None]:
     """The gradient by each argument as a matrix of rows, and by k."""
-    leading, pad = operation.leading, SCRATCH
+    pad, step, leading = SCRATCH, _step(*rows), ctx.operation.leading
     grads: list[Tensor | None] = [
         torch.empty_like(row, memory_format=torch.contiguous_format) if needed else None
         for row, needed in zip(rows, needs[1:], strict=True)
     ]
+    targets: list[Iterable[Tensor | None]] = []
     for grad in grads:
         if grad is not None and leading:
-            grad[:, :leading] = 0
+            grad[:, :leading].zero_()
+        targets.append(repeat(None) if grad is None else _blocks(grad, step, leading))
     by_k: Tensor | None = None
-    start = 0
-    for block in _blocks(leading, *rows):
-        pad.clear()
-        end = start + block[0].shape[0]
-        pulled = tuple(_wide(pad, part) for part in g[start:end].split(cut, -1))
-        columns = saved[:, start:end].unbind()
-        found, slope = operation.backward(
-            k, pad, pulled, columns, tuple(_wide(pad, row) for row in block), needs
-        )
-        for grad, row in zip(grads, found, strict=True):
-            if grad is not None and row is not None:
-                grad[start:end, leading:] = row
+    blocks = zip(*(_blocks(row, step, leading) for row in rows), strict=True)
+    columns = zip(*(_blocks(column, step) for column in saved), strict=True)
+    places_of = zip(*targets, strict=False)  # Endless where no argument's gradient is needed.
+    for pulled, kept, block, places in zip(_blocks(g, step), columns, blocks, places_of, strict=False):
+        wide = pad.recall(ctx.stamp) or tuple(map(pad.widen, block))
+        parts = pulled.split(ctx.cut, -1) if len(ctx.cut) > 1 else (pulled,)
+        found, slope = ctx.operation.backward(k, pad, tuple(map(pad.widen, parts)), kept, wide, needs)
+        for place, part in zip(places, found, strict=True):
+            if place is not None and part is not None:
+                _write(pad, part, place)
         if slope is not None:
             by_k = slope.sum() if by_k is None else by_k + slope.sum()
-        start = end
     return grads, by_k
 
 

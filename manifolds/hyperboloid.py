@@ -53,7 +53,7 @@ def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     apart = pad.dot(d, torch.add(x, y, out=pad.like(x)))
     radial = (k**0.5 * over(apart, ny * ex + nx * ey)).square_()
     climb = over(apart, nx + ny) / 2
-    across = pad.plus(d, (over(-climb, nx), x), (over(-climb, ny), y))
+    across = pad.combine((None, d), (over(-climb, nx), x), (over(-climb, ny), y))
     turned = k * nx * ny * over(square(across), (nx + ny).square())
     return Pair(d, xx, yy, ex, ey, delta, radial / (2 + 2 * (1 + radial).sqrt()) + turned, turned)
 
@@ -63,7 +63,7 @@ def length(k: Any, exact: bool, pad: Scratch, x: Tensor, u: Tensor, xx: Tensor, 
     e_square = (xx * k).add_(1.0)
     if isinstance(k, float) and k * xx.amax().item() < (_NEAR if exact else _FAR_ALONG):
         return (square(u) - k * xu.square() / e_square).clamp_(min=0.0)
-    return square(pad.plus(u, (over(-xu, xx), x))) + over(xu.square(), xx) / e_square
+    return square(pad.combine((None, u), (over(-xu, xx), x))) + over(xu.square(), xx) / e_square
 
 
 def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: 
         return pad.dot(pair.d, v) - pair.delta * lean
     nx, ny = pair.xx.sqrt(), pair.yy.sqrt()
     apart = over(pad.dot(pair.d, torch.add(x, y, out=pad.like(x))), ny * pair.ex + nx * pair.ey)
-    across = pad.plus(v, (over(-xv, pair.xx), x))
+    across = pad.combine((None, v), (over(-xv, pair.xx), x))
     along = over(xv, nx) * (apart / pair.ex - over(2 * pair.turned, k * nx))
     return pad.dot(y, across) + along
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds import hyperboloid as hb
-from manifold_lora.manifolds.fused import Grads, Operation, Rows
+from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 
@@ -43,7 +43,7 @@ class _Length(_Hyperbolic):
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
         """Its derivative by k, from those of H and of H/k."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         pair = hb.measure(k, exact, pad, *rows)
         value, slope = self.solve(k, pair.h)
         return (value,), (pair.xx, pair.yy, pair.h, slope)
@@ -54,8 +54,8 @@ class _Length(_Hyperbolic):
         (x, y), (xx, yy, h, slope), (bar,) = rows, saved, g
         pair = hb.remeasure(k, pad, x, y, xx, yy, h)
         h_bar = bar * slope
-        grads: list[Tensor | None] = [
-            pad.combine(*zip(weigh(k, pair, h_bar), (pair.d, x), strict=True)) if needed else None
+        grads: list[Part | None] = [
+            tuple(zip(weigh(k, pair, h_bar), (pair.d, x), strict=True)) if needed else None
             for needed, weigh in zip(needs[1:], (hb.h_by_x, hb.h_by_y), strict=True)
         ]
         return grads, bar * self.by_k(k, h, *hb.h_by_k(k, pair)) if needs[0] else None
@@ -98,7 +98,7 @@ class SqDist(_Length):
 class LogMap(_Hyperbolic):
     """u = B (d - 2 H x), B = asinh(sqrt H)/sqrt(H (1 + H)), with its time part s <x, u>/E_x."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y = rows
         pair = hb.measure(k, exact, pad, x, y)
         b = col.asinhc(pair.h) * (pair.h + 1.0).rsqrt_()
@@ -120,14 +120,14 @@ class LogMap(_Hyperbolic):
         dx = (xu + turn * xx) / b
         gd, gx = pad.dot(row, pair.d) + lean * dx, pad.dot(row, x) + lean * xx
         h_bar = b_slope * gd - 2 * (b + h * b_slope) * gx
-        grads: list[Tensor | None] = [None, None]
+        grads: list[Part | None] = [None, None]
         if needs[1]:
             by_d, by_x = hb.h_by_x(k, pair, h_bar)
             by_x = by_x - (b + 2 * turn) * lean - lean * k * xu / pair.ex.square()
-            grads[0] = pad.combine((-(b + turn), row), (by_d + lean * b, pair.d), (by_x, x))
+            grads[0] = (-(b + turn), row), (by_d + lean * b, pair.d), (by_x, x)
         if needs[2]:
             by_d, by_x = hb.h_by_y(k, pair, h_bar)
-            grads[1] = pad.combine((b, row), (by_d, pair.d), (by_x + b * lean, x))
+            grads[1] = (b, row), (by_d, pair.d), (by_x + b * lean, x)
         if not needs[0]:
             return grads, None
         return grads, h_bar * hb.h_by_k(k, pair)[0] + lean * xu / (2 * k * pair.ex.square())
@@ -147,7 +147,7 @@ class ExpMap(_Hyperbolic):
         """The longest space coordinates that the dtype holds."""
         return hb.longest(dtype) / 8
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, u = rows
         xx, xu = col.square(x), pad.dot(x, u)
         q = hb.length(k, exact, pad, x, u, xx, xu) * k
@@ -170,13 +170,13 @@ class ExpMap(_Hyperbolic):
         q_bar = sinhc / 2 * on_x + col.sinhc_slope(q, cosh, sinhc) * on_u
         slope = k * xu / e_square
         by_u, by_x = lean * sinhc, lean * cosh
-        grads: list[Tensor | None] = [None, None]
+        grads: list[Part | None] = [None, None]
         if needs[1]:
             pull = 2 * k * q_bar * slope  # dq/dx = -2 k slope (u - slope x), dq/du = 2 k (u - slope x).
-            grads[0] = pad.combine((cosh, row), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x))
+            grads[0] = (cosh, row), (cosh * by_u - pull, u), (cosh * by_x + pull * slope, x)
         if needs[2]:
             pull = 2 * k * q_bar
-            grads[1] = pad.combine((sinhc, row), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x))
+            grads[1] = (sinhc, row), (sinhc * by_u + pull, u), (sinhc * by_x - pull * slope, x)
         if not needs[0]:
             return grads, None
         return grads, q_bar * (q / k - k * (xu / e_square).square()) - lean / (2 * k**2)
@@ -191,13 +191,13 @@ class ExpMap(_Hyperbolic):
 class Transp(_Hyperbolic):
     """w = v + f (x + y), f = k <y, v>_L/(2 + 2 H), with its time part s <y, w>/E_y."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y, v = rows
         pair = hb.measure(k, exact, pad, x, y)
         xv = pad.dot(x, v)
         seen = hb.seen(k, pad, pair, x, y, v, xv)
         f = seen * k / (2 + 2 * pair.h)
-        w, xy = pad.plus(v, (f, x), (f, y)), pad.dot(x, y)
+        w, xy = pad.combine((None, v), (f, x), (f, y)), pad.dot(x, y)
         yw = pad.dot(y, w)
         return (yw * (k**0.5 / pair.ey), w), (pair.xx, pair.yy, pair.h, xv, f, yw, xy)
 
@@ -211,19 +211,19 @@ class Transp(_Hyperbolic):
         f_bar = 2 * pad.dot(row, x) + pad.dot(row, pair.d) + lean * (yy + xy)
         p_bar, h_bar = f_bar * k / (2 + 2 * h), -f_bar * f / (1 + h)
         tilt = pair.delta / pair.ex
-        grads: list[Tensor | None] = [None, None, None]
+        grads: list[Part | None] = [None, None, None]
         if needs[1]:
             by_d, by_x = hb.h_by_x(k, pair, h_bar)
             pull = p_bar * (1 + tilt)
             by_d, by_x = by_d + f * lean, by_x + f * lean + pull * k * xv / pair.ex.square()
-            grads[0] = pad.combine((f, row), (by_d, pair.d), (by_x, x), (-pull, v))
+            grads[0] = (f, row), (by_d, pair.d), (by_x, x), (-pull, v)
         if needs[2]:
             by_d, by_x = hb.h_by_y(k, pair, h_bar)
             on_y = f * lean - p_bar * k * xv / (pair.ex * pair.ey) - lean * k * yw / pair.ey.square()
             by_d, by_x = by_d + on_y + lean * f, by_x + on_y + 2 * lean * f
-            grads[1] = pad.combine((f, row), (by_d, pair.d), (by_x, x), (p_bar + lean, v))
+            grads[1] = (f, row), (by_d, pair.d), (by_x, x), (p_bar + lean, v)
         if needs[3]:
-            grads[2] = pad.plus(row, (p_bar + lean, pair.d), (lean - p_bar * tilt, x))
+            grads[2] = (None, row), (p_bar + lean, pair.d), (lean - p_bar * tilt, x)
         if not needs[0]:
             return grads, None
         p_k = -xv / (2 * pair.ex.square()) * ((yy - xx) / (pair.ex * pair.ey))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.fused import Grads, Operation, Rows
+from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 from manifold_lora.manifolds.sphere_pair import (
     Across,
@@ -40,7 +40,7 @@ class _Length(Operation):
     def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
         """The value and its derivative by near."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         pair = measure(pad, *rows)
         value, slope = self.solve(k, pair)
         return (value,), (*pair.saved, slope)
@@ -51,8 +51,8 @@ class _Length(Operation):
         (x, y), (*measured, slope), (bar,) = rows, saved, g
         pair = remeasure(pad, x, y, tuple(measured))
         both = by_near(pair, Across.of(pair), bar * slope)
-        grads: list[Tensor | None] = [
-            pad.combine((by_step, pair.step), (by_x, x)) if needed else None
+        grads: list[Part | None] = [
+            ((by_step, pair.step), (by_x, x)) if needed else None
             for needed, (by_step, by_x) in zip(needs[1:], both, strict=True)
         ]
         return grads, bar * self.solve(k, pair)[0] * (-self.power / (2 * k)) if needs[0] else None
@@ -92,7 +92,7 @@ class LogMap(Operation):
     pi R and without a gradient, so that expmap takes it back.
     """
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y = rows
         pair = measure(pad, x, y)
         off = pair.along / pair.nx.square()
@@ -119,14 +119,12 @@ class LogMap(Operation):
         (x_step, x_x), (y_step, y_x) = by_near(pair, across, near_bar)
         lean, cosine = scale * on_x / pair.nx.square(), pair.sign + across.off
         pull = -length * scale / pair.ny.square()
-        grads: list[Tensor | None] = [None, None]
+        grads: list[Part | None] = [None, None]
         if needs[1]:
             x_x = x_x + lean * (2 * cosine - pair.sign)
-            grads[0] = pad.combine((-cosine * scale, g_row), (x_step - lean, pair.step), (x_x, x))
+            grads[0] = (-cosine * scale, g_row), (x_step - lean, pair.step), (x_x, x)
         if needs[2]:
-            grads[1] = pad.combine(
-                (scale, g_row), (y_step + pull, pair.step), (y_x - lean + pull * pair.sign, x)
-            )
+            grads[1] = (scale, g_row), (y_step + pull, pair.step), (y_x - lean + pull * pair.sign, x)
         return grads, length * scale / (-2 * k) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
@@ -147,7 +145,7 @@ class ExpMap(Operation):
         a = (uu * k).sqrt_().clamp_(min=col.TINY)
         return a.cos(), a.sin().div_(a)
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, u = rows
         uu = col.square(u)
         cos, sinc = self._rolled(k, uu)
@@ -166,11 +164,11 @@ class ExpMap(Operation):
         z_on_u = stretch * (on_u - along * (cos * xu + sinc * uu))
         q_bar = sinc / 2 * z_on_x + col.sinhc_slope(uu * -k, cos, sinc) * z_on_u
         by_g, by_x, by_u = stretch, -stretch * along * cos, -stretch * along * sinc
-        grads: list[Tensor | None] = [None, None]
+        grads: list[Part | None] = [None, None]
         if needs[1]:
-            grads[0] = pad.combine((cos * by_g, g_row), (cos * by_x, x), (cos * by_u, u))
+            grads[0] = (cos * by_g, g_row), (cos * by_x, x), (cos * by_u, u)
         if needs[2]:
-            grads[1] = pad.combine((sinc * by_g, g_row), (sinc * by_x, x), (sinc * by_u - 2 * k * q_bar, u))
+            grads[1] = (sinc * by_g, g_row), (sinc * by_x, x), (sinc * by_u - 2 * k * q_bar, u)
         return grads, -uu * q_bar - stretch * along * size.square() / (2 * k) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
@@ -183,12 +181,12 @@ class ExpMap(Operation):
 class Transp(Operation):
     """w = v - f m, m = x/|x| + y/|y|, f = 2 <m, v>/|m|^2: the reflection that swaps x/|x| and -y/|y|."""
 
-    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Rows, Rows]:
+    def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y, v = rows
         pair = measure(pad, x, y)
         (on_step, on_x), step_v, xv = pair.middle(), pad.dot(pair.step, v), pad.dot(x, v)
         f = col.over(2 * (on_step * step_v + on_x * xv), pair.far)
-        return (pad.plus(v, (-f * on_step, pair.step), (-f * on_x, x)),), (*pair.saved, step_v, xv, f)
+        return (((None, v), (-f * on_step, pair.step), (-f * on_x, x)),), (*pair.saved, step_v, xv, f)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
@@ -197,7 +195,7 @@ class Transp(Operation):
         pair = remeasure(pad, x, y, tuple(measured))
         (on_step, on_x), step_g, xg = pair.middle(), pad.dot(g_row, pair.step), pad.dot(g_row, x)
         p = col.over(2 * (on_step * step_g + on_x * xg), pair.far)
-        grads: list[Tensor | None] = [None, None, None]
+        grads: list[Part | None] = [None, None, None]
         if needs[1] or needs[2]:
             # The gradient by m, of which x and y get what is across them.
             both = f * p
@@ -208,9 +206,9 @@ class Transp(Operation):
             on = (row_x / pair.nx**3, (row_step + pair.sign * row_x) / pair.ny**3)
             for place, (end, size, inward) in enumerate(zip((x, y), (pair.nx, pair.ny), on, strict=True)):
                 if needs[place + 1]:
-                    grads[place] = pad.combine((size.reciprocal(), row), (-inward, end))
+                    grads[place] = (size.reciprocal(), row), (-inward, end)
         if needs[3]:
-            grads[2] = pad.plus(g_row, (-p * on_step, pair.step), (-p * on_x, x))
+            grads[2] = (None, g_row), (-p * on_step, pair.step), (-p * on_x, x)
         return grads, torch.zeros_like(f) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:

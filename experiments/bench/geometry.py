@@ -23,6 +23,7 @@ from manifold_lora.experiments.settings.plain_flags import PlainFlags
 from manifold_lora.manifolds import Manifold, build_manifold
 
 Operation = Callable[..., Tensor]
+OPERATIONS = ("dist", "sqdist", "logmap", "expmap", "transp", "expmap0", "logmap0")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 HEAD = """{heading}
 
@@ -118,11 +119,15 @@ def _arguments(m: Manifold, dtype: torch.dtype, rows: int, n: int) -> dict[str, 
     }
 
 
-def operation_costs(geometry: str, dtype: str, rows: int, n: int, rounds: int) -> Iterator[OperationCost]:
-    """Every operation that geoopt has too, as it is measured."""
+def operation_costs(
+    geometry: str, dtype: str, rows: int, n: int, rounds: int, only: Sequence[str] = OPERATIONS
+) -> Iterator[OperationCost]:
+    """Every operation asked for that geoopt has too, as it is measured."""
     m, rival = PAIRS[geometry](DTYPES[dtype])
     given = _arguments(m, DTYPES[dtype], rows, n)
     for name, theirs in rival.items():
+        if name not in only:
+            continue
         ours: Operation = getattr(m, name)
         runs = {"ours": _step(ours, given[name]), "geoopt": _step(theirs, given[name])}
         ratio = compare(runs, "geoopt", rounds, 2)["ours"]
@@ -157,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--geometry", action="append", choices=list(PAIRS))
+    parser.add_argument("--operation", action="append", choices=list(OPERATIONS))
     parser.add_argument("--dtype", action="append", choices=list(DTYPES))
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     parser.add_argument("--out", type=Path, help="also write the table into this Markdown file")
@@ -167,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         made = f"`{command}`, {described()}"
         for geometry in given.geometry or PAIRS:
             for dtype in given.dtype or DTYPES:
-                for cost in operation_costs(geometry, dtype, given.rows, given.dimension, given.rounds):
+                asked = given.rows, given.dimension, given.rounds, given.operation or OPERATIONS
+                for cost in operation_costs(geometry, dtype, *asked):
                     costs.append(cost)
                     print(json.dumps(asdict(cost)) if given.json else _line(cost), flush=True)
     if given.out:
