@@ -18,16 +18,16 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 from manifold_lora.manifolds.sphere_pair import (
-    Across,
     Pair,
     angle_of,
     any_direction,
-    by_near,
     by_sine,
     measure,
+    middle,
     remeasure,
     smooth_across,
     smooth_pair,
+    step_of,
 )
 
 
@@ -37,25 +37,31 @@ class _Length(Operation):
     power: float
 
     @abstractmethod
-    def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
-        """The value and its derivative by near."""
+    def value(self, k: float, angle: Tensor) -> Tensor:
+        """The value at an angle."""
+
+    @abstractmethod
+    def slope(self, k: float, pair: Pair, angle: Tensor) -> Tensor:
+        """Its derivative by near."""
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
-        pair = measure(pad, *rows)
-        value, slope = self.solve(k, pair)
-        return (value,), (*pair.saved, slope)
+        pair = measure(exact, pad, *rows)
+        angle = angle_of(pair.near, pair.far)
+        weight = self.slope(k, pair, angle).mul_(-2.0).div_(pair.nx * pair.ny)
+        return (self.value(k, angle),), (angle, weight, *pair.saved[-3:])
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
-        (x, y), (*measured, slope), (bar,) = rows, saved, g
-        pair = remeasure(pad, x, y, tuple(measured))
-        both = by_near(pair, Across.of(pair), bar * slope)
-        grads: list[Part | None] = [
-            ((by_step, pair.step), (by_x, x)) if needed else None
-            for needed, (by_step, by_x) in zip(needs[1:], both, strict=True)
-        ]
-        return grads, bar * self.solve(k, pair)[0] * (-self.power / (2 * k)) if needs[0] else None
+        (x, y), (angle, weight, off, lean, sign), (bar,) = rows, saved, g
+        step, scaled = step_of(pad, x, y, sign), bar * weight
+        grads: list[Part | None] = [None, None]
+        if needs[1]:
+            grads[0] = (scaled, step), ((scaled * off).neg_(), x)
+        if needs[2]:
+            leaning = scaled * lean
+            grads[1] = ((leaning - scaled).mul_(sign), step), (leaning, x)
+        return grads, bar * self.value(k, angle) * (-self.power / (2 * k)) if needs[0] else None
 
 
 class Dist(_Length):
@@ -63,8 +69,11 @@ class Dist(_Length):
 
     power = 1.0
 
-    def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
-        return angle_of(pair).mul_(k**-0.5), by_sine(pair, k**-0.5 / 2, 0.0)
+    def value(self, k: float, angle: Tensor) -> Tensor:
+        return angle * k**-0.5
+
+    def slope(self, k: float, pair: Pair, angle: Tensor) -> Tensor:
+        return by_sine(pair, k**-0.5 / 2, 0.0)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         near, far, _ = smooth_pair(*arguments)
@@ -76,9 +85,11 @@ class SqDist(_Length):
 
     power = 2.0
 
-    def solve(self, k: float, pair: Pair) -> tuple[Tensor, Tensor]:
-        angle = angle_of(pair)
-        return angle.square().div_(k), by_sine(pair, angle, 1.0).mul_(1 / k)
+    def value(self, k: float, angle: Tensor) -> Tensor:
+        return angle.square().mul_(1 / k)
+
+    def slope(self, k: float, pair: Pair, angle: Tensor) -> Tensor:
+        return by_sine(pair, angle, 1.0).mul_(1 / k)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         near, _, arc = smooth_pair(*arguments)
@@ -94,37 +105,38 @@ class LogMap(Operation):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y = rows
-        pair = measure(pad, x, y)
-        off = pair.along / pair.nx.square()
-        opposite = pair.far == 0
-        scale = torch.where(opposite, 0.0, by_sine(pair, angle_of(pair), 1.0)) * k**-0.5 / pair.ny
-        u = pad.combine((scale, pair.step), (-scale * off, x))
-        if u.device.type != "cpu" or opposite.any():
-            u = torch.where(opposite, math.pi * k**-0.5 * any_direction(x), u)
+        pair = measure(exact, pad, x, y)
+        scale = by_sine(pair, angle_of(pair.near, pair.far), 1.0).mul_(k**-0.5).div_(pair.ny)
+        u: Part = (scale, pair.step), (-scale * pair.off, x)
+        if pair.sign is not None:
+            opposite = pair.far == 0
+            scale = torch.where(opposite, 0.0, scale)
+            u = pad.combine((scale, pair.step), (-scale * pair.off, x))
+            if u.device.type != "cpu" or opposite.any():
+                u = torch.where(opposite, math.pi * k**-0.5 * any_direction(x), u)
         return (u,), (*pair.saved, scale)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (*measured, scale), (g_row,) = rows, saved, g
-        pair = remeasure(pad, x, y, tuple(measured))
-        across = Across.of(pair)
+        pair, sign = remeasure(pad, x, y, tuple(measured)), measured[-1]
         on_step, on_x = pad.dot(g_row, pair.step), pad.dot(g_row, x)
-        length = on_step - across.off * on_x  # <g, u>/scale
+        length = on_step - pair.off * on_x  # <g, u>/scale
         flat, h = pair.far / 4, pair.near / -4
         ratio = scale * pair.ny * k**0.5  # B
         arc = ratio * flat.sqrt()
         ratio_slope = (col.asinhc_slope(h, flat, arc) - arc / (2 * flat)) * flat.rsqrt()
         near_bar = torch.where(flat == 0, 0.0, length * ratio_slope * (k**-0.5 / pair.ny) / -4)
-        (x_step, x_x), (y_step, y_x) = by_near(pair, across, near_bar)
-        lean, cosine = scale * on_x / pair.nx.square(), pair.sign + across.off
+        (x_step, x_x), (y_step, y_x) = pair.by_near(near_bar)
+        lean, cosine = scale * on_x / pair.nx.square(), sign + pair.off
         pull = -length * scale / pair.ny.square()
         grads: list[Part | None] = [None, None]
         if needs[1]:
-            x_x = x_x + lean * (2 * cosine - pair.sign)
+            x_x = x_x + lean * (2 * cosine - sign)
             grads[0] = (-cosine * scale, g_row), (x_step - lean, pair.step), (x_x, x)
         if needs[2]:
-            grads[1] = (scale, g_row), (y_step + pull, pair.step), (y_x - lean + pull * pair.sign, x)
+            grads[1] = (scale, g_row), (y_step + pull, pair.step), (y_x - lean + pull * sign, x)
         return grads, length * scale / (-2 * k) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
@@ -183,32 +195,27 @@ class Transp(Operation):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y, v = rows
-        pair = measure(pad, x, y)
-        (on_step, on_x), step_v, xv = pair.middle(), pad.dot(pair.step, v), pad.dot(x, v)
-        f = col.over(2 * (on_step * step_v + on_x * xv), pair.far)
-        return (((None, v), (-f * on_step, pair.step), (-f * on_x, x)),), (*pair.saved, step_v, xv, f)
+        nx, ny = col.norm(x), col.norm(y)
+        m, far = middle(pad, x, y, nx, ny)
+        f = col.over(2 * pad.dot(m, v), far)
+        return (((None, v), (-f, m)),), (nx, ny, f)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
-        (x, y, v), (*measured, step_v, xv, f), (g_row,) = rows, saved, g
-        pair = remeasure(pad, x, y, tuple(measured))
-        (on_step, on_x), step_g, xg = pair.middle(), pad.dot(g_row, pair.step), pad.dot(g_row, x)
-        p = col.over(2 * (on_step * step_g + on_x * xg), pair.far)
-        grads: list[Part | None] = [None, None, None]
+        (x, y, v), (nx, ny, f), (g_row,) = rows, saved, g
+        m, far = middle(pad, x, y, nx, ny)
+        p = col.over(2 * pad.dot(m, g_row), far)
+        by_v = pad.combine((None, g_row), (-p, m))
+        grads: list[Part | None] = [None, None, by_v if needs[3] else None]
         if needs[1] or needs[2]:
-            # The gradient by m, of which x and y get what is across them.
-            both = f * p
-            by_step, by_x = both * on_step, both * on_x
-            row = pad.combine((-f, g_row), (-p, v), (by_step, pair.step), (by_x, x))
-            row_x = by_step * pair.along + by_x * pair.nx.square() - f * xg - p * xv
-            row_step = by_step * pair.square + by_x * pair.along - f * step_g - p * step_v
-            on = (row_x / pair.nx**3, (row_step + pair.sign * row_x) / pair.ny**3)
-            for place, (end, size, inward) in enumerate(zip((x, y), (pair.nx, pair.ny), on, strict=True)):
-                if needs[place + 1]:
-                    grads[place] = (size.reciprocal(), row), (-inward, end)
-        if needs[3]:
-            grads[2] = (None, g_row), (-p * on_step, pair.step), (-p * on_x, x)
+            # The gradient by m, of which x and y get what is across them; <by_m, m> is 0.
+            by_m = pad.combine((-f, by_v), (-p, v))
+            on_x = pad.dot(by_m, x) / nx
+            if needs[1]:
+                grads[0] = (nx.reciprocal(), by_m), (-on_x / nx.square(), x)
+            if needs[2]:
+                grads[1] = (ny.reciprocal(), by_m), (on_x / ny.square(), y)
         return grads, torch.zeros_like(f) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:

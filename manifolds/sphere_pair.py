@@ -10,95 +10,120 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.fused import Rows
 from manifold_lora.manifolds.scratch import Scratch
 
+# Where |y - x| alone tells near and far: of float64 to its last digits; of float32 carried in float64.
+_PLAIN = {True: (0.1, 3.0), False: (1e-6, 4 - 1e-4)}
+# far above which x/|x| + y/|y| is a sum that loses nothing.
+_OPEN = 1.0
+
 
 class Pair(NamedTuple):
-    """Two points: |x|, near, far, <x, step> and |step|^2, |y|, step and its sign.
+    """Two points: |x|, |y|, near, far, two projections, the step, its sign.
 
-    The step is y - x or, where that is longer, y + x, and the sign that of x taken away.
+    The step is y - x or, where that is longer, y + x, and the sign that of x taken away; None where it is 1
+    throughout and no two points are equal or opposite. ``off`` is <x, step>/|x|^2, ``lean`` <y, step>/|y|^2.
     """
 
     nx: Tensor
+    ny: Tensor
     near: Tensor
     far: Tensor
-    along: Tensor
-    square: Tensor
-    ny: Tensor
+    off: Tensor
+    lean: Tensor
     step: Tensor
-    sign: Tensor
+    sign: Tensor | None
 
     @property
     def saved(self) -> Rows:
         """The columns that the others follow from."""
-        return self[:5]
+        return *self[:6], torch.ones_like(self.nx) if self.sign is None else self.sign
 
-    def middle(self) -> tuple[Tensor, Tensor]:
-        """The coefficients of step and x in x/|x| + y/|y|, right near the antipode, where it is small."""
-        rise = (self.square + 2 * self.sign * self.along) / (self.nx + self.ny)
-        return self.ny.reciprocal(), (1 + self.sign + rise / self.nx) / self.ny
+    def back(self) -> Tensor:
+        """The coefficient of step in the part of x across y, x - <x, y>/|y|^2 y; that of x is ``lean``."""
+        return self.lean - 1.0 if self.sign is None else self.sign * (self.lean - 1.0)
+
+    def by_near(self, near_bar: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The coefficients of step and x in the gradients of x and of y by way of near."""
+        scaled = near_bar * -2 / (self.nx * self.ny)
+        return (scaled, -scaled * self.off), (scaled * self.back(), scaled * self.lean)
 
 
-def measure(pad: Scratch, x: Tensor, y: Tensor) -> Pair:
+def measure(exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of x and y, (..., n + 1) each."""
-    nx, step = col.norm(x), torch.sub(y, x, out=pad.like(x))
-    sign, small = torch.ones_like(nx), col.square(step)
-    if nx.device.type != "cpu" or not (small / nx.square()).amax().item() < 2.0:
-        sign = torch.where(small < 2.0 * nx.square(), 1.0, -1.0).to(nx.dtype)
-        step.addcmul_(x, 1 - sign)
-        small = col.square(step)
-    along = pad.dot(x, step)
-    ny = length_of(nx, sign, along, small)
-    # |y| - |x| from the step: the difference of the lengths has no digits where the points are close.
-    uneven = (small + 2 * sign * along).div_(nx + ny).square_()
-    least = (small - uneven).div_(nx * ny).clamp_(min=0.0)
+    nx, ny, step = col.norm(x), col.norm(y), torch.sub(y, x, out=pad.like(x))
+    rise = ny - nx
+    near = col.square(step).addcmul_(rise, rise, value=-1).div_(nx * ny)
+    if near.device.type == "cpu":
+        low, high = _PLAIN[exact]
+        least, most = torch.aminmax(near)
+        if least.item() >= low and most.item() <= high:
+            cosine, ratio = (near * -0.5).add_(1.0), ny / nx
+            off, lean = (cosine * ratio).sub_(1.0), (cosine / ratio).neg_().add_(1.0)
+            return Pair(nx, ny, near, 4.0 - near, off, lean, step, None)
+    return _either_way(pad, x, nx, ny, step)
+
+
+class _Turned(NamedTuple):
+    """The shorter of y - x and y + x: its sign, square, <x, step>, and |y| - |x|."""
+
+    sign: Tensor
+    square: Tensor
+    along: Tensor
+    rise: Tensor
+
+
+def _turned(pad: Scratch, x: Tensor, nx: Tensor, ny: Tensor, step: Tensor) -> _Turned:
+    """Makes the step y - x the shorter one."""
+    sign = torch.where(col.square(step) < 2.0 * nx.square(), 1.0, -1.0).to(nx.dtype)
+    step.addcmul_(x, 1 - sign)
+    square, along = col.square(step), pad.dot(x, step)
+    # From the step: the difference of the lengths has no digits where the points are close.
+    return _Turned(sign, square, along, (square + 2 * sign * along).div_(nx + ny))
+
+
+def _either_way(pad: Scratch, x: Tensor, nx: Tensor, ny: Tensor, step: Tensor) -> Pair:
+    """The pair where points may be close, equal or opposite."""
+    sign, square, along, rise = _turned(pad, x, nx, ny, step)
+    least = (square - rise.square()).div_(nx * ny).clamp_(min=0.0)
     near, far = torch.where(sign > 0, least, 4 - least), torch.where(sign > 0, 4 - least, least)
-    return Pair(nx, near, far, along, small, ny, step, sign)
-
-
-def length_of(nx: Tensor, sign: Tensor, along: Tensor, square: Tensor) -> Tensor:
-    """|x +- y| from |x|, the sign, <x, step> and |step|^2."""
-    return (nx.square() + 2 * sign * along).add_(square).sqrt_()
+    return Pair(nx, ny, near, far, along / nx.square(), (square + sign * along) / ny.square(), step, sign)
 
 
 def remeasure(pad: Scratch, x: Tensor, y: Tensor, saved: Rows) -> Pair:
     """The pair once more from what was saved."""
-    nx, near, far, along, square = saved
-    sign = torch.where(near < far, 1.0, -1.0).to(nx.dtype)
-    step = torch.addcmul(y, x, -sign, out=pad.like(x))
-    return Pair(nx, near, far, along, square, length_of(nx, sign, along, square), step, sign)
+    nx, ny, near, far, off, lean, sign = saved
+    step = step_of(pad, x, y, sign)
+    return Pair(nx, ny, near, far, off, lean, step, sign)
 
 
-def angle_of(pair: Pair) -> Tensor:
+def step_of(pad: Scratch, x: Tensor, y: Tensor, sign: Tensor) -> Tensor:
+    """The step once more from its sign."""
+    if sign.device.type == "cpu" and sign.amin().item() > 0:
+        return torch.sub(y, x, out=pad.like(x))
+    return torch.addcmul(y, x, -sign, out=pad.like(x))
+
+
+def angle_of(near: Tensor, far: Tensor) -> Tensor:
     """The angle between two points, in [0, pi]."""
-    return torch.atan2(pair.near.sqrt(), pair.far.sqrt()).mul_(2.0)
+    return torch.atan2(near.sqrt(), far.sqrt()).mul_(2.0)
 
 
 def by_sine(pair: Pair, column: Tensor | float, else_: float) -> Tensor:
     """A column over sin(angle), another number where that is 0."""
-    sine = (pair.near * pair.far).sqrt_().mul_(0.5)
-    return torch.where(sine == 0, else_, column / sine)
+    square = pair.near * pair.far
+    ratio = square.rsqrt().mul_(2.0).mul_(column)
+    return ratio if pair.sign is None else torch.where(square == 0, else_, ratio)
 
 
-class Across(NamedTuple):
-    """The parts of y across x and of x across y, as coefficients of step and x.
-
-    y - <x, y>/|x|^2 x = step - off x, and likewise from y.
-    """
-
-    off: Tensor
-    x_step: Tensor
-    x_x: Tensor
-
-    @classmethod
-    def of(cls, pair: Pair) -> "Across":
-        """From the pair."""
-        lean = (pair.square + pair.sign * pair.along) / pair.ny.square()  # <y, step>/|y|^2
-        return cls(pair.along / pair.nx.square(), pair.sign * (lean - 1), lean)
-
-
-def by_near(pair: Pair, across: Across, near_bar: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-    """The coefficients of step and x in the gradients of x and of y by way of near."""
-    scaled = near_bar * -2 / (pair.nx * pair.ny)
-    return (scaled, -scaled * across.off), (scaled * across.x_step, scaled * across.x_x)
+def middle(pad: Scratch, x: Tensor, y: Tensor, nx: Tensor, ny: Tensor) -> tuple[Tensor, Tensor]:
+    """m = x/|x| + y/|y|, right near the antipode, where it is small; and |m|^2."""
+    m = pad.combine((nx.reciprocal(), x), (ny.reciprocal(), y))
+    far = col.square(m)
+    if far.device.type != "cpu" or not far.amin().item() >= _OPEN:
+        step = torch.sub(y, x, out=pad.like(x))
+        sign, _, _, rise = _turned(pad, x, nx, ny, step)
+        m = pad.combine((ny.reciprocal(), step), ((1 + sign + rise / nx) / ny, x))
+        far = col.square(m)
+    return m, far
 
 
 def any_direction(x: Tensor) -> Tensor:

@@ -95,6 +95,47 @@ def test_sphere_transport_near_the_antipode_in_float64(
     torch.testing.assert_close(m.transp(x, y, u), torch.tensor(want, dtype=torch.float64), rtol=0, atol=8e-15)
 
 
+@pytest.mark.parametrize(("dtype", "slack"), [(torch.float64, 8e-16), (torch.float32, 6e-8)])
+@pytest.mark.parametrize(
+    "angle", [1e-8, 1e-3, 0.31, 0.32, 1.5, 1.6, 2.09, 2.1, 3.13, math.pi - 1e-2, math.pi - 1e-6]
+)
+def test_sphere_distance_at_every_angle(angle: float, dtype: torch.dtype, slack: float) -> None:
+    """Against mpmath, on both sides of every angle where another form takes over."""
+    m = Sphere(1.0)
+    v = torch.tensor([[0.6, -0.8, 0.0], [0.0, 0.28, 0.96]], dtype=dtype) * angle
+    x = m.expmap0(torch.zeros(3, dtype=dtype)).expand(2, 4)
+    y = m.expmap0(v)
+    mp.dps = 60
+    want = []
+    for p, q in zip(x.tolist(), y.tolist(), strict=True):
+        p, q = mp.matrix(p) / mp.norm(p), mp.matrix(q) / mp.norm(q)
+        want.append([float(2 * mp.atan2(mp.norm(p - q), mp.norm(p + q)))])
+    exact = torch.tensor(want, dtype=torch.float64)
+    torch.testing.assert_close(m.dist(x, y).double(), exact, rtol=slack, atol=0)
+    torch.testing.assert_close(m.norm(x, m.logmap(x, y)).double(), exact, rtol=2 * slack, atol=0)
+
+
+@pytest.mark.parametrize("name", ["dist", "sqdist", "logmap", "transp"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_pair_on_the_sphere_is_told_the_same_beside_close_and_opposite_ones(
+    name: str, dtype: torch.dtype
+) -> None:
+    """Rows share the choice of a form, and nothing but rounding comes of it."""
+    m = Sphere(0.7)
+    x, y, v = (m.random(8, 4, generator=torch.Generator().manual_seed(i), dtype=dtype) for i in range(3))
+    y, v = m.expmap(x, 0.5 * m.logmap(x, y)), m.proju(x, v)
+
+    def told(*given: torch.Tensor) -> list[torch.Tensor]:
+        leaves = [t.detach().requires_grad_() for t in given[: 3 if name == "transp" else 2]]
+        value = getattr(m, name)(*leaves)
+        return [t[:8] for t in (value, *torch.autograd.grad(value[:8].sum(), leaves))]
+
+    crowd = told(torch.cat([x, x]), torch.cat([y, x[:4], -x[4:]]), torch.cat([v, v]))
+    slack = 64 * torch.finfo(dtype).eps
+    for alone, beside in zip(told(x, y, v), crowd, strict=True):
+        torch.testing.assert_close(beside, alone, rtol=slack, atol=slack)
+
+
 def test_euclidean_operations_broadcast() -> None:
     m = Euclidean()
     x, y, v = torch.randn(3, 1, 4), torch.randn(1, 5, 4), torch.randn(4)
