@@ -7,6 +7,7 @@ along and across the radius instead:
     H = sinh^2((rho_y - rho_x)/2) + k |x| |y| sin^2(theta/2),   rho = asinh(sqrt(k) |x|).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,14 @@ def longest(dtype: torch.dtype) -> float:
     return float(min(torch.finfo(dtype).max, torch.finfo(torch.float64).max ** 0.5))
 
 
+def farthest(k: Any, dtype: torch.dtype) -> Any:
+    """The largest angle a whose coordinates R sinh(a) the dtype holds, in float64 squared."""
+    largest = math.log(longest(dtype)) - 3
+    if isinstance(k, float):
+        return largest - max(0.0, -0.5 * math.log(k))
+    return largest + fn.capped(0.5 * k.log(), 0.0)
+
+
 class Pair(NamedTuple):
     """Two points: d = y - x, |x|^2, |y|^2, E_x, E_y, delta = E_y - E_x, H; where split, its angular part."""
 
@@ -45,8 +54,10 @@ def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of rows x, y."""
     d, xx, yy = torch.sub(y, x, out=pad.like(x)), square(x), square(y)
     ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
-    delta = (yy - xx).mul_(k).div_(ex + ey)
-    if isinstance(k, float) and k * max(xx.amax().item(), yy.amax().item()) < (_NEAR if exact else _FAR):
+    both = ex + ey
+    delta = (yy - xx).mul_(k).div_(both)
+    # E is 1 at least: where the sum is small, both are.
+    if isinstance(k, float) and both.amax().item() < 1 + (1 + (_NEAR if exact else _FAR)) ** 0.5:
         h = (square(d) * k).sub_(delta.square()).mul_(0.25).clamp_(min=0.0)
         return Pair(d, xx, yy, ex, ey, delta, h)
     nx, ny = xx.sqrt(), yy.sqrt()

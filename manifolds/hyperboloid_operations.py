@@ -36,7 +36,7 @@ class _Length(_Hyperbolic):
     """A function of H and k alone."""
 
     @abstractmethod
-    def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, k: Any, exact: bool, h: Tensor) -> tuple[Tensor, Tensor]:
         """The value at H and its derivative by H."""
 
     @abstractmethod
@@ -45,29 +45,35 @@ class _Length(_Hyperbolic):
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         pair = hb.measure(k, exact, pad, *rows)
-        value, slope = self.solve(k, pair.h)
-        return (value,), (pair.xx, pair.yy, pair.h, slope)
+        value, slope = self.solve(k, exact, pair.h)
+        return (value,), (pair.delta / pair.ex, pair.delta / pair.ey, pair.h, slope)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
-        (x, y), (xx, yy, h, slope), (bar,) = rows, saved, g
-        pair = hb.remeasure(k, pad, x, y, xx, yy, h)
-        h_bar = bar * slope
-        grads: list[Part | None] = [
-            tuple(zip(weigh(k, pair, h_bar), (pair.d, x), strict=True)) if needed else None
-            for needed, weigh in zip(needs[1:], (hb.h_by_x, hb.h_by_y), strict=True)
-        ]
-        return grads, bar * self.by_k(k, h, *hb.h_by_k(k, pair)) if needs[0] else None
+        (x, y), (lean_x, lean_y, h, slope), (bar,) = rows, saved, g
+        d, half = torch.sub(y, x, out=pad.like(x)), (bar * slope).mul_(k / 2)
+        grads: list[Part | None] = [None, None]
+        if needs[1]:  # dH/dx = -k/2 (d - delta/E_x x).
+            grads[0] = (-half, d), (half * lean_x, x)
+        if needs[2]:  # dH/dy = k/2 (d - delta/E_y y).
+            leaning = half * lean_y
+            grads[1] = (half - leaning, d), (-leaning, x)
+        if not needs[0]:
+            return grads, None
+        flat_k = lean_x * lean_y * (-1 / (4 * k * k))
+        return grads, bar * self.by_k(k, h, h / k + k * flat_k, flat_k)
 
 
 class Dist(_Length):
     """2R asinh(sqrt H)."""
 
-    def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
-        root = h.sqrt()
-        slope = torch.where(h == 0, 0.0, (h + 1.0).sqrt_().mul_(root).reciprocal_().mul_(k**-0.5))
-        return root.asinh_().mul_(2 / k**0.5), slope
+    def solve(self, k: Any, exact: bool, h: Tensor) -> tuple[Tensor, Tensor]:
+        root, flat_root = h.sqrt(), (h + 1.0).sqrt_()
+        slope = (root * flat_root).reciprocal_().mul_(k**-0.5)
+        if h.device.type != "cpu" or not h.amin().item() > 0:
+            slope = torch.where(h == 0, 0.0, slope)
+        return col.asinh(exact, root, h, flat_root).mul_(2 / k**0.5), slope
 
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
         flat, a = (h / k).sqrt(), col.asinhc(h)
@@ -81,10 +87,11 @@ class Dist(_Length):
 class SqDist(_Length):
     """4R^2 asinh(sqrt H)^2, smooth at x = y."""
 
-    def solve(self, k: Any, h: Tensor) -> tuple[Tensor, Tensor]:
-        a = col.asinhc(h)
-        slope = (h + 1.0).rsqrt_().mul_(a).mul_(4 / k)
-        return a.square_().mul_(h).mul_(4 / k), slope
+    def solve(self, k: Any, exact: bool, h: Tensor) -> tuple[Tensor, Tensor]:
+        root, flat_root = h.sqrt().clamp_(min=col.TINY), (h + 1.0).sqrt_()
+        angle = col.asinh(exact, root, h, flat_root)
+        slope = (angle / root).div_(flat_root).mul_(4 / k)
+        return angle.square_().mul_(4 / k), slope
 
     def by_k(self, k: Any, h: Tensor, h_k: Tensor, flat_k: Tensor) -> Tensor:
         a = col.asinhc(h)
