@@ -13,6 +13,7 @@ from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
+from manifold_lora.manifolds.radial_operations import ExpMap0, LogMap0
 
 # The ball below zero and the chart of the sphere above it, whose geodesics meet again at infinity.
 BALL = RadialLaw(
@@ -31,6 +32,8 @@ ROUND = RadialLaw(
     turn=math.pi,
 )
 _DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
+_EXPMAP0 = {law: ExpMap0(law) for law in (BALL, ROUND)}
+_LOGMAP0 = {law: LogMap0(law) for law in (BALL, ROUND)}
 
 
 class Conformal(Radial):
@@ -60,6 +63,26 @@ class Conformal(Radial):
     def _edge_tensor(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         """The largest k |x|^2 of a point stored in this dtype."""
         return like.new_full((1,), (1 - MARGIN * torch.finfo(dtype).eps) ** 2)
+
+    @as_given
+    def expmap0(self, v: TangentAtOrigin) -> Point:
+        """tanh(a/2)/a v with a = |v|/R, held inside the ball."""
+        law = self._own_law()
+        return super().expmap0(v) if law is None else run(self, _EXPMAP0[law], self._inverse_square(v), v)
+
+    @as_given
+    def logmap0(self, x: Point) -> TangentAtOrigin:
+        """2 atanh(b)/b x with b = |x|/R."""
+        law = self._own_law()
+        return super().logmap0(x) if law is None else run(self, _LOGMAP0[law], self._inverse_square(x), x)
+
+    def _own_law(self) -> RadialLaw | None:
+        """BALL or ROUND; None where kappa may pass through zero, or another law or chart is in effect."""
+        law = self.radial_law
+        return law if law in _EXPMAP0 and self.follows_law() else None
+
+    def _inverse_square(self, like: Tensor) -> Tensor:
+        return self.inverse_square_radius(widest(like.device))
 
     def lift(self, z: TangentAtOrigin) -> Point:
         """z, held inside the ball."""

@@ -1,7 +1,5 @@
 """The hyperboloid, computed from its space coordinates alone: the time coordinate is written, never read."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,11 +8,12 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
-from manifold_lora.manifolds.hyperboloid import longest, smooth_inner, stretch
+from manifold_lora.manifolds.hyperboloid import farthest, longest, smooth_inner, stretch
 from manifold_lora.manifolds.hyperboloid_operations import Dist, ExpMap, LogMap, SqDist, Transp
 from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
+from manifold_lora.manifolds.radial_operations import HyperbolicExpMap0, LogMap0
 
 HYPERBOLIC = RadialLaw(
     phi=lambda xp, a: xp.sinh(a),
@@ -26,6 +25,7 @@ HYPERBOLIC = RadialLaw(
 )
 
 _DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
+_EXPMAP0, _LOGMAP0 = HyperbolicExpMap0(HYPERBOLIC), LogMap0(HYPERBOLIC, leading=1)
 
 
 class Lorentz(Radial):
@@ -65,15 +65,19 @@ class Lorentz(Radial):
         time = fn.dot(space / stretch(space, k), u) * k.sqrt()
         return torch.cat([time, u.expand(*time.shape[:-1], u.shape[-1])], -1)
 
+    @as_given
     def expmap0(self, v: TangentAtOrigin) -> Point:
         """s = sinh(a)/a v with a = |v|/R."""
-        v = v * fn.within(fn.norm(v), self.max_radius(v.dtype).to(v.dtype))
-        return self._point(self.chart_exp(fn.square(v)) * v, self._k(v))
+        return run(self, _EXPMAP0, self._wide_k(v), v) if self._is_own() else super().expmap0(v)
 
+    @as_given
     def logmap0(self, x: Point) -> TangentAtOrigin:
         """v = asinh(b)/b s with b = |s|/R; never acosh, which loses everything near the origin."""
-        space = self.coords(x)
-        return self._law().exit.of(self._k(x).sqrt() * fn.norm(space)) * space
+        return run(self, _LOGMAP0, self._wide_k(x), x) if self._is_own() else super().logmap0(x)
+
+    def _is_own(self) -> bool:
+        """Whether the law in effect is the one that the operations were made from."""
+        return self.radial_law is HYPERBOLIC and self.follows_law()
 
     def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 + |z|^2), z)."""
@@ -134,9 +138,8 @@ class Lorentz(Radial):
 
     def max_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (log(longest) - 3 - max(0, log R)): the coordinates R sinh(|v|/R) fit, in float64 squared."""
-        largest = math.log(longest(dtype)) - 3
-        s = (-self._kappa_at(dtype)).sqrt()
-        return (largest + fn.capped(s.log(), 0.0)) / s
+        k = -self._kappa_at(dtype)
+        return farthest(k, dtype) * k.rsqrt()
 
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """Unbounded."""

@@ -10,13 +10,11 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
-from manifold_lora.manifolds.precision import as_given, widest
+from manifold_lora.manifolds.precision import as_given, in_wider_dtype, widest
 from manifold_lora.manifolds.radial import Radial
-from manifold_lora.manifolds.radial_law import Even, RadialLaw
+from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.sphere_operations import Dist, ExpMap, LogMap, SqDist, Transp
-
-# Where the arc sine of the other coordinate is the better conditioned one.
-_STEEP = 0.75
+from manifold_lora.manifolds.sphere_origin_operations import FromPole, ToPole, from_pole, to_pole
 
 # Of lifted points; beyond a quarter turn the coordinates of expmap0 fold back.
 SPHERICAL = RadialLaw(
@@ -29,6 +27,7 @@ SPHERICAL = RadialLaw(
 )
 
 _DIST, _SQDIST, _LOGMAP, _EXPMAP, _TRANSP = Dist(), SqDist(), LogMap(), ExpMap(), Transp()
+_FROM_POLE, _TO_POLE = FromPole(SPHERICAL), ToPole(SPHERICAL)
 
 
 class Sphere(Radial):
@@ -57,19 +56,27 @@ class Sphere(Radial):
         """Bring to length R, then round: no number of steps leaves the sphere."""
         return (point * (self._k(point).rsqrt() / fn.norm(point))).to(dtype)
 
+    @as_given
     def expmap0(self, v: TangentAtOrigin) -> Point:
-        """(R phi'(a)/phi'(0), phi(a)/a v), a = |v|/R: time is the cosine, negative beyond a quarter turn."""
-        law, s = self._law(), self._k(v).sqrt()
-        turn = s * fn.norm(v)
-        time = law.phi_slope(torch, turn) / (law.entry.terms_at_0[0] * s)
-        return torch.cat([time, law.entry.of(turn) * v], -1)
+        """(R cos(a), sin(a)/a v), a = |v|/R: all the way round."""
+        return run(self, _FROM_POLE, self._wide_k(v), v) if self._is_own() else self._from_pole(v)
 
+    @as_given
     def logmap0(self, x: Point) -> TangentAtOrigin:
         """R a/|s| s with sin(a) = |s|/R and cos(a) = t/R: right on the whole sphere."""
-        law, time, space = self._law(), x[..., :1], x[..., 1:]
-        size = fn.norm(space)
-        length = fn.hypot(time, size)
-        return _angle_over_sine(law.exit, size / length, time / length) * space / (length * self._k(x).sqrt())
+        return run(self, _TO_POLE, self._wide_k(x), x) if self._is_own() else self._to_pole(x)
+
+    def _is_own(self) -> bool:
+        """Whether the law in effect is the one that the operations were made from."""
+        return self.radial_law is SPHERICAL and self.follows_law()
+
+    @in_wider_dtype(points=0, gives_point=True)
+    def _from_pole(self, v: TangentAtOrigin) -> Point:
+        return from_pole(self._law(), self._k(v), v)
+
+    @in_wider_dtype(points=1, gives_point=False)
+    def _to_pole(self, x: Point) -> TangentAtOrigin:
+        return to_pole(self._law(), self._k(x), x)
 
     def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 - |z|^2), z), z held inside the hemisphere."""
@@ -130,15 +137,3 @@ class Sphere(Radial):
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """R (1 - 4 eps), the equator."""
         return (1 - 4 * torch.finfo(dtype).eps) / self._kappa_at(dtype).sqrt()
-
-
-def _angle_over_sine(psi: Even, sine: Tensor, cosine: Tensor) -> Tensor:
-    """a/sin(a) for an angle in [0, pi] given by sine and cosine, psi the arc sine."""
-    steep = sine > _STEEP
-    rest = torch.where(steep, cosine, 0.0)
-    aside = (math.pi / 2 - rest * psi.of_square(rest.square())) / torch.where(steep, sine, 1.0)
-    sine = torch.where(steep, 0.0, sine)
-    front = psi.of_square(sine.square())
-    # At the antipode no direction is special: the half turn is taken over a length of one.
-    back = (math.pi - sine * front) / torch.where(sine == 0, 1.0, sine)
-    return torch.where(steep, aside, torch.where(cosine > 0, front, back))

@@ -1,5 +1,6 @@
 """Operations with their own gradient: against their smooth form, gradcheck, every way torch calls them."""
 
+import copy
 import threading
 
 import pytest
@@ -15,22 +16,21 @@ from manifold_lora.manifolds import (
     Poincare,
     Sphere,
     Stereographic,
-    conformal_operations,
     fused,
-    hyperboloid_operations,
-    sphere_operations,
 )
 from manifold_lora.manifolds.scratch import BLOCK
 
 GEOMETRIES = [Lorentz(-0.7), Poincare(-0.7), Stereographic(0.6), Stereographic(0.0), Sphere(0.7)]
-NAMES = ("dist", "sqdist", "logmap", "expmap", "transp")
+LEARNED = [
+    *(
+        kind(Curvature(kappa, "learned"))
+        for kind, kappa in [(Lorentz, -0.7), (Poincare, -0.7), (Sphere, 0.7)]
+    ),
+    Stereographic(Curvature(0.6, "learned")),
+    Stereographic(Curvature(0.0, "free")),
+]
+NAMES = ("dist", "sqdist", "logmap", "expmap", "transp", "expmap0", "logmap0")
 RADII = (1e-6, 0.5, 1.0, 2.5, 4.0)
-
-
-def module_of(manifold: Manifold) -> object:
-    return {Lorentz: hyperboloid_operations, Sphere: sphere_operations}.get(
-        type(manifold), conformal_operations
-    )
 
 
 def arguments(
@@ -42,32 +42,33 @@ def arguments(
     v = torch.randn(3, rows, n, generator=generator, dtype=torch.float64)
     v = v / v.norm(dim=-1, keepdim=True) * torch.tensor([1.0, 0.8, 0.6])[:, None, None] * radius * unit
     x, y, z = manifold.expmap0(v).to(keywords.get("dtype", torch.float64))
-    return {"expmap": (x, manifold.logmap(x, z)), "transp": (x, y, manifold.logmap(x, z))}.get(name, (x, y))
+    u, free = manifold.logmap(x, z), v[0].to(x.dtype)
+    few = {"expmap": (x, u), "transp": (x, y, u), "expmap0": (free,), "logmap0": (x,)}
+    return few.get(name, (x, y))
 
 
-def pair(manifold: Manifold, name: str, radius: float) -> tuple[list[Tensor], list[Tensor]]:
-    """Value and gradients (by k too) of the ordinary and of the smooth form."""
-    classes = {"dist": "Dist", "sqdist": "SqDist", "logmap": "LogMap", "expmap": "ExpMap", "transp": "Transp"}
-    operation = getattr(module_of(manifold), classes[name])()
-    given = arguments(manifold, name, radius)
-    found = []
-    for act in (fused.run, lambda m, operation, k, *rest: fused._smoothly(operation, k, rest)):
-        k = manifold._wide_k(given[0]).clone().requires_grad_()  # type: ignore[operator]
-        fresh = [k, *(tensor.clone().requires_grad_() for tensor in given)]
-        value = act(manifold, operation, *fresh)
-        weight = torch.linspace(-1.0, 2.0, value.numel(), dtype=torch.float64).view_as(value)
-        grads = torch.autograd.grad(value, fresh, weight, allow_unused=True, materialize_grads=True)
-        found.append([value, *grads])
-    return found[0], found[1]
+def found(manifold: Manifold, name: str, radius: float) -> list[Tensor]:
+    """Value and gradients, by kappa too."""
+    fresh = [tensor.detach().requires_grad_() for tensor in arguments(manifold, name, radius)]
+    value = getattr(manifold, name)(*fresh)
+    weight = torch.linspace(-1.0, 2.0, value.numel(), dtype=torch.float64).view_as(value)
+    by = [*fresh, *manifold.parameters()]
+    return [value, *torch.autograd.grad(value, by, weight, allow_unused=True, materialize_grads=True)]
 
 
-@pytest.mark.parametrize("manifold", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("manifold", LEARNED, ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_own_gradient_is_that_of_the_smooth_form(manifold: Manifold, name: str) -> None:
+def test_own_gradient_is_that_of_the_smooth_form(
+    manifold: Manifold, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifold = copy.deepcopy(manifold).double()
     for radius in RADII:
         if manifold.kappa > 0 and radius > 1.5:
             continue
-        ours, smooth = pair(manifold, name, radius)
+        ours = found(manifold, name, radius)
+        with monkeypatch.context() as patch:
+            patch.setattr(fused, "_is_ordinary", lambda tensors: False)
+            smooth = found(manifold, name, radius)
         for got, want in zip(ours, smooth, strict=True):
             size = want.abs().max().item()
             # Far out the two forms round what cosh(radius) magnifies differently.
@@ -87,6 +88,8 @@ def test_first_and_second_derivatives(manifold: Manifold, name: str) -> None:
 @pytest.mark.parametrize("manifold", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_at_most_64_bytes_a_row_are_saved(manifold: Manifold, name: str) -> None:
+    if manifold.kappa == 0 and name.endswith("0"):
+        pytest.skip("where kappa may pass through zero the chart is a series")
     given = [
         t.clone().requires_grad_() for t in arguments(manifold, name, rows=256, n=16, dtype=torch.float32)
     ]
@@ -103,11 +106,11 @@ def test_broadcast_all_pairs_and_more_than_a_block(manifold: Manifold, name: str
     left = given[0][:, None].clone().requires_grad_()
     rest = [t[None, :].clone().requires_grad_() for t in given[1:]]
     value = act(left, *rest)
-    assert value.shape[:2] == (5, 5)
+    assert value.shape[:2] == (5, 5 if rest else 1)
     grads = torch.autograd.grad(value.square().sum(), [left, *rest])
     wanted = [torch.zeros_like(t) for t in (left, *rest)]
     for i in range(5):
-        for j in range(5):
+        for j in range(value.shape[1]):
             one = [t.clone().requires_grad_() for t in (left[i, 0], *(t[0, j] for t in rest))]
             single = act(*one)
             torch.testing.assert_close(value[i, j], single, rtol=1e-13, atol=1e-15)
@@ -157,6 +160,20 @@ def test_buffers_serve_inference_mode_and_threads_apart() -> None:
     for worker in workers:
         worker.join()
     assert all(torch.equal(first, again) for again in (m.logmap(x, y), *found))
+
+
+@pytest.mark.parametrize("manifold", GEOMETRIES, ids=str)
+def test_a_backward_pass_finds_its_rows_or_reads_them_again(manifold: Manifold) -> None:
+    """The rows in float64 are kept until another operation needs the room."""
+    given = [t.requires_grad_() for t in arguments(manifold, "logmap", rows=6, dtype=torch.float32)]
+    others = arguments(manifold, "transp", radius=0.3, rows=6, dtype=torch.float32)
+    at_once = torch.autograd.grad(manifold.logmap(*given).square().sum(), given)
+    for between in (lambda: manifold.transp(*others), lambda: manifold.logmap(*(t[:3] for t in given)).sum()):
+        loss = manifold.logmap(*given).square().sum()
+        between()
+        for _ in range(2):
+            later = torch.autograd.grad(loss, given, retain_graph=True)
+            assert all(torch.equal(a, b) for a, b in zip(at_once, later, strict=True))
 
 
 def test_curvature_learns_through_every_operation() -> None:
