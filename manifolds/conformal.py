@@ -11,7 +11,7 @@ from manifold_lora.manifolds.conformal_operations import Dist, ExpMap, LogMap, S
 from manifold_lora.manifolds.conformal_pair import MARGIN
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.precision import as_given, widest
-from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial import OwnCoordinates
 from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.radial_operations import ExpMap0, LogMap0
 
@@ -36,7 +36,7 @@ _EXPMAP0 = {law: ExpMap0(law) for law in (BALL, ROUND)}
 _LOGMAP0 = {law: LogMap0(law) for law in (BALL, ROUND)}
 
 
-class Conformal(Radial):
+class Conformal(OwnCoordinates):
     """Points x in R^n with metric (2 / (1 + kappa |x|^2))^2; all formulas are analytic in kappa.
 
     Free vectors are in an orthonormal frame at the origin, so |v| is the distance: x = tanhc(|v|/2R) v/2.
@@ -83,22 +83,6 @@ class Conformal(Radial):
 
     def _inverse_square(self, like: Tensor) -> Tensor:
         return self.inverse_square_radius(widest(like.device))
-
-    def lift(self, z: TangentAtOrigin) -> Point:
-        """z, held inside the ball."""
-        return z
-
-    def coords(self, x: Point) -> TangentAtOrigin:
-        """z = x."""
-        return x
-
-    def projx(self, x: Point) -> Point:
-        """x, held inside the ball."""
-        return x
-
-    def proju(self, x: Point, u: Point) -> Point:
-        """Every vector is tangent."""
-        return u.expand(torch.broadcast_shapes(x.shape, u.shape))
 
     def inner(self, x: Point, u: Point, v: Point) -> Scalar:
         """4 <u, v> / alpha^2."""

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from manifold_lora.errors import CurvatureError
 from manifold_lora.manifolds import functions, precision
-from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
+from manifold_lora.manifolds.base import Point, Scalar
 from manifold_lora.manifolds.curvature import Curvature
-from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.radial import OwnCoordinates
 from manifold_lora.manifolds.radial_law import RadialLaw
 
 
-class Euclidean(Radial):
+class Euclidean(OwnCoordinates):
     """R^n with kappa = 0: points, free vectors and tangent vectors coincide.
 
     Raises:
@@ -22,7 +22,6 @@ class Euclidean(Radial):
     """
 
     kappa_sign = 0
-    extra_dims = 0
     radial_law = RadialLaw(phi=lambda xp, a: a, psi=lambda xp, z: z, linear=True)
     wider: ClassVar[dict[torch.dtype, torch.dtype]] = precision.HALVES  # Sums lose nothing in float32.
 
@@ -30,22 +29,6 @@ class Euclidean(Radial):
         super().__init__(kappa)
         if self.curvature.mode != "fixed":
             raise CurvatureError("kappa of euclidean", f"mode {self.curvature.mode!r}", "fixed")
-
-    def lift(self, z: TangentAtOrigin) -> Point:
-        """x = z."""
-        return z
-
-    def coords(self, x: Point) -> TangentAtOrigin:
-        """z = x."""
-        return x
-
-    def projx(self, x: Point) -> Point:
-        """Every vector is a point."""
-        return x
-
-    def proju(self, x: Point, u: Point) -> Point:
-        """Every vector is tangent."""
-        return u.expand(torch.broadcast_shapes(x.shape, u.shape))
 
     def inner(self, x: Point, u: Point, v: Point) -> Scalar:
         """<u, v>."""

@@ -103,16 +103,6 @@ def atanhc(q: Scalar) -> Scalar:
     return even(q, _ATANH, lambda t: (torch.log1p(t) - edge) / t, lambda t: torch.atan(t) / t)
 
 
-def atan2c(sq: Scalar, x: Scalar) -> Scalar:
-    """atan2(t, x)/t at sq = t^2, analytic at t = 0 for x > 0."""
-    near = (x > 0) & (sq < SERIES * x * x)
-    ratio = torch.where(near, sq, 0.0) / torch.where(near, x, 1.0).square()
-    t = torch.sqrt(torch.where(near | (sq == 0), 1.0, sq))
-    # At the antipode (sq == 0, x <= 0) no direction is special: the half turn is taken over a length of one.
-    far = torch.atan2(torch.where(sq == 0, 0.0, t), torch.where(near, 1.0, x)) / t
-    return torch.where(near, atanhc(-ratio) / torch.where(near, x, 1.0), far)
-
-
 def dot(x: Vector, y: Vector) -> Scalar:
     """Sum of products over the last axis, axis kept."""
     return (x * y).sum(-1, keepdim=True)
@@ -184,16 +174,6 @@ def from_norm(t: Scalar, near: Unary, far: Unary) -> Scalar:
     return torch.where(beyond, far(torch.where(beyond, t, 1.0)), near(torch.where(beyond, 0.0, t).square()))
 
 
-def asinhc_of(t: Scalar) -> Scalar:
-    """asinh(t)/t for t >= 0 up to the largest float."""
-    return from_norm(t, asinhc, lambda far: torch.asinh(far) / far)
-
-
-def sinc_of(t: Scalar) -> Scalar:
-    """sin(t)/t for t >= 0 up to the largest float."""
-    return from_norm(t, lambda sq: sinhc(-sq), lambda far: torch.sin(far) / far)
-
-
 def positive(alpha: Scalar) -> Scalar:
     """alpha held above a quarter of eps: what is left of 1 - k |x|^2 when rounding reaches the boundary."""
     floor = torch.finfo(alpha.dtype).eps / 4
@@ -203,11 +183,6 @@ def positive(alpha: Scalar) -> Scalar:
 def sech_square(q: Scalar) -> Scalar:
     """1/cosh(t)^2 at q = t^2, 1/cos(t)^2 at q = -t^2; 0 where cosh overflows."""
     return coshc(q).square().reciprocal()
-
-
-def either(first: Tensor, f: Unary, p: Tensor, g: Unary, q: Tensor) -> Tensor:
-    """f(p) where ``first``, else g(q); neither sees, in value or gradient, what the other is for."""
-    return torch.where(first, f(torch.where(first, p, 0.0)), g(torch.where(first, 0.0, q)))
 
 
 def quarter_radius(kappa: Tensor, dtype: torch.dtype) -> Tensor:

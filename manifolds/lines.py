@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
-from manifold_lora.manifolds.radial import Radial
+from manifold_lora.manifolds.base import Point, Scalar
+from manifold_lora.manifolds.radial import OwnCoordinates
 
 # How many eps a stored point stays inside the boundary.
 MARGIN = 4.0
 
 
-class Lines(Radial):
+class Lines(OwnCoordinates):
     """Points |x| < R of F^n, F real or complex, each standing for the line through (1, x) in F^(1, n).
 
     With <u, x> = sum u conj(x), k = 1/R^2, alpha = 1 - k|x|^2, beta = 1 - k|y|^2, d = y - x, the form
@@ -35,7 +35,6 @@ class Lines(Radial):
     """
 
     kappa_sign = -1
-    extra_dims = 0
     stretch: ClassVar[float]
 
     @abstractmethod
@@ -69,22 +68,6 @@ class Lines(Radial):
         """Round, after a step back from the boundary that the rounding cannot undo."""
         edge = self.max_coord_radius(dtype).to(point.dtype)
         return (point * fn.within(fn.norm(point), edge)).to(dtype)
-
-    def lift(self, z: TangentAtOrigin) -> Point:
-        """z, held inside the ball."""
-        return z
-
-    def coords(self, x: Point) -> TangentAtOrigin:
-        """z = x."""
-        return x
-
-    def projx(self, x: Point) -> Point:
-        """x, held inside the ball."""
-        return x
-
-    def proju(self, x: Point, u: Point) -> Point:
-        """Every vector is tangent."""
-        return u.expand(torch.broadcast_shapes(x.shape, u.shape))
 
     def inner(self, x: Point, u: Point, v: Point) -> Scalar:
         """s^2 Re h(u, v)/alpha^2."""

@@ -101,3 +101,25 @@ class Radial(Manifold):
     @abstractmethod
     def max_coord_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """The largest |coords| a point of this dtype may have; inf on an unbounded chart; detached."""
+
+
+class OwnCoordinates(Radial):
+    """A radial geometry whose points are their free coordinates; ``store`` keeps them inside the chart."""
+
+    extra_dims = 0
+
+    def lift(self, z: TangentAtOrigin) -> Point:
+        """x = z."""
+        return z
+
+    def coords(self, x: Point) -> TangentAtOrigin:
+        """z = x."""
+        return x
+
+    def projx(self, x: Point) -> Point:
+        """x itself."""
+        return x
+
+    def proju(self, x: Point, u: Point) -> Point:
+        """Every vector is tangent."""
+        return u.expand(torch.broadcast_shapes(x.shape, u.shape))

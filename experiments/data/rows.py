@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -90,28 +90,37 @@ class ProblemRow(InstructionRow):
     answer: Number
 
 
-class ChoiceRow(InstructionRow):
-    """A row of ``tests/AQuA.json``: the answer is one of the letters that the instruction offers."""
+class AnsweredRow(InstructionRow):
+    """A row whose answer is one of the choices that the instruction offers, or a number where it offers none.
 
-    id: Text
-    answer: Letter
+    Attributes:
+        offered: whether the instruction has to offer some.
+    """
 
-    @model_validator(mode="after")
-    def _offered(self) -> Self:
-        _check_answer(self.instruction, self.answer, offered=True)
-        return self
-
-
-class LabelRow(InstructionRow):
-    """A row of ``commonsense/*.test.json``: the answer is one of the labels of the last line."""
-
-    id: Text
+    offered: ClassVar[bool] = False
     answer: Text
 
     @model_validator(mode="after")
-    def _offered(self) -> Self:
-        _check_answer(self.instruction, self.answer, offered=True)
+    def _possible(self) -> Self:
+        choices = choices_of(self.instruction)
+        if not choices and not self.offered:
+            _numeric(self.answer)
+        elif self.answer not in choices:
+            raise ValueError(f"the answer ({self.answer}) is not among the choices {'/'.join(choices)}")
         return self
+
+
+class LabelRow(AnsweredRow):
+    """A row of ``commonsense/*.test.json``: the answer is one of the labels of the last line."""
+
+    offered = True
+    id: Text
+
+
+class ChoiceRow(LabelRow):
+    """A row of ``tests/AQuA.json``: the answer is one of the letters that the instruction offers."""
+
+    answer: Letter
 
 
 class LabelledRow(LabelRow):
@@ -120,17 +129,13 @@ class LabelledRow(LabelRow):
     output: Text
 
 
-class RationaleRow(InstructionRow):
+class RationaleRow(AnsweredRow):
     """A row of ``train/aqua*.jsonl``: worked out in words, and answered by a letter."""
 
+    offered = True
     source: Text
     output: Text
     answer: Letter
-
-    @model_validator(mode="after")
-    def _offered(self) -> Self:
-        _check_answer(self.instruction, self.answer, offered=True)
-        return self
 
 
 class EquationRow(InstructionRow):
@@ -142,31 +147,19 @@ class EquationRow(InstructionRow):
     equation: Text
 
 
-class MathRow(InstructionRow):
+class MathRow(AnsweredRow):
     """A row of ``train/math10k_rebuild.jsonl``; ``also_in`` names the test files that hold its question."""
 
     source: Text
     output: Text
-    answer: Text
     also_in: list[str] = []
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        _check_answer(self.instruction, self.answer)
-        return self
 
-
-class SolvedRow(InstructionRow):
-    """A row of a hub data set, once read: a number, or one of the choices that the instruction offers."""
+class SolvedRow(AnsweredRow):
+    """A row of a hub data set, once read."""
 
     id: Text
     output: Text
-    answer: Text
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        _check_answer(self.instruction, self.answer)
-        return self
 
 
 class GradeSchoolRow(Record):
@@ -195,12 +188,3 @@ class GradeSchoolRow(Record):
         """The rationale without calculator marks on one line, and ``The answer is N.``"""
         worked = _CALCULATOR.sub("", self.answer.rpartition("####")[0]).strip().replace("\n", " ")
         return f"{worked} The answer is {self.number}."
-
-
-def _check_answer(instruction: str, answer: str, *, offered: bool = False) -> None:
-    choices = choices_of(instruction)
-    if choices or offered:
-        if answer not in choices:
-            raise ValueError(f"the answer ({answer}) is not among the choices {'/'.join(choices)}")
-    else:
-        _numeric(answer)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class RayExecutor(Executor):
     ) -> None:
         super().__init__(jobs)
         self.cpus = limits.threads or 1
-        limits = Limits(limits.timeout, limits.memory_mb, limits.retries, self.cpus)
+        limits = replace(limits, threads=self.cpus)
         self.address, self.gpus, self.limits = address, gpus, limits
         self.supervisor = Supervisor.here(limits, logs, preload)
         self._ray = _import_ray(ENVIRONMENT if address else ENVIRONMENT | LOOPBACK)

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class SlurmExecutor(Executor):
     ) -> None:
         super().__init__(jobs)
         threads = limits.threads or 1
-        self.limits = Limits(limits.timeout, limits.memory_mb, limits.retries, threads)
+        self.limits = replace(limits, threads=threads)
         self.supervisor = Supervisor.here(self.limits, logs, preload)
         self.submitit = _submitit(cluster)
         if gpus != int(gpus):

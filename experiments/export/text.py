@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.tasks.base import Example, Task
-from manifold_lora.experiments.training.encoding import Encoded, encode_pairs, pad_id, pad_right
+from manifold_lora.experiments.training.encoding import Encoded, encode_examples, pad_id, pad_right
 
 # Which training examples are drawn; not a setting, so that two exports of one adapter are the same.
 _SEED = 0
@@ -67,10 +67,9 @@ def from_file(
 def _encode(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
 ) -> list[Encoded]:
-    pairs = encode_pairs(tokenizer, [item.prompt for item in examples], [item.target for item in examples])
     return [
-        Encoded(input_ids=pair["input_ids"][:max_length], labels=pair["labels"][:max_length])
-        for pair in pairs
+        Encoded(input_ids=row["input_ids"][:max_length], labels=row["labels"][:max_length])
+        for row in encode_examples(tokenizer, examples)
     ]
 
 

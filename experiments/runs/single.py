@@ -122,7 +122,6 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
     Raises ManifoldLoraError for a run that has not ended well, or a base that is not the one it had.
     """
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
-    from manifold_lora.experiments.runs.cell import header
     from manifold_lora.experiments.training.base_model import load_model
     from manifold_lora.models.load import load_adapter
 
@@ -138,12 +137,10 @@ def evaluate(run: RunSettings, output: Path, console: Console) -> int:
         )
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
     adapted = load_adapter(str(output / ADAPTER), model)
-    evaluation, items = _answered(adapted, tokenizer, task, run, perfect.max_new_tokens, console)
-    adapter = content_sha256(output / ADAPTER)
-    meta = header(task, {**task.data_hashes, "base": found, "adapter": adapter})
-    record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
+    inputs = {"base": found, "adapter": content_sha256(output / ADAPTER)}
+    record = _answered(adapted, tokenizer, task, run, perfect.max_new_tokens, inputs, console)
     folder.write(EVALUATION, record)
-    console.print(_table(evaluation, f"{run.arm} on {task.name}"))
+    console.print(_table(record["evaluation"], f"{run.arm} on {task.name}"))
     return 0
 
 
@@ -155,18 +152,16 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
     ``preflight`` is warn.
     """
     from manifold_lora.experiments.runs.ceiling import checked_ceiling
-    from manifold_lora.experiments.runs.cell import header
     from manifold_lora.experiments.training.base_model import load_model
 
     task = task_of(run.task, run.model.name)
     ready = prepared(run, cache, console)
     model, tokenizer = load_model(run.model, ready["base"])
     perfect = checked_ceiling(model, tokenizer, task, run, _teller(console))
-    evaluation, items = _answered(model, tokenizer, task, run, perfect.max_new_tokens, console)
-    console.print(_table(evaluation, f"{run.model.name} on {task.name}"))
+    inputs = {"base": ready["fingerprint"]}
+    record = _answered(model, tokenizer, task, run, perfect.max_new_tokens, inputs, console)
+    console.print(_table(record["evaluation"], f"{run.model.name} on {task.name}"))
     if output is not None:
-        meta = header(task, {**task.data_hashes, "base": ready["fingerprint"]})
-        record = {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
         output.mkdir(parents=True, exist_ok=True)
         folder = RunFolder(output)
         folder.write_base(ready)
@@ -175,16 +170,25 @@ def evaluate_base(run: RunSettings, output: Path | None, cache: Path, console: C
 
 
 def _answered(
-    model: Any, tokenizer: Any, task: Task, run: RunSettings, limit: int, console: Console
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """As `evaluate_sets`, shown on the console."""
+    model: Any,
+    tokenizer: Any,
+    task: Task,
+    run: RunSettings,
+    limit: int,
+    inputs: dict[str, str],
+    console: Console,
+) -> dict[str, Any]:
+    """Answer the task's sets, shown on the console; returns what ``evaluation.json`` holds."""
     check_engine(run)
+    from manifold_lora.experiments.runs.cell import header
     from manifold_lora.experiments.runs.evaluate import evaluate_sets
 
     with shown_on(console) as shown:
-        return evaluate_sets(
+        evaluation, items = evaluate_sets(
             model, tokenizer, task, run, limit, lambda name, *at: shown.move("items", ANSWERING + name, *at)
         )
+    meta = header(task, task.data_hashes | inputs)
+    return {"run": run.model_dump(mode="json"), "evaluation": evaluation, "meta": meta, "items": items}
 
 
 def _tell_resumed(training: dict[str, Any], tell: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from tyro.conf import arg
 
 from manifold_lora.experiments.settings.arms import ARMS
 from manifold_lora.experiments.settings.executors import EXECUTORS
-from manifold_lora.experiments.settings.run import RunSettings, Strict, YamlValue
+from manifold_lora.experiments.settings.run import RunSettings, Strict, YamlMapping
 
 
 class ExecutionSettings(Strict):
@@ -29,24 +29,17 @@ class ExecutionSettings(Strict):
     """Seconds of silence after which another machine's driver counts as dead and its cells are taken over."""
     address: str | None = None
     """Ray cluster to join: auto or host:port; empty: a local one on 127.0.0.1."""
-    slurm: YamlValue = {}  # noqa: RUF012 (pydantic copies it)
+    slurm: YamlMapping = {}  # noqa: RUF012 (pydantic copies it)
     """sbatch parameters by submitit's names without slurm_, e.g. {partition: gpu, account: me}."""
-
-    @field_validator("slurm")
-    @classmethod
-    def _mapping(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError("a mapping")
-        return value
 
 
 class AblationSettings(RunSettings):
     """Arms x learning rates x seeds on one task: a run with a grid over its fields."""
 
-    grid: YamlValue = {}  # noqa: RUF012 (pydantic copies it)
+    grid: YamlMapping = {}  # noqa: RUF012 (pydantic copies it)
     """Dotted field -> values, e.g. {arm: [lora, direct], train.learning_rate: [1e-3, 1e-2]}; not the task nor
     the model, which all cells share. Combinations that cannot exist (boost on euclidean) are left out."""
-    arms: YamlValue = {}  # noqa: RUF012 (pydantic copies it)
+    arms: YamlMapping = {}  # noqa: RUF012 (pydantic copies it)
     """Extra arms: name -> adapter fields that differ."""
     baseline: str = "lora"
     """Arm that paired differences are taken against: one of the grid's, where it has several."""
@@ -62,13 +55,6 @@ class AblationSettings(RunSettings):
     timeout: Annotated[float, Field(gt=0, le=1e9)] = 3600.0
     """Seconds after which a cell is ended and counted as timeout."""
     execution: ExecutionSettings = ExecutionSettings()
-
-    @field_validator("grid", "arms")
-    @classmethod
-    def _mapping(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError("a mapping")
-        return value
 
     @field_validator("grid")
     @classmethod

@@ -3,28 +3,26 @@
 from typing import Any
 
 
+def _curved(transform: Any = "direct", manifold: Any = "lorentz", **fields: Any) -> dict[str, Any]:
+    """A manifold adapter: HypLoRA unless it says otherwise."""
+    return {"method": "manifold_lora", "manifold": manifold, "transform": transform, **fields}
+
+
 def _dosed(share: float, transform: str = "direct") -> dict[str, Any]:
     """HypLoRA at the curvatures where this share of the update is no constant gain, or the largest share."""
-    curvature = {"mode": "dose", "share": share, "out_of_reach": "nearest"}
-    return {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": transform,
-        "curvature": curvature,
-    }
+    return _curved(transform, curvature={"mode": "dose", "share": share, "out_of_reach": "nearest"})
 
 
 def _framed(weights: Any, manifold: str = "euclidean", scaling: str = "identity") -> dict[str, Any]:
     """LoRA, or a curved arm, whose A and B live on manifolds themselves."""
-    return {
-        "method": "manifold_lora",
-        "manifold": manifold,
-        "transform": "direct",
-        "norm_scaling": scaling,
-        "weight_manifold": weights,
-    }
+    return _curved(manifold=manifold, norm_scaling=scaling, weight_manifold=weights)
 
 
+_PARTS = [
+    {"share": 0.5, "name": "lorentz"},
+    {"share": 0.25, "name": "sphere"},
+    {"share": 0.25, "name": "euclidean"},
+]
 # Each arm states only what differs from the adapter block of the config; custom is that block itself.
 ARMS: dict[str, dict[str, Any]] = {
     "custom": {},
@@ -37,65 +35,29 @@ ARMS: dict[str, dict[str, Any]] = {
     "series": {"method": "series"},
     "parallel": {"method": "parallel"},
     "gain-matched-lora": {"method": "gain_matched_lora", "gain_from": "direct"},
-    "euclidean": {"method": "manifold_lora", "manifold": "euclidean", "transform": "direct"},
-    "tangent": {"method": "manifold_lora", "manifold": "lorentz", "transform": "tangent"},
-    "direct": {"method": "manifold_lora", "manifold": "lorentz", "transform": "direct"},
+    "euclidean": _curved(manifold="euclidean"),
+    "tangent": _curved("tangent"),
+    "direct": _curved(),
     # The paper's name of the same arm.
-    "hyplora": {"method": "manifold_lora", "manifold": "lorentz", "transform": "direct"},
-    "boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "boost"},
-    "frozen-boost": {"method": "manifold_lora", "manifold": "lorentz", "transform": "frozen_boost"},
-    "direct-poincare": {"method": "manifold_lora", "manifold": "poincare", "transform": "direct"},
-    "direct-klein": {"method": "manifold_lora", "manifold": "klein", "transform": "direct"},
-    "direct-half-space": {"method": "manifold_lora", "manifold": "half_space", "transform": "direct"},
-    "direct-sphere": {"method": "manifold_lora", "manifold": "sphere", "transform": "direct"},
-    "direct-product": {
-        "method": "manifold_lora",
-        "manifold": {
-            "name": "product",
-            "parts": [
-                {"share": 0.5, "name": "lorentz"},
-                {"share": 0.25, "name": "sphere"},
-                {"share": 0.25, "name": "euclidean"},
-            ],
-        },
-        "transform": "direct",
-    },
-    "direct-flat": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": "direct",
-        "curvature": -1e-6,
-    },
+    "hyplora": _curved(),
+    "boost": _curved("boost"),
+    "frozen-boost": _curved("frozen_boost"),
+    "direct-poincare": _curved(manifold="poincare"),
+    "direct-klein": _curved(manifold="klein"),
+    "direct-half-space": _curved(manifold="half_space"),
+    "direct-sphere": _curved(manifold="sphere"),
+    "direct-product": _curved(manifold={"name": "product", "parts": _PARTS}),
+    "direct-flat": _curved(curvature=-1e-6),
     "direct-dose-0.03": _dosed(0.03),
     "direct-dose-0.15": _dosed(0.15),
     "direct-dose-0.3": _dosed(0.3),
     # The controls of the dose in the middle.
     "norm-blind-dose-0.15": _dosed(0.15, "norm_blind"),
     "power-dose-0.15": _dosed(0.15, "power"),
-    "direct-data": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": "direct",
-        "curvature": {"mode": "data"},
-    },
-    "direct-learned": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": "direct",
-        "curvature": {"mode": "learned"},
-    },
-    "direct-shared": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": "direct",
-        "curvature": {"mode": "learned", "shared": True},
-    },
-    "direct-token": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": "direct",
-        "curvature": {"mode": "token"},
-    },
+    "direct-data": _curved(curvature={"mode": "data"}),
+    "direct-learned": _curved(curvature={"mode": "learned"}),
+    "direct-shared": _curved(curvature={"mode": "learned", "shared": True}),
+    "direct-token": _curved(curvature={"mode": "token"}),
     "stiefel": _framed("stiefel"),
     "stiefel-diagonal": _framed({"core": "diagonal"}),
     "landing": _framed({"step": "landing"}),
@@ -103,17 +65,8 @@ ARMS: dict[str, dict[str, Any]] = {
     # The control of these: the same three factors from the same start, none of them constrained.
     "three-factors": _framed("free"),
     "hyplora-stiefel": _framed("stiefel", "lorentz", "learned"),
-    "norm-blind": {"method": "manifold_lora", "manifold": "lorentz", "transform": "norm_blind"},
-    "power": {"method": "manifold_lora", "manifold": "lorentz", "transform": "power"},
-    "power-learned": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": {"name": "power", "learned": True},
-    },
-    "shuffled-norms": {
-        "method": "manifold_lora",
-        "manifold": "lorentz",
-        "transform": "direct",
-        "token_norms": "shuffled",
-    },
+    "norm-blind": _curved("norm_blind"),
+    "power": _curved("power"),
+    "power-learned": _curved({"name": "power", "learned": True}),
+    "shuffled-norms": _curved(token_norms="shuffled"),
 }

@@ -43,6 +43,14 @@ YamlValue = Annotated[
 ]
 
 
+def _mapping(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("a mapping")
+    return value
+
+
+YamlMapping = Annotated[YamlValue, AfterValidator(_mapping)]
+
 # Sizes beyond these are typing errors; what is smaller may still be too much for a machine.
 Count = Annotated[int, Field(ge=1, le=10**7)]
 CountOrNone = Annotated[int, Field(ge=0, le=10**7)]

@@ -5,29 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from manifold_lora.experiments.executors.base import Executor, Job, Outcome
 from manifold_lora.experiments.results.atomic import sweep_temporaries
 from manifold_lora.experiments.results.store import ResultStore
+from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.sweeps.claims import PLACE, Claims, LockedWork
 from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
-
-
-class Watch(Protocol):
-    """Receives every step and end of a sweep."""
-
-    def begin(self, names: dict[str, str], done: int, total: int) -> None:
-        """The jobs to do by id and name; how many were done before, of how many."""
-
-    def step(self, job: str, step: int, steps: int) -> None:
-        """A job under way here has come to a step."""
-
-    def wait(self, jobs: int) -> None:
-        """Nothing is left to do here but to wait for that many jobs of other drivers."""
-
-    def end(self, outcome: Outcome) -> None:
-        """A job has ended, here or in another driver."""
 
 
 class Sweep:
@@ -47,7 +32,12 @@ class Sweep:
     """
 
     def __init__(
-        self, folder: Path, jobs: Sequence[Job], executor: Executor, driver: DriverHeartbeat, watch: Watch
+        self,
+        folder: Path,
+        jobs: Sequence[Job],
+        executor: Executor,
+        driver: DriverHeartbeat,
+        watch: CellProgress,
     ) -> None:
         self.store, self.claims = ResultStore(folder), Claims(folder, driver)
         self.jobs, self.executor, self.driver, self.watch = jobs, executor, driver, watch

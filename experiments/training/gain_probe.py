@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.experiments.training.divergence import DivergedError
-from manifold_lora.experiments.training.encoding import encode_pairs, pad_id, pad_right
+from manifold_lora.experiments.training.encoding import encode_examples, pad_id, pad_right
 from manifold_lora.models.gain import measure_gain
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 
@@ -33,8 +33,7 @@ class GainProbe:
     ) -> None:
         self.model = model
         self.has_geometry = isinstance(model.peft_config[model.active_adapter], ManifoldLoraConfig)
-        prompts, targets = [item.prompt for item in examples], [item.target for item in examples]
-        self.batch = pad_right(encode_pairs(tokenizer, prompts, targets), pad_id(tokenizer))
+        self.batch = pad_right(encode_examples(tokenizer, examples), pad_id(tokenizer))
         self.at = {round(steps * quarter / 4) for quarter in range(5)}
         self.measured: dict[str, list[float]] = {}
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.tasks.base import Example
 from manifold_lora.experiments.training.divergence import DivergedError
-from manifold_lora.experiments.training.encoding import IGNORED, encode_pairs, pad_id, pad_right
+from manifold_lora.experiments.training.encoding import IGNORED, encode_examples, pad_id, pad_right
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class ValidationLoss:
         taught = [example for example in examples if example.target]
         if not taught:
             raise ManifoldLoraError("train.validate_by", "loss", "accuracy", "no validation row has a target")
-        prompts, targets = [item.prompt for item in taught], [item.target for item in taught]
-        encoded = sorted(encode_pairs(tokenizer, prompts, targets), key=lambda item: len(item["input_ids"]))
+        encoded = sorted(encode_examples(tokenizer, taught), key=lambda item: len(item["input_ids"]))
         parts = (encoded[at : at + batch_size] for at in range(0, len(encoded), batch_size))
         return cls(model, [pad_right(part, pad_id(tokenizer)) for part in parts])
 

@@ -119,7 +119,9 @@ class BatchNorm(Sphere):
     def expmap0(self, v: Tensor) -> Tensor:
         s = self._k(v).sqrt()
         length = fn.norm(v).amax() if v.ndim > 1 else fn.norm(v)
-        return torch.cat([torch.cos(s * length).expand(*v.shape[:-1], 1) / s, fn.sinc_of(s * length) * v], -1)
+        return torch.cat(
+            [torch.cos(s * length).expand(*v.shape[:-1], 1) / s, fn.sinhc(-(s * length).square()) * v], -1
+        )
 
 
 class NanHider(Lorentz):
