@@ -12,16 +12,18 @@ def lazy(package: str, homes: Mapping[str, str]) -> Face:
 
     Args:
         package: the package's dotted name, its own ``__name__``.
-        homes: public name -> its module, relative to the package (``".tuner.config"``, ``"..errors"``).
+        homes: module, relative to the package (``".tuner.config"``, ``"..errors"``) -> its public names, with
+            spaces between them.
 
     Raises:
         AttributeError: by the returned ``__getattr__``, for a name that ``homes`` does not list.
     """
+    home_of = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> Any:
-        if name not in homes:
+        if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name], package), name)
+        return getattr(import_module(home_of[name], package), name)
 
-    names = sorted(homes)
-    return get, lambda: names, names
+    public = sorted(home_of)
+    return get, lambda: public, public

@@ -7,14 +7,8 @@ from manifold_lora.lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "BaseSpec": ".base",
-        "build_task": ".registry",
-        "Document": ".base",
-        "Example": ".base",
-        "Scored": ".base",
-        "Splits": ".base",
-        "Task": ".base",
-        "TASKS": ".registry",
+        ".base": "BaseSpec Document Example Scored Splits Task",
+        ".registry": "TASKS build_task",
     },
 )
 

@@ -7,16 +7,10 @@ from manifold_lora.lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "Case": ".case",
-        "cases": ".case",
-        "Check": ".agreement",
-        "check_manifold": ".contract",
-        "ContractError": ".contract",
-        "manifold_contract": ".contract",
-        "Outcome": ".contract",
-        "PROPERTIES": ".properties",
-        "PropertyFailure": ".agreement",
-        "with_curvature": ".case",
+        ".agreement": "Check PropertyFailure",
+        ".case": "Case cases with_curvature",
+        ".contract": "ContractError Outcome check_manifold manifold_contract",
+        ".properties": "PROPERTIES",
     },
 )
 
