@@ -25,6 +25,7 @@ from manifold_lora.manifolds.testing import (
 from manifold_lora.manifolds.testing.agreement import Check, PropertyFailure, WorstErrors
 from manifold_lora.manifolds.testing.case import Case, cases, sweep
 from manifold_lora.manifolds.testing.properties import PROPERTIES, Property
+from manifold_lora.numbers import is_whole
 
 GROUPS = (charts, tangents, distances, transports, gradients, smoothness, tensors, calls)
 OnFail = Literal["raise", "warn", "report"]
@@ -134,7 +135,7 @@ def check_manifold(
     for name in (*expected_failures, *only):
         if name not in PROPERTIES:
             raise ManifoldLoraError("property", name, PROPERTIES)
-    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
+    if not is_whole(examples):
         raise ManifoldLoraError("examples", examples, "an integer of at least 1")
     outcomes = []
     for prop in _chosen(manifold, only):
