@@ -7,7 +7,7 @@ from typing import Any
 
 from manifold_lora.adapters.norm_spec import NormScope, check_norm, join_norm, split_norm
 from manifold_lora.adapters.registry import NORM_SCALINGS, TRANSFORMS
-from manifold_lora.errors import ManifoldLoraError, UnknownNameError
+from manifold_lora.errors import CurvatureError, ManifoldLoraError, UnknownNameError
 from manifold_lora.manifolds.registry import MANIFOLDS, is_radial
 from manifold_lora.manifolds.spec import TOKEN, ManifoldSpec
 from manifold_lora.numbers import is_number, is_whole
@@ -17,6 +17,8 @@ from manifold_lora.registry import Options
 # (of a real model: the first one) keep a bounded gain.
 MAX_ANGLE = 3.0
 TOKEN_NORMS = ("own", "shuffled")
+# kappa R^2 = 1: beyond this the square of a radius or of its inverse is no float32.
+LARGEST_KAPPA = 1e30
 
 
 def check_rank(rank: object) -> int:
@@ -66,6 +68,7 @@ class AdapterSpec:
 
     Raises:
         UnknownNameError: a name that no registry knows.
+        CurvatureError: a kappa whose radius is no float32.
         ManifoldLoraError: a transform that this geometry does not have, or a norm scaling with nothing to
             share.
     """
@@ -84,6 +87,7 @@ class AdapterSpec:
             hint = "AdapterSpec.parse reads names and mappings"
             raise ManifoldLoraError("manifold of a spec", self.manifold, "a ManifoldSpec", hint)
         object.__setattr__(self, "max_angle", check_max_angle(self.max_angle))
+        _check_size(self.manifold)
         if self.token_norms not in TOKEN_NORMS:
             raise UnknownNameError("token_norms", self.token_norms, TOKEN_NORMS)
         check_norm(self.norm_scaling, self.norm_scope)
@@ -152,6 +156,15 @@ class AdapterSpec:
         linear = TRANSFORMS.metadata(self.transform).get("linear", "never")
         flat = linear == "always" or (linear == "flat" and _is_identity(self.manifold))
         return flat and bool(NORM_SCALINGS.metadata(self.norm_scaling).get("linear", False))
+
+
+def _check_size(manifold: ManifoldSpec) -> None:
+    size = abs(manifold.curvature.kappa or 0.0)
+    if size > LARGEST_KAPPA or 0 < size < 1 / LARGEST_KAPPA:
+        allowed = f"0, or a size from {1 / LARGEST_KAPPA:g} to {LARGEST_KAPPA:g}"
+        raise CurvatureError(f"kappa of {manifold.name}", manifold.curvature.kappa, allowed)
+    for _, part in manifold.parts:
+        _check_size(part)
 
 
 def _transform(given: Any) -> dict[str, Any]:

@@ -84,27 +84,36 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; bad input is one line on stderr and exit code 2, Ctrl-C is 130, a closed pipe 141."""
+    """Run a verb; bad input is one line on stderr and exit code 2, Ctrl-C is 130, a closed pipe 141.
+
+    An output that takes nothing more, as on a full disk, is one line on stderr and exit code 1.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
             return _run(arguments)
         finally:
             # Here, and not when Python ends: it would print a traceback that nobody can catch.
-            sys.stdout.flush()
-    except BrokenPipeError:
-        if not any(_is_closed(stream) for stream in (sys.stdout, sys.stderr)):
+            if sys.stdout is not None:  # closed from the start
+                sys.stdout.flush()
+    except OSError as error:
+        if not any(_is_broken(stream) for stream in (sys.stdout, sys.stderr)):
             raise
-        return 141  # as a shell reports a program that SIGPIPE ended
+        if isinstance(error, BrokenPipeError):
+            return 141  # as a shell reports a program that SIGPIPE ended
+        print(f"manifold-lora {arguments[0]}: standard output: {error.strerror}", file=sys.stderr)
+        return 1
 
 
-def _is_closed(stream: TextIO) -> bool:
-    """Whether the reader of a stream has gone; what is left to write goes nowhere then."""
+def _is_broken(stream: TextIO | None) -> bool:
+    """Whether a stream takes nothing more; what is left to write goes nowhere then."""
+    if stream is None:
+        return False
     try:
         # Nothing shorter fails where Python does not buffer, and what follows is a traceback anyway.
         stream.write("\n")
         stream.flush()
-    except BrokenPipeError:
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

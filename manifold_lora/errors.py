@@ -28,11 +28,16 @@ class ManifoldLoraError(ValueError):
         parts = [f"{asked}: got {got!r}"]
         parts += [f"allowed: {self.allowed}"] if self.allowed else []
         parts += [hint] if hint else []
-        super().__init__("; ".join(parts))
+        super().__init__(_one_line("; ".join(parts)))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions pickle by args; ours has one rendered arg but four parameters.
         return type(self), (self.asked, self.got, self.allowed, self.hint)
+
+
+def _one_line(text: str) -> str:
+    """The text with line breaks and control characters of whatever it quotes written out: ``\\n``."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 class UnknownNameError(ManifoldLoraError):

@@ -43,9 +43,7 @@ def main() -> int:
     faults = [
         fault for python, report in zip(PYTHONS, reports, strict=True) for fault in check(python, report)
     ]
-    found = {name(item) for report in reports if isinstance(report, list) for item in report}
-    faults += [f"constraints.txt: nothing needs {pin}" for pin in sorted(pins().keys() - found - {"pip"})]
-    faults += lock_faults()
+    faults += unneeded(reports) + lock_faults()
     for fault in faults:
         print(f"resolvable: {fault}")
     return int(bool(faults))

@@ -94,3 +94,15 @@ def test_a_registry_out_of_reach_is_said_and_proves_nothing(monkeypatch, capsys)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     assert resolvable.main() == 0
     assert capsys.readouterr().out.startswith("resolvable: skipped, the registry cannot be reached: ")
+
+
+def test_a_python_that_fails_makes_no_pin_look_idle(project, monkeypatch, capsys):
+    """What a Python lacks is not known where pip finds no set for it."""
+    done = type("Done", (), {"returncode": 0, "stderr": ""})
+    monkeypatch.setattr(resolvable, "pip", lambda *_: done)
+    monkeypatch.setattr(resolvable, "registry_only", dict)
+    monkeypatch.setattr(
+        resolvable, "resolve", lambda python, _: [item("torch", "2.0")] if python == "3.11" else "ERROR"
+    )
+    assert resolvable.main() == 1
+    assert "nothing needs" not in capsys.readouterr().out

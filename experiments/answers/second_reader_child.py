@@ -6,8 +6,11 @@ nothing but killing a process ends a power that is computed in C.
 
 import json
 import logging
+import math
+import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,7 +58,14 @@ def _digits(value: Any) -> str | None:
     return f"{number:.15g}" if abs(number) < float("inf") else None
 
 
+def _die_after(seconds: float) -> None:
+    """Have the kernel end this process if it computes that long in C, whose parent may be gone by then."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds) + 1, hard))
+
+
 def _timed(seconds: float, call: Callable[[], str | None]) -> str | None:
+    _die_after(10 * seconds)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return call()
@@ -68,9 +78,8 @@ def _timed(seconds: float, call: Callable[[], str | None]) -> str | None:
 def main() -> None:
     """Answer ``[text, choices, seconds]`` by a reading or null, until stdin ends."""
     logging.disable(logging.CRITICAL)
-    import resource  # Windows has none, and starts no reader
-
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, _ring)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, whose end closes stdin
     for text in _WARM_UP:

@@ -151,7 +151,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise DataError(f"{path}:{line}: CSV", str(error), "quotes that close") from error
+            allowed = f"quotes that close, fields of at most {csv.field_size_limit()} signs"
+            raise DataError(f"{path}:{line}: CSV", str(error), allowed) from error
         if row:
             yield line, partial(_named, header, row)
 
@@ -181,13 +182,13 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Refused:
     """Stands where JSON holds what it must not, so that the records behind it are still found."""
 
     reason: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.reason
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from manifold_lora.errors import ManifoldLoraError
-from manifold_lora.experiments.answers.read import extract_choice, extract_number, number_value
+from manifold_lora.experiments.answers.read import extract_choice, extract_number
 from manifold_lora.experiments.data.rows import Text, choices_of, is_number
 from manifold_lora.numbers import is_number as is_finite
 
@@ -41,7 +41,7 @@ class OwnRow(BaseModel):
     fields: ClassVar[Fields] = Fields()
 
     prompt: Text
-    target: str
+    target: Text
     answer: Text
     choices: tuple[Text, ...] = ()
     messages: tuple[dict[str, str], ...] = ()
@@ -120,7 +120,8 @@ def _choices(row: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(each, str) for each in value):
         raise ValueError(f"{fields.choices or 'choices'} is no list of two texts or more")
-    if len(set(value)) < len(value):
+    # The readers of answers do not tell capitals apart.
+    if len({each.strip().casefold() for each in value}) < len(value):
         raise ValueError(f"{fields.choices or 'choices'} repeats a choice")
     return tuple(value)
 
@@ -156,7 +157,7 @@ def judge_of(rows: list[OwnRow]) -> str:
     """
     kinds: tuple[tuple[str, Callable[[OwnRow], bool]], ...] = (
         (CHOICE, lambda row: bool(row.choices)),
-        (NUMBER, lambda row: number_value(row.answer) is not None),
+        (NUMBER, lambda row: is_number(row.answer)),
     )
     for kind, fits in kinds:
         others = [row for row in rows if not fits(row)]

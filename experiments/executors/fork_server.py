@@ -27,6 +27,8 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
 )
 _FIRST = "manifold_lora.experiments.executors.with_parent"
+# Read there; not imported from it, which would ask the kernel to end this process with its own parent.
+_DRIVER = "MANIFOLD_LORA_DRIVER"
 
 
 def fork_server(preload: Sequence[str]) -> None:
@@ -40,9 +42,11 @@ def fork_server(preload: Sequence[str]) -> None:
     get_context("forkserver").set_forkserver_preload([_FIRST, *preload, *loaded_modules()])
     resource_tracker.ensure_running()  # first: it lets SIGINT through again when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ[_DRIVER] = str(os.getpid())
     try:
         forkserver.ensure_running()
     finally:
+        del os.environ[_DRIVER]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _end_with(os.getpid())
 

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import connection, parent_process
 from types import FrameType
 
 # Windows has no SIGHUP.
@@ -53,6 +54,18 @@ def print_when_interrupted(what: Callable[[], str]) -> Iterator[None]:
     except KeyboardInterrupt as error:
         error.args = (what(),)
         raise
+
+
+def end_with_parent() -> None:
+    """Have a process of a pool end when its parent does, which by itself would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(3)
 
 
 @contextmanager

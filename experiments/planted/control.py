@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 
+from manifold_lora.experiments.executors.interrupt import end_with_parent
 from manifold_lora.experiments.planted.settings import PlantedSettings, TruthName
 from manifold_lora.experiments.planted.study import Reading, run_study
 from manifold_lora.experiments.reports.verdicts import FORM, NORMS
@@ -49,7 +50,8 @@ def run_studies(settings: PlantedSettings) -> Iterator[Reading]:
     if settings.jobs == 1:
         yield from (run_study(*one) for one in asked)
         return
-    pool = ProcessPoolExecutor(settings.jobs, mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(settings.jobs, mp_context=context, initializer=end_with_parent)
     try:
         for done in as_completed([pool.submit(run_study, *one) for one in asked]):
             yield done.result()

@@ -15,7 +15,7 @@ from manifold_lora.experiments.executors.progress import shown_on
 from manifold_lora.experiments.methods.served import check_engine
 from manifold_lora.experiments.reports.console import literal
 from manifold_lora.experiments.results.accuracy import percent
-from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs, text_inputs
+from manifold_lora.experiments.runs.fingerprint import fingerprint, text_inputs
 from manifold_lora.experiments.runs.folder import ADAPTER, EVALUATION, LOGS, RunFolder
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import ANSWERING, CellProgress
@@ -23,6 +23,7 @@ from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.cell_id import cell_id
 from manifold_lora.experiments.settings.methods import needs_gain
 from manifold_lora.experiments.settings.parse import brief
+from manifold_lora.experiments.settings.plugin_sources import plugin_inputs
 from manifold_lora.experiments.settings.run import RunSettings
 from manifold_lora.experiments.tasks.base import Task
 from manifold_lora.experiments.training.device import is_first

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from manifold_lora.adapters.spec import LARGEST_KAPPA
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.executors import EXECUTORS
@@ -20,8 +21,6 @@ from manifold_lora.models.saved.folders import check_model_folder, existing_fold
 
 # Signs that the tables are written with.
 _SIGNS = "Δ±×…━"
-# kappa R^2 = 1: beyond this the square of a radius or of its inverse is no float32.
-_LARGEST_KAPPA = 1e30
 # Of a pattern that is matched against module names of a hundred characters.
 _STARS = 4
 
@@ -180,9 +179,9 @@ def check_kappas(key: str, value: Any) -> None:
         if isinstance(kappa, bool):
             raise ManifoldLoraError(path, kappa, "a number")
         size = abs(kappa)
-        if size > _LARGEST_KAPPA or 0 < size < 1 / _LARGEST_KAPPA:
+        if size > LARGEST_KAPPA or 0 < size < 1 / LARGEST_KAPPA:
             raise ManifoldLoraError(
-                path, kappa, f"0, or a size from {1 / _LARGEST_KAPPA:g} to {_LARGEST_KAPPA:g}"
+                path, kappa, f"0, or a size from {1 / LARGEST_KAPPA:g} to {LARGEST_KAPPA:g}"
             )
 
 

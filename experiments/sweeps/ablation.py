@@ -15,11 +15,12 @@ from manifold_lora.experiments.reports.report import write_report
 from manifold_lora.experiments.results.atomic import write_text
 from manifold_lora.experiments.results.manifest import Manifest
 from manifold_lora.experiments.runs.cell import run_cell
-from manifold_lora.experiments.runs.fingerprint import plugin_inputs, text_inputs
+from manifold_lora.experiments.runs.fingerprint import text_inputs
 from manifold_lora.experiments.runs.prepare import prepare, task_of
 from manifold_lora.experiments.runs.progress import CellProgress
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import brief, dump_yaml
+from manifold_lora.experiments.settings.plugin_sources import plugin_inputs
 from manifold_lora.experiments.sweeps.cells import Cell, cells_of
 from manifold_lora.experiments.sweeps.grid import Grid, baseline_of
 from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat

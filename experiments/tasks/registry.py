@@ -14,6 +14,7 @@ from manifold_lora.registry import Registry
 
 TASKS: Registry[Any] = Registry("task", "manifold_lora.tasks")
 _HOME = "manifold_lora.experiments.tasks"
+_OWN = "a .jsonl, .json or .csv file"
 # reads: nothing (the items are generated), a data folder, a file, a data folder or the hub, or WordNet's
 # files: in a folder, or where a package installed them.
 TASKS.declare("taxonomy", f"{_HOME}.taxonomy:Taxonomy", reads="")
@@ -155,14 +156,14 @@ def check_data(name: str, data: str | Path | None) -> None:
                 f"data folder of task {name!r}", None, "a folder", "pass DATA=../shared/data"
             )
         if reads == "file":
-            raise ManifoldLoraError(asked, None, "a .jsonl, .json or .csv file", "pass --data FILE")
+            raise ManifoldLoraError(asked, None, _OWN, "pass --data FILE")
+    elif reads != "file" and Path(data).is_file():
+        raise ManifoldLoraError(asked, str(data), "a folder", f"a file of yours: --task own, {_OWN}")
     elif not reads:
         allowed = "none: this task generates its items"
         raise ManifoldLoraError(f"data folder of task {name!r}", str(data), allowed)
     elif reads == "file" and Path(data).suffix not in OWN_SUFFIXES:
-        raise ManifoldLoraError(asked, str(data), "a .jsonl, .json or .csv file")
-    elif reads != "file" and Path(data).is_file():
-        raise ManifoldLoraError(asked, str(data), "a folder", "--task own reads a file of yours")
+        raise ManifoldLoraError(asked, str(data), _OWN)
 
 
 def fields_of(settings: TaskSettings) -> Fields:

@@ -41,13 +41,14 @@ def run_geometry(settings: GeometrySettings) -> Path:
 def measure(corpus: Any) -> Record:
     """All stages, each from the cache where its inputs were seen before; ``cached`` names those."""
     from manifold_lora import __version__
+    from manifold_lora.experiments.settings.plugin_sources import plugin_inputs
     from manifold_lora.experiments.token_geometry import layer_stage, stages
     from manifold_lora.experiments.token_geometry.stage_cache import StageCache
 
     settings = corpus.settings
     chosen = settings.model_dump(mode="json", exclude={"output", "cache", "model", "data", "data_folder"})
     cache = StageCache(settings.cache)
-    inputs = corpus.inputs | {"settings": chosen}
+    inputs = corpus.inputs | {"settings": chosen} | plugin_inputs(chosen)
     record: Record = {"version": __version__, "settings": settings.model_dump(mode="json")}
     with shown_on(Console(stderr=True)) as shown:
         total = sum(min(len(x), settings.prompts) for x in corpus.texts.values())
@@ -57,7 +58,7 @@ def measure(corpus: Any) -> Record:
             ("norms", inputs, lambda: stages.norms(corpus)),
             ("delta", inputs, lambda: stages.delta(corpus, tick)),
             ("vocabulary", inputs, lambda: stages.vocabulary(corpus)),
-            ("hierarchy", inputs, lambda: stages.hierarchy(corpus)),
+            ("hierarchy", inputs | stages.hierarchy_inputs(corpus), lambda: stages.hierarchy(corpus)),
         ]
         if layer_stage.wants_layers(corpus):
             more = inputs | layer_stage.layer_inputs(corpus)

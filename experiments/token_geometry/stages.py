@@ -21,6 +21,7 @@ from manifold_lora.experiments.token_geometry.suggestion import SOURCES, suggest
 from manifold_lora.experiments.token_geometry.taxonomy_tree import read_taxonomy
 from manifold_lora.experiments.token_geometry.vocabulary import shown, word_ids
 from manifold_lora.experiments.token_geometry.words import word_groups
+from manifold_lora.models.shipped import file_sha256
 
 Record = dict[str, Any]
 Tick = Callable[[], None]
@@ -141,10 +142,23 @@ def hierarchy(corpus: Corpus) -> Record | None:
     return plain(check) | {"name": tree.name, "looked_up": len(some)}
 
 
+def hierarchy_inputs(corpus: Corpus) -> Record:
+    """What the hierarchy depends on beside the corpus: WordNet's files, by hash."""
+    if _wanted(corpus) != "wordnet":
+        return {}
+    files = (corpus.settings.wordnet / name for name in ("data.noun", "index.noun"))
+    return {"wordnet": [file_sha256(path) for path in files if path.is_file()]}
+
+
 def _hierarchy(corpus: Corpus) -> Hierarchy | None:
-    wanted, folder = corpus.settings.hierarchy, corpus.settings.wordnet
-    if wanted == "auto":
-        wanted = "taxonomy" if "taxonomy" in corpus.texts else "wordnet" if folder.is_dir() else "none"
+    wanted = _wanted(corpus)
     if wanted == "none":
         return None
-    return read_taxonomy() if wanted == "taxonomy" else read_nouns(folder)
+    return read_taxonomy() if wanted == "taxonomy" else read_nouns(corpus.settings.wordnet)
+
+
+def _wanted(corpus: Corpus) -> str:
+    wanted, folder = corpus.settings.hierarchy, corpus.settings.wordnet
+    if wanted != "auto":
+        return wanted
+    return "taxonomy" if "taxonomy" in corpus.texts else "wordnet" if folder.is_dir() else "none"

@@ -20,7 +20,8 @@ _ELSEWHERE = ("adapters", "prompt_tuning_init_state_dict_path", "tokenizer_kwarg
 
 
 def check_config(raw: Mapping[str, Any]) -> None:
-    """Raise ManifoldLoraError for an unknown method or key (naming the nearest), or numbers out of bounds.
+    """Raise ManifoldLoraError for an unknown method or key (naming the nearest), numbers out of bounds,
+    or another value where true or false belongs.
 
     Ranks are integers in [1, 65536] and abs(alpha) is at most 10^4 times the rank: an update that much larger
     than B A x is a damaged file, not an adapter.
@@ -29,10 +30,12 @@ def check_config(raw: Mapping[str, Any]) -> None:
     method = raw.get("peft_type")
     if not isinstance(method, str) or method not in methods:
         raise UnknownNameError("peft_type of adapter config", method, sorted(methods))
-    known = [field.name for field in fields(methods[method])]
+    known = {field.name: field.type for field in fields(methods[method])}
     for key in raw:
         if key not in known:
             raise UnknownNameError("key of adapter config", key, known)
+        if known[key] in (bool, "bool") and not isinstance(raw[key], bool | None):
+            raise ManifoldLoraError(f"{key} of adapter config", raw[key], "true or false")
     for key in _ELSEWHERE:
         if raw.get(key):
             hint = "it names files or options beside the adapter's own"

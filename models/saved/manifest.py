@@ -78,7 +78,12 @@ def _check_files(folder: Path, files: Mapping[str, Any]) -> None:
         if name not in _FILES:
             raise ManifoldLoraError("file in adapter manifest", name, _FILES, "no other file, no path")
     for name in _FILES:
-        if _file_facts(folder / name) != files[name]:
+        try:
+            found = _file_facts(folder / name)
+        except OSError as error:
+            path, reason = str(folder / name), error.strerror or "unreadable"
+            raise ManifoldLoraError("adapter file", path, "one that can be read", reason) from error
+        if found != files[name]:
             hint = f"its size or sha256 is not that of {MANIFEST}: damaged, or changed after it was saved"
             raise ManifoldLoraError("adapter file", str(folder / name), "as it was saved", hint)
 

@@ -26,6 +26,8 @@ from manifold_lora.models.tuner.incoming import check_exponents
 from manifold_lora.models.tuner.names import WRAPPER
 from manifold_lora.models.vocabulary import check_embeddings, embeddings
 
+# The square of a larger number is no float32.
+_LARGEST = 1e18
 # Where peft keeps an embedding of which it trains some tokens, or a copy.
 _INSIDE = ("", ".token_adapter.base_layer", ".original_module")
 
@@ -52,6 +54,7 @@ class AdapterFiles:
         check_config(self.config)
         self.tensors = read_tensors(folder / WEIGHTS)
         check_finite("tensors of adapter", self.tensors)
+        _check_size(self.tensors)
         check_sizes(self.config, sum(tensor.numel() for tensor in self.tensors.values()))
         if self.manifest is not None and self.manifest["tensors"] != tensor_facts(self.tensors):
             raise ManifoldLoraError(
@@ -166,6 +169,14 @@ class AdapterFiles:
             "(save_adapter writes one)",
             stacklevel=4,
         )
+
+
+def _check_size(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that become infinite in float32, or whose products do: the model would answer NaN."""
+    for name, tensor in tensors.items():
+        if not _is_integer(tensor) and tensor.numel() and (size := float(tensor.abs().max())) > _LARGEST:
+            allowed = f"numbers of at most {_LARGEST:g}"
+            raise ManifoldLoraError("tensors of adapter", f"{size:g} in {name}", allowed, "a damaged file")
 
 
 def _is_integer(tensor: Tensor) -> bool:

@@ -19,9 +19,12 @@ def check_header(path: Path) -> None:
     """Raise ManifoldLoraError unless the file begins as a safetensors file with a header of sane size."""
     if not path.is_file():
         raise _refused(path, "it is a folder or a device")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(9)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise _refused(path, error.strerror or "it cannot be read") from error
     length = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:] != b"{":
         raise _refused(path, "its first bytes are no safetensors header (a pickle renamed?)")
@@ -52,17 +55,26 @@ def check_finite(what: str, tensors: dict[str, Tensor]) -> None:
 
 
 def read_json(path: Path, what: str) -> dict[str, object]:
-    """The object in a JSON file; raises ManifoldLoraError for anything else, NaN and infinity included."""
+    """The object in a JSON file; raises ManifoldLoraError for anything else, NaN, infinity and
+    keys given twice included."""
     if not path.is_file() or path.stat().st_size > MAX_JSON:
         raise ManifoldLoraError(what, str(path), f"a file of at most {MAX_JSON} bytes")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (OSError, ValueError, RecursionError) as error:
         raise ManifoldLoraError(
             what, str(path), "a JSON object", f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(data, dict):
         raise ManifoldLoraError(what, str(path), "a JSON object", f"it holds a {type(data).__name__}")
+    return data
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError(f"a key is given twice among {', '.join(key for key, _ in pairs)[:100]}")
     return data
 
 

@@ -8,24 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_SUFFIX = ".folder-tmp"
+from filelock import FileLock, Timeout
+
+_SUFFIX, _LOCK = ".folder-tmp", "lock"
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes the place of ``path`` if the block ends well.
 
-    If it does not, or the machine stops, what was at ``path`` is there as before; ``sweep`` removes the rest.
+    If it does not, whatever ends it, or the machine stops, what was at ``path`` is there as before; ``sweep``
+    removes the rest.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent))
     try:
-        (work / "new").mkdir()
-        yield work / "new"
-        flush(work / "new")
-        _replace(work, path)
-        flush_folder(path.parent)
+        with FileLock(work / _LOCK):
+            (work / "new").mkdir()
+            yield work / "new"
+            flush(work / "new")
+            if path.exists():
+                os.replace(path, work / "old")
+            os.replace(work / "new", path)
+            flush_folder(path.parent)
     finally:
+        if (work / "old").exists() and not path.exists():
+            os.replace(work / "old", path)
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -34,14 +42,16 @@ def sweep(parent: Path, older_than: float = 600.0) -> None:
 
     Args:
         parent: the folder that holds the whole folders.
-        older_than: seconds without a change, so that a writer at work is left alone.
+        older_than: seconds without a change, so that a writer of another machine is left alone; one of this
+            machine is, whatever the clock says.
     """
     for work in parent.glob(f".*{_SUFFIX}"):
         path = parent / work.name.removeprefix(".").removesuffix(_SUFFIX).rpartition(".")[0]
-        if (work / "old").is_dir() and not path.exists():
-            os.replace(work / "old", path)
-        elif time.time() - _changed(work) < older_than:
+        cut = (work / "old").is_dir() and not path.exists()
+        if not (cut or time.time() - _changed(work) >= older_than) or _is_held(work):
             continue
+        if cut:
+            os.replace(work / "old", path)
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -56,15 +66,15 @@ def flush_folder(folder: Path) -> None:
     _fsync(folder)
 
 
-def _replace(work: Path, path: Path) -> None:
-    if path.exists():
-        os.replace(path, work / "old")
+def _is_held(work: Path) -> bool:
+    """Whether the writer still runs; what an older version left has no lock."""
+    if not (work / _LOCK).exists():
+        return False
     try:
-        os.replace(work / "new", path)
-    except OSError:
-        if (work / "old").exists():
-            os.replace(work / "old", path)
-        raise
+        with FileLock(work / _LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _fsync(path: Path) -> None:

@@ -156,3 +156,15 @@ def test_a_bad_config_needs_no_torch():
         "assert 'torch' not in sys.modules, 'torch'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("kappa", [-1e40, -1e300, -1e-31, -(10**40)])
+@pytest.mark.parametrize("place", ["curvature", "part"])
+def test_a_curvature_whose_radius_is_no_float32_is_refused(kappa: float, place: str) -> None:
+    """Float32 would make it infinite or 0, and the update NaN."""
+    parts = [{"share": 1.0, "name": "lorentz", "curvature": kappa}]
+    given = (
+        {"curvature": kappa} if place == "curvature" else {"manifold": {"name": "product", "parts": parts}}
+    )
+    with pytest.raises(CurvatureError, match="kappa of lorentz"):
+        AdapterSpec.parse(given)

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.cli import main
 from manifold_lora.models.load import load_adapter, load_base
-from manifold_lora.models.saved.manifest import MANIFEST, write_manifest
+from manifold_lora.models.saved.manifest import MANIFEST, _digest, write_manifest
 from manifold_lora.models.saved.save import save_adapter
 from manifold_lora.models.tiny import tiny_model
 
@@ -96,6 +96,16 @@ def truncate(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-64])
 
 
+def memory(name: str) -> Tamper:
+    """A file that can be opened, and not read."""
+
+    def tamper(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to("/proc/self/mem")
+
+    return tamper
+
+
 def first(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     return tensors[next(iter(tensors))]
 
@@ -143,6 +153,15 @@ MORE: dict[str, Tamper] = {
     "no target": config(target_modules=[]),
     "revision that climbs": config(revision="../../x"),
     "name with NUL": config(base_model_name_or_path="a\0b"),
+    "a number that float32 lacks": weights(lambda t: t.update({next(iter(t)): first(t).double() + 1e300})),
+    "numbers whose product float32 lacks": weights(lambda t: first(t).fill_(1e38)),
+    "text for true or false": config(use_rslora="false"),
+    "a key given twice": lambda folder: (folder / CONFIG).write_text(
+        (folder / CONFIG).read_text().rstrip()[:-1] + ', "lora_alpha": 800}'
+    ),
+    "a curvature whose radius float32 lacks": config(curvature=-1e40),
+    "a memory as weights": memory(WEIGHTS),
+    "a memory as config": memory(CONFIG),
 }
 
 
@@ -247,6 +266,18 @@ def test_plain_peft_refuses_what_its_own_tuner_can_see(
             load()
         passed += 1
     tally("R11", f"plain peft: {name}", passed, 2)
+
+
+def test_what_a_manifest_says_of_its_base_stays_on_one_line(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    write_manifest(folder, AutoModelForCausalLM.from_pretrained(base))
+    data = json.loads((folder / MANIFEST).read_text())
+    data["base"] |= {"name": "a\nb\x1b[31m\u202e", "config": {"hidden_size": 3}}
+    (folder / MANIFEST).write_text(json.dumps(data | {"sha256": _digest(data)}))
+    with pytest.raises(ManifoldLoraError, match=r"a\\nb\\x1b\[31m\\u202e with hidden_size 3"):
+        load_adapter(folder, load_base(str(base))[0])
 
 
 def test_the_untampered_adapter_loads(base: Path, adapter: Path) -> None:

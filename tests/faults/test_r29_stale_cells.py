@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from fault_runs import save_base
 
-from manifold_lora.experiments.runs.fingerprint import fingerprint, plugin_inputs
+from manifold_lora.experiments.runs.fingerprint import fingerprint
+from manifold_lora.experiments.settings import plugin_sources
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.parse import validate
+from manifold_lora.experiments.settings.plugin_sources import plugin_inputs
 from manifold_lora.experiments.sweeps.cells import expand
 from manifold_lora.manifolds.plugins import load_plugins
 
@@ -91,6 +93,46 @@ def test_the_source_of_a_plugin(tmp_path: Path, monkeypatch, tally) -> None:
     tally("R29", "a plug-in is named, its helper and itself change", sum(noticed), 3)
     for module in (name, helper):
         sys.modules.pop(module)
+
+
+def test_a_package_beside_a_plugin(tmp_path: Path, monkeypatch, tally) -> None:
+    """What a plug-in reads its numbers from may be a package of its own, or lie deep in one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("manifold_lora.manifolds.plugins._MODULES", [])
+    inner, other = tmp_path / "r29_beside" / "deep" / "inner.py", tmp_path / "r29_elsewhere.py"
+    inner.parent.mkdir(parents=True)
+    inner.write_text("LEVEL = 1\n")
+    other.write_text("")
+    plugin = tmp_path / "r29_pack" / "plug.py"
+    plugin.parent.mkdir()
+    (plugin.parent / "__init__.py").write_text("")
+    plugin.write_text(PLUGIN.format(name="r29_pack", helper="r29_beside.deep.inner"))
+    load_plugins(["r29_pack.plug"])
+    known, noticed = plugin_inputs({}), []
+    for file in (plugin, plugin.parent / "__init__.py", inner):
+        file.write_text(file.read_text() + "# changed\n")
+        noticed.append(known != (known := plugin_inputs({})))
+    other.write_text("# changed\n")
+    assert plugin_inputs({}) == known
+    tally("R29", "a package beside a plug-in's", sum(noticed), 3)
+    for module in [name for name in sys.modules if name.startswith("r29_")]:
+        sys.modules.pop(module)
+
+
+def test_what_an_installed_plugin_reads(tmp_path: Path, monkeypatch) -> None:
+    """All of its files; of a package that is not installed its code, beside which results may be written."""
+    package = tmp_path / "r29_data"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("manifold_lora.manifolds.plugins._MODULES", ["r29_data"])
+    known = plugin_inputs({})
+    (package / "levels.yaml").write_text("1")
+    assert plugin_inputs({}) == known
+    monkeypatch.setattr(plugin_sources, "_installed_in", lambda: (str(tmp_path),))
+    levels = plugin_inputs({})
+    (package / "levels.yaml").write_text("2")
+    assert known != levels != plugin_inputs({})
 
 
 def test_the_source_of_an_installed_plugin_counts_where_it_is_named(tmp_path: Path, monkeypatch) -> None:

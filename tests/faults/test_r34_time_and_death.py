@@ -13,6 +13,10 @@ from fault_drivers import ENVIRONMENT, finish, start, wait_until
 from fault_jobs import notes
 from fault_runs import save_base
 
+from manifold_lora.experiments.executors.interrupt import end_with_parent
+from manifold_lora.experiments.planted import control
+from manifold_lora.experiments.planted.settings import PlantedSettings
+from manifold_lora.experiments.results.atomic import sweep_temporaries
 from manifold_lora.experiments.results.owner import Owner
 from manifold_lora.experiments.sweeps.claims import Claims
 from manifold_lora.experiments.sweeps.heartbeat import DriverHeartbeat
@@ -29,6 +33,19 @@ def test_a_stepped_clock_takes_nothing_from_the_living(tmp_path: Path, step: flo
         os.utime(one.path, (moved, moved))
         kept = [not Claims(tmp_path, other).take("cell"), other.lives(one.token), one.token in other.others()]
         tally("R34", "signs of a living driver after the clock was stepped by a day", sum(kept), 3)
+
+
+@pytest.mark.parametrize("step", [-DAY, DAY], ids=["back", "ahead"])
+def test_a_clock_of_its_own_takes_no_file_from_a_writer_elsewhere(
+    tmp_path: Path, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another machine is writing counts as left after an hour, by the file system's clock."""
+    here = time.time()
+    monkeypatch.setattr(time, "time", lambda: here + step)
+    for name, age in (("new", 0.0), ("old", 2 * 3600.0)):
+        (tmp_path / f".{name}.{'0' * 12}-1-1.aa.tmp").touch()
+        os.utime(tmp_path / f".{name}.{'0' * 12}-1-1.aa.tmp", (here - age,) * 2)
+    assert [path.name.split(".")[1] for path in sweep_temporaries(tmp_path)] == ["old"]
 
 
 def test_a_start_is_read_from_no_clock() -> None:
@@ -91,6 +108,65 @@ def test_a_fork_server_that_is_still_importing_ends_too(tmp_path: Path) -> None:
     driver.kill()
     driver.communicate()
     wait_until(lambda: _gone(family), 10)
+
+
+def test_a_fork_server_whose_driver_died_before_it_could_ask_ends() -> None:
+    module = "manifold_lora.experiments.executors.with_parent"
+    program = [sys.executable, "-c", f"import {module}"]
+    for driver, code in (("1", 3), (str(os.getpid()), 0)):
+        environment = {**ENVIRONMENT, "MANIFOLD_LORA_DRIVER": driver}
+        assert subprocess.run(program, env=environment, check=False).returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_processes_of_a_pool_end_with_their_driver(number: signal.Signals, tally) -> None:
+    """By themselves they would wait for work for ever: those of positive-control did."""
+    program = (
+        "import time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from manifold_lora.experiments.executors.interrupt import end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(2, get_context('spawn'), initializer=end_with_parent)\n"
+        "    list(pool.map(abs, range(2)))\n"
+        "    waiting = [pool.submit(time.sleep, 60) for _ in range(2)]\n"
+        "    print('working', flush=True); waiting[0].result()\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=ENVIRONMENT)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == b"working\n"
+    family = _descendants(driver.pid)
+    assert len(family) >= 2
+    driver.send_signal(number)
+    driver.communicate()
+    wait_until(lambda: _gone(family), 10)
+    tally("R34", f"processes of a pool gone after {number.name}", len(family), len(family))
+
+
+def test_positive_control_has_such_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    class Pool:
+        def __init__(self, *_: object, **options: object) -> None:
+            asked.append(options)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(control, "ProcessPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        next(control.run_studies(PlantedSettings(studies=1)))
+    assert asked[0]["initializer"] is end_with_parent
+
+
+def test_a_reader_of_answers_does_not_outlive_its_driver() -> None:
+    """A power that is computed in C hears neither a timer nor the end of stdin: the kernel ends it."""
+    program = (
+        "import signal\n"
+        "from manifold_lora.experiments.answers.second_reader_child import _ring, _timed\n"
+        "signal.signal(signal.SIGPROF, _ring)\n"
+        "_timed(0.01, lambda: str(7 ** 9**9))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, check=False, timeout=60)
+    assert done.returncode == -signal.SIGXCPU
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])

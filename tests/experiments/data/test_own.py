@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.data.files import DataError, read_rows
 from manifold_lora.experiments.data.own import Fields, OwnRow, judge_of, own_rows
 
@@ -51,6 +52,44 @@ ANSWER = {"role": "assistant", "content": "2"}
 def test_the_shapes_of_a_row(read: Read, row: dict, prompt: str, target: str, answer: str) -> None:
     (found,) = read(row)
     assert (found.prompt, found.target, found.answer) == (prompt, target, answer)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "Two?", "answer": "2", "output": ""}, "target: got ''; allowed: is empty"),
+        (
+            {"question": "Two?", "answer": "2", "output": "a\0"},
+            r"target: got 'a\\x00'; allowed: holds the control",
+        ),
+        ({"question": "Two?", "answer": "b", "choices": ["a", "b", "B "]}, "choices repeats a choice"),
+        ({"question": 10**400, "answer": ["2"]}, "no text"),
+    ],
+    ids=[
+        "nothing to learn",
+        "a control character to learn",
+        "choices alike but for capitals",
+        "a huge number",
+    ],
+)
+def test_rows_that_can_not_be_learned_or_judged(read: Read, row: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(row)
+
+
+@pytest.mark.parametrize("slip", ["4_9", "1e16", "-1e300", "1" + "0" * 400])
+def test_a_slip_among_numbers_is_no_number(read: Read, slip: str) -> None:
+    """Under ``task.judge: auto`` as well, what no file of numbers may hold."""
+    rows = read(
+        *({"question": f"{i}?", "answer": str(i)} for i in range(40)), {"question": "?", "answer": slip}
+    )
+    with pytest.raises(ManifoldLoraError, match=r"one kind, or task\.judge stated"):
+        judge_of(rows)
+
+
+def test_a_value_that_is_no_json_is_named_as_it_stands(read: Read) -> None:
+    with pytest.raises(DataError, match="'answer': NaN is not JSON}"):
+        read(text='{"question": "a", "answer": NaN}')
 
 
 def test_a_conversation_keeps_its_turns(read: Read) -> None:

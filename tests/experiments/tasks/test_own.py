@@ -57,6 +57,15 @@ def test_the_split_is_a_function_of_seed_and_content(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.JSONL", "rows.jsonl.gz", "rows.tsv"])
+def test_a_file_of_another_kind_is_told_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(
+        ManifoldLoraError, match=r"a file of yours: --task own, a \.jsonl, \.json or \.csv file"
+    ):
+        task_of(TaskSettings(data=tmp_path / name), "embedded")
+
+
 def test_signs_make_other_questions() -> None:
     assert (
         len({question_key(text) for text in ("3 + 4 =", "3 - 4 =", "3 * 4 =", "34 =", "3.4 =", "-3 4 =")})
