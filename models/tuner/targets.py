@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import (
     check_target_module_exists,
 )
 from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
+from peft.utils.other import get_pattern_key
 from torch import nn
 
 from manifold_lora.errors import ManifoldLoraError, UnknownNameError
@@ -87,7 +88,7 @@ def check_targets(model: nn.Module, config: Any, own: type[BaseTunerLayer] | Non
     check_new_tokens(model, [config])
     _check_tokens(model, getattr(config, "trainable_token_indices", None), modules)
     for where in ("rank_pattern", "alpha_pattern", "curvature_pattern", "manifold_pattern"):
-        _check_pattern(where, getattr(config, where, None) or {}, matched)
+        _check_pattern(where, getattr(config, where, None) or {}, matched, not config.inference_mode)
     return matched
 
 
@@ -100,19 +101,27 @@ def _check_excluded(pattern: str | Iterable[str] | None, modules: dict[str, nn.M
 def _check_layers(config: Any, matched: list[str]) -> None:
     """Refuse an index of ``layers_to_transform`` at which no layer is adapted."""
     wanted = config.layers_to_transform
-    if wanted is None or wanted == []:
+    if wanted is None:
         return
     if isinstance(config.target_modules, str):
         hint = "put the layers into the pattern"
         raise ManifoldLoraError(
             "layers_to_transform", wanted, "unset where target_modules is a pattern", hint
         )
-    for index in [wanted] if isinstance(wanted, int) else wanted:
+    indices = list(wanted) if isinstance(wanted, list | tuple | set) else [wanted]
+    if not indices or any(type(index) is not int for index in indices):
+        raise ManifoldLoraError("layers_to_transform", wanted, "whole numbers, one or more; None for all")
+    patterns = config.layers_pattern if isinstance(config.layers_pattern, list) else []
+    for index, pattern in [*((index, None) for index in indices), *((None, one) for one in patterns)]:
         alone = copy(config)
-        alone.layers_to_transform = [index]
-        if not any(check_target_module_exists(alone, name) for name in matched):
-            hint = "no layer has this index"
-            raise ManifoldLoraError("layers_to_transform", index, "indices of layers with a target", hint)
+        alone.layers_to_transform = indices if index is None else [index]
+        alone.layers_pattern = config.layers_pattern if pattern is None else [pattern]
+        if any(check_target_module_exists(alone, name) for name in matched):
+            continue
+        if pattern is not None:
+            raise ManifoldLoraError("layers_pattern", pattern, "lists that hold a layer to transform")
+        hint = "no layer has this index"
+        raise ManifoldLoraError("layers_to_transform", index, "indices of layers with a target", hint)
 
 
 def _check_dropped(config: Any, modules: dict[str, nn.Module]) -> None:
@@ -190,10 +199,15 @@ def _fused_hint(name: str, modules: dict[str, nn.Module]) -> str:
     return ""
 
 
-def _check_pattern(where: str, pattern: dict[str, object], matched: list[str]) -> None:
+def _check_pattern(where: str, pattern: dict[str, object], matched: list[str], counts: bool) -> None:
+    """Refuse an entry that matches no target; where it ``counts``, also one that others always precede."""
+    first = {get_pattern_key(list(pattern), name) for name in matched}
     for key in pattern:
         if not any(re.match(rf"(.*\.)?({key})$", name) for name in matched):
             raise UnknownNameError(where, key, sorted({_leaf(name) for name in matched}))
+        if counts and key not in first:
+            hint = "the first entry that matches counts: put this one before"
+            raise ManifoldLoraError(where, key, "an entry that some layer has", hint)
 
 
 def _nothing(config: LoraConfig, linear: list[str]) -> str:

@@ -36,6 +36,25 @@ def refusal(model: nn.Module, **options) -> str:
         ({"target_modules": ["q_proj"], "layers_to_transform": [7]}, "layers_to_transform"),
         ({"target_modules": ["q_proj"], "layers_to_transform": [0, 7]}, "layers_to_transform: got 7"),
         ({"target_modules": ["q_proj"], "layers_to_transform": [0, -1]}, "layers_to_transform: got -1"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": []}, "layers_to_transform: got []"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [True]}, "layers_to_transform: got [True]"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [1.0]}, "layers_to_transform: got [1.0]"),
+        (
+            {
+                "target_modules": ["q_proj"],
+                "layers_to_transform": [1],
+                "layers_pattern": ["layers", "blocks"],
+            },
+            "layers_pattern: got 'blocks'",
+        ),
+        (
+            {"target_modules": ["q_proj"], "rank_pattern": {"q_proj": 2, "layers.0.self_attn.q_proj": 3}},
+            "rank_pattern: got 'layers.0.self_attn.q_proj'; allowed: an entry that some layer has",
+        ),
+        (
+            {"target_modules": ["q_proj"], "curvature_pattern": {".*": -2.0, "q_proj": -3.0}},
+            "curvature_pattern: got 'q_proj'; allowed: an entry that some layer has",
+        ),
         ({"target_modules": ["q_proj"], "exclude_modules": r"layers\.0"}, "whole name of a module"),
         ({"target_modules": ["q_proj"], "modules_to_save": ["lm_haed"]}, "did you mean 'lm_head'"),
         ({"target_modules": ["q_proj"], "rank_pattern": {"v_proj": 2}}, "rank_pattern"),
