@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one drawn case a property")
     parser.add_argument("--only", nargs="*", default=(), help="names of properties")
     given = parser.parse_args(argv)
+    if not 1 <= given.examples <= 10**6:
+        raise ManifoldLoraError("--examples", given.examples, "a whole number from 1 to 1000000")
     return check_class(given.target, given.kappa, 1 if given.quick else given.examples, given.only)
 
 

@@ -12,7 +12,7 @@ from manifold_lora.experiments.data.math10k import ROWS_OF_AQUA, rebuild
 from manifold_lora.experiments.data.rows import AnyQuestion
 from manifold_lora.experiments.settings.parse import parse_flags
 from manifold_lora.experiments.settings.preflight import check_places
-from manifold_lora.experiments.settings.run import Strict
+from manifold_lora.experiments.settings.run import CountOrNone, Seed, Strict
 
 
 class Math10k(Strict):
@@ -22,11 +22,11 @@ class Math10k(Strict):
     """Folder of the sources (train/) and of the test sets that no row may repeat (tests/)."""
     output: Path
     """File to write, one row a line."""
-    aqua_rows: int = ROWS_OF_AQUA
+    aqua_rows: CountOrNone = ROWS_OF_AQUA
     """Rows drawn from AQuA."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of that draw."""
-    max_bad_records: int = 0
+    max_bad_records: CountOrNone = 0
     """Malformed rows to leave out and count before a file is refused."""
 
 
@@ -37,7 +37,7 @@ class LeakCheck(Strict):
     """Training files (.json or .jsonl), each row with an instruction or a question."""
     tests: tuple[Path, ...]
     """Test files."""
-    max_bad_records: int = 0
+    max_bad_records: CountOrNone = 0
     """Malformed rows to leave out and count before a file is refused."""
 
 

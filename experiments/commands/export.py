@@ -23,11 +23,11 @@ class ExportCommand(Strict):
     """Folder of the LoRA; FOLDER/lora by default."""
     text: Path | None = None
     """Text to fit on, one passage a line; by default the training examples of the run in FOLDER."""
-    examples: Annotated[int, Field(ge=2)] = 256
+    examples: Annotated[int, Field(ge=2, le=10**7)] = 256
     """Passages to fit to, and at most as many others to choose and to measure by."""
-    max_length: Annotated[int, Field(ge=2)] = 512
+    max_length: Annotated[int, Field(ge=2, le=10**7)] = 512
     """Longer passages are cut after so many tokens."""
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=10**7)] = 16
 
 
 def main(argv: list[str]) -> int:

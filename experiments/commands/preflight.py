@@ -17,7 +17,7 @@ class PreflightCommand(RunSettings):
 
     cache: Path = Path(".cache/bases")
     """Folder of the embedded bases."""
-    shown: Annotated[int, Field(ge=0)] = 8
+    shown: Annotated[int, Field(ge=0, le=10**7)] = 8
     """Modules that the table shows: those with the largest angles."""
 
 

@@ -1,12 +1,15 @@
 """What a positive control is made of: typed and torch-free."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.run import Count, Positive, Seed, Strict
 
+# They lie in memory, one byte each, for every arm.
+_MOST_ANSWERS = 10**8
 TruthName = Literal["linear", "saturating", "power", "lorentz", "yours", "argmax"]
 # A truth draws its studies by its place here: a new one comes last.
 TRUTHS: dict[TruthName, str] = {
@@ -47,7 +50,7 @@ class PlantedSettings(Strict):
     """Angle limit of the layer."""
     truths: tuple[TruthName, ...] = tuple(TRUTHS)
     """Which truths to plant."""
-    studies: Count = 20
+    studies: Annotated[int, Field(ge=1, le=10**4)] = 20
     """Studies of each truth."""
     reference_R: Positive = 0.7
     """Radius of all truths but yours."""
@@ -57,8 +60,8 @@ class PlantedSettings(Strict):
     """Learning rates of Adam; each arm's is chosen on validation."""
     steps: Count = 400
     batch_size: Count = 64
-    train_items: Count = 4096
-    validation_items: Count = 500
+    train_items: Items = 4096
+    validation_items: Items = 500
     jobs: Annotated[int, Field(ge=1, le=256)] = 2
     """Processes."""
     seed: Seed = 0
@@ -71,3 +74,11 @@ class PlantedSettings(Strict):
         if not values or len(set(values)) < len(values):
             raise ValueError("one or more, each once")
         return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        most = max(self.seeds * self.items, self.reference_seeds * self.reference_items)
+        if (answers := len(self.rates) * most) > _MOST_ANSWERS:
+            got = f"{answers} answers of an arm (rates x seeds x items)"
+            raise ManifoldLoraError("size of a study", got, f"at most {_MOST_ANSWERS}")
+        return self

@@ -86,7 +86,7 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> Mani
     got = fault["input"] if path else source
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, ManifoldLoraError):
-        return type(cause)(f"{path} in {source}", cause.got, cause.allowed, cause.hint)
+        return type(cause)(f"{path or cause.asked} in {source}", cause.got, cause.allowed, cause.hint)
     if fault["type"] == "literal_error":
         return ManifoldLoraError(
             f"{path} in {source}", got, re.findall("'([^']*)'", fault["ctx"]["expected"])

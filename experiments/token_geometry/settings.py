@@ -22,29 +22,29 @@ class GeometrySettings(Strict):
     """Folder of the data schema (tests/, train/)."""
     distance: YamlValue = "euclidean"
     """euclidean, cosine, angular, or a geometry: lorentz, {name: lorentz, curvature: -0.5}."""
-    base: int | Literal["all"] = "all"
+    base: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
     """Base point of the Gromov product: a position in the prompt (the paper: 0), or all of them."""
     dtype: Literal["float64", "float32"] = "float64"
     """Precision of the distance matrices."""
     special_tokens: bool = True
     """Whether prompts carry the tokenizer's special tokens."""
-    prompts: Annotated[int, Field(ge=1)] = 200
+    prompts: Annotated[int, Field(ge=1, le=10**7)] = 200
     """Measure at most this many prompts of every set, the first ones."""
-    null_draws: Annotated[int, Field(ge=1)] = 1
+    null_draws: Annotated[int, Field(ge=1, le=10**4)] = 1
     """Draws of each null per prompt."""
-    vocabulary_sample: Annotated[int, Field(ge=4)] = 1500
+    vocabulary_sample: Annotated[int, Field(ge=4, le=10**4)] = 1500
     """Size of the random subsets of the vocabulary whose delta is measured exactly."""
-    repeats: Annotated[int, Field(ge=1)] = 5
+    repeats: Annotated[int, Field(ge=1, le=10**4)] = 5
     """Number of such subsets."""
-    quadruples: Annotated[int, Field(ge=1)] = 20_000
+    quadruples: Annotated[int, Field(ge=1, le=10**7)] = 20_000
     """Independent random quadruples of the vocabulary, for the confidence statement."""
-    reference_points: Annotated[int, Field(ge=4)] = 200
+    reference_points: Annotated[int, Field(ge=4, le=10**4)] = 200
     """Points of the reference spaces."""
     layers: YamlValue = "none"
     """Hidden states to measure: none, all, or a list of layers; loads the whole model."""
     adapters: YamlValue = {}  # noqa: RUF012 (pydantic copies it)
     """Arm -> adapter folder: hidden states and adapter inputs of each, beside the base model's."""
-    layer_prompts: Annotated[int, Field(ge=1)] = 24
+    layer_prompts: Annotated[int, Field(ge=1, le=10**7)] = 24
     """Prompts of every set that hidden states are measured on."""
     rule: Literal["khrulkov", "log2"] = "khrulkov"
     """How delta suggests a curvature."""

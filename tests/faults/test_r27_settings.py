@@ -161,6 +161,26 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "geometry seed 2^32": ("geometry --model x --seed 4294967296", ("seed", "less than 4294967296")),
     "preflight with a file as cache": ("preflight --cache FILE", ("cache folder", "is a file")),
     "preflight no such model": ("preflight --model ./nowhere", ("model folder", "nowhere")),
+    **{
+        f"{verb} {flag} {value}": (f"{verb} {flag} {value}", (flag.strip("-").replace("-", "_"), at_most))
+        for verb, flag, value, at_most in (
+            ("geometry --model x", "--quadruples", 10**9, "10000000"),
+            ("geometry --model x", "--repeats", 10**9, "10000"),
+            ("geometry --model x", "--null-draws", 10**9, "10000"),
+            ("geometry --model x", "--vocabulary-sample", 10**6, "10000"),
+            ("geometry --model x", "--reference-points", 10**6, "10000"),
+            ("geometry --model x", "--base", -5, "greater than or equal to 0"),
+            ("positive-control", "--studies", 10**7, "10000"),
+            ("positive-control", "--train-items", 10**7, "1000000"),
+            ("data math10k --data . --output x", "--aqua-rows", -5, "greater than or equal to 0"),
+            ("export x", "--examples", 10**15, "10000000"),
+            ("check lorentz", "--examples", 10**12, "1000000"),
+        )
+    },
+    "3 10^9 answers of a study": (
+        "positive-control --seeds 1000 --items 1000000",
+        ("size of a study", "3000000000 answers", "at most 100000000"),
+    ),
     "a flag that check has not": ("check lorentz --nope", ("check: command line", "--nope")),
 }
 
