@@ -54,7 +54,6 @@ class AdapterFiles:
         check_config(self.config)
         self.tensors = read_tensors(folder / WEIGHTS)
         check_finite("tensors of adapter", self.tensors)
-        _check_size(self.tensors)
         check_sizes(self.config, sum(tensor.numel() for tensor in self.tensors.values()))
         if self.manifest is not None and self.manifest["tensors"] != tensor_facts(self.tensors):
             raise ManifoldLoraError(
@@ -107,6 +106,7 @@ class AdapterFiles:
             model, {name: self.tensors[name] for name in brought if name not in expected}, brought
         )
         check_exponents(skeleton, self.tensors, bare)
+        _check_size(self.tensors)
 
     def _second_names(
         self, skeleton: nn.Module, expected: Mapping[str, Tensor], bare: Callable[[str], str]
