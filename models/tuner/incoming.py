@@ -48,6 +48,7 @@ def check_incoming(model: nn.Module, adapter_name: str, tensors: Mapping[str, Te
                 "tensors of adapter", f"{float(tensor.min()):g} in {name}", "0 or a median"
             )
     check_exponents(model, given, lambda name: name.removeprefix(WRAPPER))
+    check_size(given)
 
 
 def _check_base(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -86,6 +87,19 @@ def check_exponents(
             if tensor is not None and not tensor.is_meta and tensor.abs().max() > MAX_EXPONENT:
                 got, allowed = f"{float(tensor.abs().max()):g} in {key}", f"at most {MAX_EXPONENT:g}"
                 raise ManifoldLoraError("exponent in adapter", got, allowed, "a damaged file")
+
+
+# The square of a larger number is no float32.
+_LARGEST = 1e18
+
+
+def check_size(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that become infinite in float32, or whose products do: the model would answer NaN."""
+    for name, tensor in tensors.items():
+        real = tensor.is_floating_point() or tensor.is_complex()
+        if real and not tensor.is_meta and tensor.numel() and (size := float(tensor.abs().max())) > _LARGEST:
+            allowed = f"numbers of at most {_LARGEST:g}"
+            raise ManifoldLoraError("tensors of adapter", f"{size:g} in {name}", allowed, "a damaged file")
 
 
 def _exponents(module: nn.Module) -> tuple[str, ...]:

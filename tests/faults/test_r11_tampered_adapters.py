@@ -250,7 +250,9 @@ def test_another_base_is_refused(base: Path, adapter: Path, tmp_path: Path, tall
 
 # peft asks a model for is_gradient_checkpointing.
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-@pytest.mark.parametrize("name", ["half the keys gone", "extra keys", "NaN weights", "Inf"])
+@pytest.mark.parametrize(
+    "name", ["half the keys gone", "extra keys", "NaN weights", "Inf", "a number that float32 lacks"]
+)
 def test_plain_peft_refuses_what_its_own_tuner_can_see(
     name: str, base: Path, adapter: Path, tmp_path: Path, tally
 ) -> None:
