@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     costs.append(cost)
                     print(json.dumps(asdict(cost)) if given.json else line(cost), flush=True)
             if given.out:
-                fresh = tables.section(HEADINGS[name], made, costs, list(_left_out(name, dtypes)))
+                fresh = tables.section(HEADINGS[name], made, costs, _left_out(name, dtypes))
                 write(given.out, HEADINGS[name], fresh)
     return 0
 
@@ -121,11 +121,12 @@ def _flags(argv: Sequence[str] | None) -> Namespace:
     return given
 
 
-def _left_out(name: str, dtypes: Sequence[str]) -> Iterator[str]:
-    if "bfloat16" in dtypes and not has_bfloat16():
-        yield EMULATED
-    if name == "models" and not has_smollm2():
-        yield NOT_FETCHED
+def _left_out(name: str, dtypes: Sequence[str]) -> list[str]:
+    reasons = {
+        EMULATED: "bfloat16" in dtypes and not has_bfloat16(),
+        NOT_FETCHED: name == "models" and not has_smollm2(),
+    }
+    return [text for text, holds in reasons.items() if holds]
 
 
 def parse_shape(text: str) -> Shape:
