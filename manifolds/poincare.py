@@ -21,7 +21,6 @@ class Poincare(Conformal):
     """
 
     kappa_sign = -1
-    extra_dims = 0
     radial_law = BALL
 
     def __init__(self, kappa: float | Curvature = -1.0) -> None:

@@ -22,7 +22,6 @@ class Stereographic(Conformal):
     """
 
     kappa_sign = None
-    extra_dims = 0
 
     def __init__(self, kappa: float | Curvature = 0.0) -> None:
         super().__init__(kappa)
