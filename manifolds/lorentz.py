@@ -10,7 +10,7 @@ from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.hyperboloid import farthest, longest, smooth_inner, stretch
 from manifold_lora.manifolds.hyperboloid_operations import Dist, ExpMap, LogMap, SqDist, Transp
-from manifold_lora.manifolds.precision import as_given, widest
+from manifold_lora.manifolds.precision import WIDER, as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.radial_operations import HyperbolicExpMap0, LogMap0
@@ -76,8 +76,8 @@ class Lorentz(Radial):
         return run(self, _LOGMAP0, self._wide_k(x), x) if self._is_own() else super().logmap0(x)
 
     def _is_own(self) -> bool:
-        """Whether the law in effect is the one that the operations were made from."""
-        return self.radial_law is HYPERBOLIC and self.follows_law()
+        """Whether the law and the precision in effect are those that the operations were made from."""
+        return self.radial_law is HYPERBOLIC and self.follows_law() and self.wider is WIDER
 
     def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 + |z|^2), z)."""
