@@ -150,5 +150,7 @@ def test_functions_of_a_length_reach_the_largest_float(t: float) -> None:
     length = torch.tensor([t], dtype=torch.float64)
     with mp.workdps(400):
         want = [float(mp.asinh(t) / t), float(mp.sin(mp.mpf(t)) / t)] if t else [1.0, 1.0]
-    got = torch.cat([functions.asinhc_of(length), functions.sinc_of(length)])
+    sinc = functions.from_norm(length, lambda sq: functions.sinhc(-sq), lambda far: torch.sin(far) / far)
+    asinhc = functions.from_norm(length, functions.asinhc, lambda far: torch.asinh(far) / far)
+    got = torch.cat([asinhc, sinc])
     torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-14, atol=1e-17)
