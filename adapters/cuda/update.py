@@ -27,6 +27,11 @@ _KINDS = {HYPERBOLIC: "hyperbolic", BALL: "ball", SPHERICAL: "spherical", ROUND:
 Shape = tuple[RadialLaw, bool, float, float]
 
 
+def serves(law: RadialLaw) -> bool:
+    """Are the kernels written for this law? A geometry whose law is another one takes torch."""
+    return law in _KINDS
+
+
 def update(
     base: Float[Tensor, "tokens m"] | None,
     x: Float[Tensor, "tokens n"],

@@ -1,7 +1,9 @@
 """The Triton path without a GPU: chosen where it should be, right in the interpreter, compiled for sm_90."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -29,6 +31,14 @@ def run(*command, **environment):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_what_the_update_asks_of_the_device_is_there():
+    """The module is imported where there is Triton alone: its names are asked of an object, by no import."""
+    asked = re.findall(r"on_device\.(\w+)\(", (ROOT / "adapters/fast/function.py").read_text())
+    written = ast.parse((ROOT / "adapters/cuda/update.py").read_text()).body
+    assert set(asked) == {"serves", "update"}
+    assert set(asked) <= {node.name for node in written if isinstance(node, ast.FunctionDef)}
 
 
 @needs_triton
