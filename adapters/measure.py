@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from manifold_lora.adapters.fast.numbers import gram_of
 from manifold_lora.adapters.fast.rank_space import direct_factor, norm_of
-from manifold_lora.adapters.norm_scaling import ScaleLaw
+from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
 from manifold_lora.adapters.transforms import Charted, Direct, Transform, is_identity
 from manifold_lora.manifolds import functions
@@ -17,11 +17,30 @@ from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.product import Product
 from manifold_lora.manifolds.radial import Radial
 
-if TYPE_CHECKING:
-    from manifold_lora.adapters.update import ManifoldUpdate
-
 # A lift that only rounds moves coordinates by less than this, relative to their length.
 _ROUNDING = 1e-5
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """What is asked of a ``ManifoldUpdate``, which asks this file in its turn."""
+
+    manifold: Manifold
+    transform: Transform
+    norm_scaling: NormScaling
+
+    @property
+    def path(self) -> str:
+        """The way it is computed."""
+
+    def law(self, x: Tensor, dtype: torch.dtype = ...) -> ScaleLaw:
+        """The lengths in effect for tokens."""
+
+    def law_of_norm(self, norm: Tensor) -> ScaleLaw:
+        """The same from their norms."""
+
+    def curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+        """delta."""
 
 
 class Recorder:
@@ -136,7 +155,7 @@ def small_gain(manifold: Manifold, transform: Transform, law: ScaleLaw, x: Tenso
 
 
 @torch.no_grad()
-def gain(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+def gain(update: Measured, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
     """c = abs(delta) / abs(B A x), (*tokens, 1) in float64: see ``ManifoldUpdate.gain``."""
     x, A, B = x.double(), A.double(), B.double()
     with autocast_off(x):
@@ -156,7 +175,7 @@ def gain(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def clipped(update: "ManifoldUpdate", x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+def clipped(update: Measured, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
     """The share of tokens at the edge of a bounded chart: see ``ManifoldUpdate.clipped``."""
     recorder, wide = Recorder(update.manifold), geometry_dtype(x)
     with autocast_off(x):

@@ -158,11 +158,14 @@ class AdapterSpec:
         return flat and bool(NORM_SCALINGS.metadata(self.norm_scaling).get("linear", False))
 
 
+def check_kappa(asked: str, kappa: float) -> None:
+    """Raise CurvatureError for a curvature whose radius is no float32."""
+    if abs(kappa) > LARGEST_KAPPA or 0 < abs(kappa) < 1 / LARGEST_KAPPA:
+        raise CurvatureError(asked, kappa, f"0, or a size from {1 / LARGEST_KAPPA:g} to {LARGEST_KAPPA:g}")
+
+
 def _check_size(manifold: ManifoldSpec) -> None:
-    size = abs(manifold.curvature.kappa or 0.0)
-    if size > LARGEST_KAPPA or 0 < size < 1 / LARGEST_KAPPA:
-        allowed = f"0, or a size from {1 / LARGEST_KAPPA:g} to {LARGEST_KAPPA:g}"
-        raise CurvatureError(f"kappa of {manifold.name}", manifold.curvature.kappa, allowed)
+    check_kappa(f"kappa of {manifold.name}", manifold.curvature.kappa or 0.0)
     for _, part in manifold.parts:
         _check_size(part)
 

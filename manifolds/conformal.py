@@ -10,7 +10,7 @@ from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.conformal_operations import Dist, ExpMap, LogMap, SqDist, Transp
 from manifold_lora.manifolds.conformal_pair import MARGIN
 from manifold_lora.manifolds.fused import run
-from manifold_lora.manifolds.precision import WIDER, as_given, widest
+from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import OwnCoordinates
 from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.radial_operations import ExpMap0, LogMap0
@@ -78,8 +78,7 @@ class Conformal(OwnCoordinates):
 
     def _own_law(self) -> RadialLaw | None:
         """BALL or ROUND; None where kappa may pass through zero, or another law or chart is in effect."""
-        law = self.radial_law
-        return law if law in _EXPMAP0 and self.follows_law() and self.wider is WIDER else None
+        return self.radial_law if self.is_as_stated(*_EXPMAP0) else None
 
     def _inverse_square(self, like: Tensor) -> Tensor:
         return self.inverse_square_radius(widest(like.device))

@@ -10,7 +10,7 @@ from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
 from manifold_lora.manifolds.hyperboloid import farthest, longest, smooth_inner, stretch
 from manifold_lora.manifolds.hyperboloid_operations import Dist, ExpMap, LogMap, SqDist, Transp
-from manifold_lora.manifolds.precision import WIDER, as_given, widest
+from manifold_lora.manifolds.precision import as_given, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.radial_operations import HyperbolicExpMap0, LogMap0
@@ -68,16 +68,14 @@ class Lorentz(Radial):
     @as_given
     def expmap0(self, v: TangentAtOrigin) -> Point:
         """s = sinh(a)/a v with a = |v|/R."""
-        return run(self, _EXPMAP0, self._wide_k(v), v) if self._is_own() else super().expmap0(v)
+        own = self.is_as_stated(HYPERBOLIC)
+        return run(self, _EXPMAP0, self._wide_k(v), v) if own else super().expmap0(v)
 
     @as_given
     def logmap0(self, x: Point) -> TangentAtOrigin:
         """v = asinh(b)/b s with b = |s|/R; never acosh, which loses everything near the origin."""
-        return run(self, _LOGMAP0, self._wide_k(x), x) if self._is_own() else super().logmap0(x)
-
-    def _is_own(self) -> bool:
-        """Whether the law and the precision in effect are those that the operations were made from."""
-        return self.radial_law is HYPERBOLIC and self.follows_law() and self.wider is WIDER
+        own = self.is_as_stated(HYPERBOLIC)
+        return run(self, _LOGMAP0, self._wide_k(x), x) if own else super().logmap0(x)
 
     def lift(self, z: TangentAtOrigin) -> Point:
         """(sqrt(R^2 + |z|^2), z)."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold, Point, Scalar, TangentAtOrigin
+from manifold_lora.manifolds.precision import WIDER
 from manifold_lora.manifolds.radial_law import RadialLaw
 
 # What a law stands for: a subclass that rewrites one of these states its own law, or follows none.
@@ -50,6 +51,10 @@ class Radial(Manifold):
         """Are expmap0 and logmap0 still those of ``chart_exp`` and ``chart_log``?"""
         kept = all(getattr(type(self), name) is self._stated[name] for name in _MAPS)
         return kept and self._is_charted
+
+    def is_as_stated(self, *laws: RadialLaw) -> bool:
+        """Is one of these laws in effect, with the maps and the precision that were stated with it?"""
+        return any(self.radial_law is law for law in laws) and self.follows_law() and self.wider is WIDER
 
     def inverse_square_radius(self, dtype: torch.dtype) -> Float[Tensor, "1"]:
         """1/R^2 = abs(kappa), in a dtype; 1 on flat space, whose unit of length is 1."""

@@ -10,7 +10,7 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.base import Point, Scalar, TangentAtOrigin
 from manifold_lora.manifolds.curvature import Curvature
 from manifold_lora.manifolds.fused import run
-from manifold_lora.manifolds.precision import WIDER, as_given, in_wider_dtype, widest
+from manifold_lora.manifolds.precision import as_given, in_wider_dtype, widest
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.sphere_operations import Dist, ExpMap, LogMap, SqDist, Transp
@@ -59,16 +59,14 @@ class Sphere(Radial):
     @as_given
     def expmap0(self, v: TangentAtOrigin) -> Point:
         """(R cos(a), sin(a)/a v), a = |v|/R: all the way round."""
-        return run(self, _FROM_POLE, self._wide_k(v), v) if self._is_own() else self._from_pole(v)
+        own = self.is_as_stated(SPHERICAL)
+        return run(self, _FROM_POLE, self._wide_k(v), v) if own else self._from_pole(v)
 
     @as_given
     def logmap0(self, x: Point) -> TangentAtOrigin:
         """R a/|s| s with sin(a) = |s|/R and cos(a) = t/R: right on the whole sphere."""
-        return run(self, _TO_POLE, self._wide_k(x), x) if self._is_own() else self._to_pole(x)
-
-    def _is_own(self) -> bool:
-        """Whether the law and the precision in effect are those that the operations were made from."""
-        return self.radial_law is SPHERICAL and self.follows_law() and self.wider is WIDER
+        own = self.is_as_stated(SPHERICAL)
+        return run(self, _TO_POLE, self._wide_k(x), x) if own else self._to_pole(x)
 
     @in_wider_dtype(points=0, gives_point=True)
     def _from_pole(self, v: TangentAtOrigin) -> Point:

@@ -1,14 +1,13 @@
 """The page of the fault checks: what one run of them counted, on which commit, and what it did not count."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+from manifold_lora.experiments.bench.commit import commit
+
 HEAD = "| id | check | passed | of | s |\n|---|---|---:|---:|---:|\n"
 INTRODUCTION = """# Fault checks as run
 
@@ -46,7 +45,7 @@ def fault_page(rows: Sequence[Row], outcome: Outcome) -> str:
     return (
         INTRODUCTION.format(
             day=date.today(),
-            commit=commit(),
+            commit=commit(":!docs/reliability.md"),
             minutes=outcome.seconds / 60,
             python=sys.version.split()[0],
             versions=", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft")),
@@ -58,18 +57,3 @@ def fault_page(rows: Sequence[Row], outcome: Outcome) -> str:
         + HEAD
         + lines
     )
-
-
-def commit() -> str:
-    """The commit that is checked out, ``with changes`` where a tracked file differs from it."""
-    try:
-        name = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!docs/reliability.md")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{name} with changes" if changed else name
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from manifold_lora.adapters.fast import charts
 from manifold_lora.adapters.fast.numbers import is_transformed
+from manifold_lora.adapters.fast.rank_space import entry, square_of
 from manifold_lora.adapters.norm_scaling import ScaleLaw
 from manifold_lora.adapters.transforms import Direct, Transform, is_identity
 from manifold_lora.manifolds import functions
@@ -82,15 +83,16 @@ class Blocks(NamedTuple):
         parts = [self._part(part) for part in cast(list[Radial], list(self.manifold.parts))]
         total = functions.root(torch.cat(list(norms), -1).square().sum(-1, keepdim=True))
         law = self.law(total)
-        enters = functions.ratio(law.alpha * torch.ones_like(total), total) if law.unit else law.alpha
+        _, enters = entry(law, total)
         shorter = _shortened(parts, [enters * norm for norm in norms])
         law, enters = law.times(shorter), enters * shorter
         y = sum(
             part.stretch(enters * norm) * u.double() for part, norm, u in zip(parts, norms, us, strict=True)
         )
         y = self._lifted(parts, enters * y)
-        squares = [((y @ gram) * y).sum(-1, keepdim=True).clamp_min(0.0) for gram in grams]
-        return [y * (part.shrink(square) * law.beta) for part, square in zip(parts, squares, strict=True)]
+        return [
+            y * (part.shrink(square_of(y, gram)) * law.beta) for part, gram in zip(parts, grams, strict=True)
+        ]
 
     def _part(self, part: Radial) -> _Part:
         law = cast(RadialLaw, part.radial_law)
@@ -102,13 +104,8 @@ class Blocks(NamedTuple):
         """coords(lift(y)): each piece inside its part's chart."""
         if all(part.edge == math.inf for part in parts):
             return y
-        pieces = [
-            piece
-            if part.edge == math.inf
-            else piece * functions.within(functions.norm(piece), part.edge * part.radius)
-            for part, piece in zip(parts, self.manifold.split_free(y), strict=True)
-        ]
-        return torch.cat(pieces, -1)
+        split = zip(parts, self.manifold.split_free(y), strict=True)
+        return torch.cat([piece * _inside(part, piece) for part, piece in split], -1)
 
 
 def _inside(part: _Part, piece: Tensor) -> PerToken | float:

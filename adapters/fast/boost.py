@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from manifold_lora.adapters.fast.charts import SMALL_ANGLE, shrink
-from manifold_lora.adapters.fast.rank_space import Images, LawOf
+from manifold_lora.adapters.fast.rank_space import Images, LawOf, of_one_piece, square_of
 from manifold_lora.adapters.transforms import Boost
 from manifold_lora.manifolds.lorentz import Lorentz
 from manifold_lora.manifolds.radial_law import RadialLaw, bend
@@ -35,10 +35,10 @@ def images(manifold: Lorentz, law_of: LawOf, boost: Boost) -> Images:
         stretch, time, excess = _Entry.apply(norm, alpha, radius, manifold.radial_law, law.unit)
         y = stretch * u.double() + time * boost.time_A
         w = torch.cat([torch.sqrt(radius.square() + y.square().sum(-1, keepdim=True)), y], dim=-1)
-        square = ((w @ gram) * w).sum(-1, keepdim=True).clamp_min(0.0)
-        return w * (shrink(square, excess, radius, manifold.radial_law) * law.beta)
+        factor = shrink(square_of(w, gram), excess, radius, manifold.radial_law)
+        return w * (factor * law.beta)
 
-    return lambda us, norms, grams: [image(*us, *norms, *grams)]
+    return of_one_piece(image)
 
 
 class _Entry(torch.autograd.Function):

@@ -94,16 +94,16 @@ def direct_images(manifold: Radial, law_of: LawOf, transform: Direct) -> Images:
     def image(u: Tensor, norm: PerToken, gram: Tensor) -> Tensor:
         return u.double() * direct_factor(manifold, law_of(norm), transform, u, gram, norm)
 
-    return lambda us, norms, grams: [image(*us, *norms, *grams)]
+    return of_one_piece(image)
 
 
 def direct_factor(
     manifold: Radial, law: ScaleLaw, transform: Direct, u: Tensor, gram: Tensor, norm: PerToken
 ) -> PerToken:
     """c gain in delta = c gain B u, from u = A x, B^T B and ``norm_of(x)``; its limit where B u = 0."""
-    length, reach = _entry(law, norm)
+    length, reach = entry(law, norm)
     wide = u.double()
-    square = ((wide @ gram) * wide).sum(-1, keepdim=True).clamp_min(0.0)
+    square = square_of(wide, gram)
     radial = manifold.radial_law
     bounded = radial is None or radial.bounded
     c = direct_gain(
@@ -124,7 +124,7 @@ def boost_images(manifold: Radial, law_of: LawOf, boost: Boost, A: Tensor) -> Im
 
     def image(u: Tensor, norm: PerToken, gram: Tensor) -> Tensor:
         law = law_of(norm)
-        length, reach = _entry(law, norm)
+        length, reach = entry(law, norm)
         cap, excess = _cap(manifold), None
         if cap is not None:
             excess, reach = (length - cap).clamp_min(0.0), reach * functions.within(length, cap)
@@ -133,16 +133,26 @@ def boost_images(manifold: Radial, law_of: LawOf, boost: Boost, A: Tensor) -> Im
         time = boost.entry_time(manifold, manifold.expmap0(length))
         y = manifold.chart_exp(length.square()) * reach * u.double() + time * boost.time_A
         w = boost.middle(manifold, y, A)
-        sq = ((w @ gram) * w).sum(-1, keepdim=True).clamp_min(0.0)
+        sq = square_of(w, gram)
         factor = manifold.chart_log(sq)
         if excess is not None:
             factor = factor + functions.ratio(excess, functions.root(sq))
         return w * (factor * law.beta)
 
+    return of_one_piece(image)
+
+
+def of_one_piece(image: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Images:
+    """The images of a geometry in one part, from u, abs(x) and B^T B."""
     return lambda us, norms, grams: [image(*us, *norms, *grams)]
 
 
-def _entry(law: ScaleLaw, norm: PerToken) -> tuple[PerToken, PerToken]:
+def square_of(w: Float[Tensor, "*tokens r"], gram: Float[Tensor, "r r"]) -> PerToken:
+    """abs(B w)^2 from B^T B."""
+    return ((w @ gram) * w).sum(-1, keepdim=True).clamp_min(0.0)
+
+
+def entry(law: ScaleLaw, norm: PerToken) -> tuple[PerToken, PerToken]:
     """(|v|, |v|/|x|)."""
     if law.unit:
         length = law.alpha * torch.ones_like(norm)

@@ -134,12 +134,18 @@ def one_layer(shape: Shape, dtype: torch.dtype, names: Sequence[str] = EVERYONE)
     through_peft = configs([name for name in names if name not in BY_HAND], rank, ["layer"])
     built: dict[str, nn.Module] = {}
     for name in names:
-        torch.manual_seed(0)
         if name in BY_HAND:
-            built[name] = started(BY_HAND[name](n, m, rank).to(dtype))
+            torch.manual_seed(0)
+            built[name] = started(BY_HAND[name](n, m, rank)).to(dtype)
         else:
-            built[name] = started(adapt(_OneLayer(n, m).to(dtype), through_peft[name]).to(dtype))
+            built[name] = adapted(lambda: _OneLayer(n, m), through_peft[name], dtype)
     return built
+
+
+def adapted(base: Callable[[], nn.Module], config: LoraConfig, dtype: torch.dtype) -> nn.Module:
+    """A contestant that comes through peft, on a base whose weights all contestants have alike."""
+    torch.manual_seed(0)
+    return started(adapt(base(), config)).to(dtype)
 
 
 def started(model: nn.Module) -> nn.Module:

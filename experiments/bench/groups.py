@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lora.experiments.bench.contest import Contest
-from manifold_lora.experiments.bench.contestants import APART, DORA, OURS, apart, configs, started
+from manifold_lora.experiments.bench.contestants import APART, DORA, OURS, adapted, apart, configs
 from manifold_lora.experiments.bench.cost import BASELINE, DTYPES, STEP, Cost, timed
 from manifold_lora.experiments.bench.oracle import Results, check, gradients
 from manifold_lora.experiments.bench.rounds import Pace
-from manifold_lora.models.tuner.apply import adapt
 
 # (width, rank)
 SIZES = ((768, 8), (1024, 32), (2048, 32))
@@ -60,11 +59,11 @@ class GroupContest(Contest):
         )
 
     def _models(self) -> dict[str, nn.Module]:
-        built: dict[str, nn.Module] = {}
         chosen = configs((BASELINE, DORA, OURS), self.rank, _TARGETS)
-        for name, config in {**chosen, APART: chosen[OURS]}.items():
-            torch.manual_seed(0)
-            built[name] = started(adapt(_Three(self.width), config)).to(DTYPES[self.dtype])
+        built = {
+            name: adapted(lambda: _Three(self.width), config, DTYPES[self.dtype])
+            for name, config in {**chosen, APART: chosen[OURS]}.items()
+        }
         apart(built[APART])
         return built
 

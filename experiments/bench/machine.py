@@ -2,13 +2,14 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+
+from manifold_lora.experiments.bench.commit import commit
 
 _CPUINFO = Path("/proc/cpuinfo")
 # What decides the speed of a matrix product: vectors, bfloat16, tiles; the second row is ARM's.
@@ -54,24 +55,8 @@ def described() -> str:
     lacks = "" if has_bfloat16() else ", no bfloat16 instructions"
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     threads = f"torch {torch.__version__} with {torch.get_num_threads()} of {os.cpu_count()} cores"
-    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}"
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit('*.py')}"
     return f"{when}, on {processor()}, instructions {had}{lacks}; {threads}, load {load}"
-
-
-def commit() -> str:
-    """The commit that is measured, and whether files differ from it; "unknown" outside a repository."""
-    name = _git("rev-parse", "--short=10", "HEAD")
-    changed = name and _git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
-    return f"{name} with changes" if changed else name or "unknown"
-
-
-def _git(*words: str) -> str:
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
-    except OSError:
-        return ""
-    return done.stdout.strip()
 
 
 def _field(name: str) -> str:

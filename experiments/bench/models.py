@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from manifold_lora.experiments.bench.contest import Contest
-from manifold_lora.experiments.bench.contestants import DORA, OURS, configs, started
+from manifold_lora.experiments.bench.contestants import DORA, OURS, adapted, configs
 from manifold_lora.experiments.bench.cost import BASELINE, DTYPES, STEP, Cost, timed
 from manifold_lora.experiments.bench.oracle import Results, check, gradients
 from manifold_lora.experiments.bench.rounds import Pace
 from manifold_lora.models.load import load_base
 from manifold_lora.models.shipped import SHIPPED
 from manifold_lora.models.tiny import tiny_model
-from manifold_lora.models.tuner.apply import adapt
 
 LLAMA, TINY, SMOLLM2 = "Llama 25 M", "tiny Llama", "SmolLM2-135M"
 BATCHES = (1, 16)
@@ -66,11 +65,8 @@ class ModelContest(Contest):
         return {STEP: self.step_asked, decode(1): 1.05, decode(16): 1.15}[what]
 
     def _models(self) -> dict[str, nn.Module]:
-        built: dict[str, nn.Module] = {}
-        for name, config in configs((BASELINE, DORA, OURS), self.rank, "all-linear").items():
-            torch.manual_seed(0)
-            built[name] = started(adapt(self.base(), config)).to(DTYPES[self.dtype])
-        return built
+        chosen = configs((BASELINE, DORA, OURS), self.rank, "all-linear")
+        return {name: adapted(self.base, config, DTYPES[self.dtype]) for name, config in chosen.items()}
 
 
 def model_contests(dtype: str) -> list[ModelContest]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from manifold_lora.adapters.spec import LARGEST_KAPPA
+from manifold_lora.adapters.spec import check_kappa
 from manifold_lora.errors import ManifoldLoraError
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.executors import EXECUTORS
@@ -178,11 +178,7 @@ def check_kappas(key: str, value: Any) -> None:
     for path, kappa in _kappas(key, value):
         if isinstance(kappa, bool):
             raise ManifoldLoraError(path, kappa, "a number")
-        size = abs(kappa)
-        if size > LARGEST_KAPPA or 0 < size < 1 / LARGEST_KAPPA:
-            raise ManifoldLoraError(
-                path, kappa, f"0, or a size from {1 / LARGEST_KAPPA:g} to {LARGEST_KAPPA:g}"
-            )
+        check_kappa(path, kappa)
 
 
 def _kappas(path: str, value: Any) -> Iterator[tuple[str, float]]:
