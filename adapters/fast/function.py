@@ -42,6 +42,7 @@ from manifold_lora.adapters.fast.numbers import (
     row_norm,
     tensor,
 )
+from manifold_lora.adapters.fast.products import plus_product, product
 from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of, slopes_of
 from manifold_lora.adapters.fast.smooth import smooth_update
 from manifold_lora.adapters.precision import geometry_dtype
@@ -113,7 +114,7 @@ def see(
 ) -> TokenNorms:
     """What the tokens are in rank space; ``n`` is ``row_norm`` of them where it is known."""
     x = x.reshape(-1, x.shape[-1])
-    u, n = x @ A.T, row_norm(x) if n is None else n
+    u, n = product(x, A.T), row_norm(x) if n is None else n
     wide, v, gram = u.double(), None, None
     if fewer_tokens_than_rank(x, B):
         v = u @ B.T
@@ -242,8 +243,7 @@ def _by_x(x: Tensor, along: Tensor, dU: Tensor, A: Tensor) -> Tensor:
     """dU A + along x."""
     dx = (x * along.to(x.dtype).view(*x.shape[:-1], 1)).contiguous()
     # In place: a fresh (tokens, n) tensor costs more than the arithmetic on it.
-    dx.view(-1, x.shape[-1]).addmm_(dU, A)
-    return dx
+    return plus_product(dx.view(-1, x.shape[-1]), dU, A).view(x.shape)
 
 
 def _by_constants(

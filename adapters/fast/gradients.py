@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from manifold_lora.adapters.fast.numbers import finite, gram_of, narrow
+from manifold_lora.adapters.fast.products import product
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.manifolds.radial_law import RadialLaw
@@ -51,7 +52,7 @@ def rank_gradients(
 ) -> RankGradients:
     """From the upstream gradient (tokens, m) and what was saved; ``needs`` says whether of x, A and B."""
     fine = geometry_dtype(u)
-    P, near = (g @ B).to(fine), u.to(fine)
+    P, near = product(g, B).to(fine), u.to(fine)
     # Summed over tokens for what is learned, where they may cancel: wide. The rest is as exact as g is.
     slopes = (P.double() * u.double()).sum(-1, keepdim=True) * kept
     carried, bent, along = kept[:, :1], finite(slopes[:, 1:2], fine), slopes[:, 2:3]
@@ -61,10 +62,11 @@ def rank_gradients(
         if law.bounded:
             dU.addcmul_(finite(slopes[:, 3:4], fine), near)
         dU = narrow(dU, u.dtype)
-        dA = dU.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
+        dA = product(dU.T, x.reshape(-1, x.shape[-1])) if needs[1] else None
     if needs[2]:
         w = narrow(near * carried, u.dtype)
-        dB = (g.T @ w).addmm_(B, (near.T @ (bent * near)).to(B.dtype))
+        # Transposed: a product with few rows costs a third of one with few columns.
+        dB = product(w.T, g).addmm_((near.T @ (bent * near)).to(B.dtype), B.T).T.contiguous()
     return RankGradients(dU, along, dA, dB, slopes)
 
 

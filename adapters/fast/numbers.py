@@ -55,6 +55,11 @@ def at_most(value: Numbers, most: float, xp: ModuleType) -> Numbers:
     return np.minimum(value, most) if xp is np else value.clip(max=most)
 
 
+def some(tokens: Numbers, xp: ModuleType) -> Numbers | None:
+    """The tokens that are marked, or None where numpy finds none, whose formula is not needed then."""
+    return None if xp is np and not tokens.any() else tokens
+
+
 def beside(columns: list[Numbers], xp: ModuleType) -> Numbers:
     """Columns (tokens, 1) as one array (tokens, k)."""
     return np.concatenate(columns, axis=-1) if xp is np else torch.cat(columns, -1)

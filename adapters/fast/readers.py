@@ -1,38 +1,41 @@
 """Layers that read one x: what one of them has found out about it serves those that come after.
 
 The first of them measures abs(x) and sets up a node of the graph through which the gradients of all go to x,
-each added inside its own matrix product to one tensor. Nobody has to know beforehand who reads what: by the
+each added inside a matrix product to one tensor. Nobody has to know beforehand who reads what: by the
 identity of its input alone a layer is one of several readers, from the first pass on.
 """
 
 import threading
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from manifold_lora.adapters.fast.products import plus_product, product
 
 
 class Gathered:
     """The gradient by x of the readers that had their turn in one backward pass."""
 
     def __init__(self) -> None:
-        # sum g W + dU A in the shape of x, and what x itself is to be multiplied by, (tokens, 1).
-        self._found: tuple[Tensor, Tensor, Tensor] | None = None
+        # How many layers took the door: as many may come back through it.
+        self.readers = 0
+        self._found: _Found | None = None
         self._pass = -1
 
     def add(self, g: Tensor, weight: Tensor, dU: Tensor, A: Tensor, along: Tensor, x: Tensor) -> None:
         """One reader's share, from its upstream gradient (tokens, m) and rank-space gradient (tokens, r)."""
         self._begin()
         if self._found is None:
-            dx = x.new_empty(x.shape)
-            torch.mm(g, weight, out=dx.view(-1, x.shape[-1]))
+            self._found = _Found(product(g, weight), along, x, [])
         else:
-            dx, before, _ = self._found
-            dx.view(-1, x.shape[-1]).addmm_(g, weight)
-            along = before + along
-        dx.view(-1, x.shape[-1]).addmm_(dU, A)
-        self._found = dx, along, x
+            dx, before, _, pairs = self._found
+            self._found = _Found(plus_product(dx, g, weight), before + along, x, pairs)
+        # A as it is now: an optimizer that steps inside the backward pass may come before the last reader.
+        self._found.pairs.append((dU, A if self.readers == 1 else A.clone()))
+        if self.readers == 1:
+            self._found = self._found.whole()
 
     def take(self) -> Tensor | None:
         """The whole gradient by x, once; None if nobody has added to it in this backward pass."""
@@ -40,14 +43,31 @@ class Gathered:
         found, self._found = self._found, None
         if found is None:
             return None
-        dx, along, x = found
-        return dx.addcmul_(x, along.to(x.dtype).view(*x.shape[:-1], 1))
+        dx, along, x, _ = found.whole()
+        return dx.view(x.shape).addcmul_(x, along.to(x.dtype).view(*x.shape[:-1], 1))
 
     def _begin(self) -> None:
         # What an earlier pass left, which did not want x's gradient, is not this one's.
         now = torch._C._current_graph_task_id()
         if now != self._pass:
             self._found, self._pass = None, now
+
+
+class _Found(NamedTuple):
+    """sum g W (tokens, n), what x itself is to be multiplied by (tokens, 1), x, and all (dU, A)."""
+
+    dx: Tensor
+    along: Tensor
+    x: Tensor
+    pairs: list[tuple[Tensor, Tensor]]
+
+    def whole(self) -> "_Found":
+        """sum dU A added as well, in one product."""
+        if not self.pairs:
+            return self
+        dUs, As = zip(*self.pairs, strict=True)
+        dU, A = (one[0] if len(one) == 1 else torch.cat(one, dim) for one, dim in ((dUs, 1), (As, 0)))
+        return self._replace(dx=plus_product(self.dx, dU, A), pairs=[])
 
 
 class _Door(torch.autograd.Function):

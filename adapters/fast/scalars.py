@@ -10,7 +10,7 @@ k = phi(a)/a there is no division by q, so that B = 0 needs no floor. All in flo
 from types import ModuleType
 from typing import NamedTuple
 
-from manifold_lora.adapters.fast.numbers import at_least, at_most
+from manifold_lora.adapters.fast.numbers import at_least, at_most, some
 from manifold_lora.manifolds.radial_law import Numbers, RadialLaw, bend
 
 # No token is shorter, and no z smaller: the limits at 0 are reached to the last bit long before.
@@ -66,13 +66,14 @@ class Slopes(NamedTuple):
 class _Image(NamedTuple):
     """Where a token arrives.
 
-    n, the angle a, the same cut to the limit and to phi's cap, phi there, k, z brought into the chart and by
-    which factor; clipped after A, clipped after B (None on an unbounded chart).
+    n, the angle a, whether it is past the limit (None if no token is), the angle cut to phi's cap too, phi
+    there, k, z; on a bounded chart phi, k and z are brought into it by the factor ``shrink``, and ``early``
+    and ``late`` say whether after A and after B.
     """
 
     n: Numbers
     a: Numbers
-    entered: Numbers
+    past: Numbers | None
     within: Numbers
     phi: Numbers
     k: Numbers
@@ -86,25 +87,27 @@ def _image(chart: Chart, norms: Norms, xp: ModuleType) -> _Image:
     law = chart.law
     n = at_least(norms.x, SMALLEST_NORM, xp)
     a = n / chart.radius if chart.length is None else xp.ones_like(n) * (chart.length / chart.radius)
-    entered = at_most(a, chart.limit, xp)
+    past = some(a > chart.limit, xp)
+    entered = a if past is None else at_most(a, chart.limit, xp)
     within = entered if chart.limit <= law.cap else at_most(entered, law.cap, xp)
     phi = law.phi(xp, within)
     k = phi / entered if chart.length is None else phi / entered * (chart.length / n)
     z = at_least(norms.out / n * phi, SMALLEST_IMAGE, xp)
     if not law.bounded:
-        return _Image(n, a, entered, within, phi, k, z)
+        return _Image(n, a, past, within, phi, k, z)
     middle = norms.rank / n * phi
     shrink = chart.edge / at_least(middle, chart.edge, xp)
     late = z * shrink > chart.edge
     shrink = xp.where(late, chart.edge / z, shrink)
-    return _Image(n, a, entered, within, phi, k, z * shrink, shrink, middle > chart.edge, late)
+    return _Image(n, a, past, within, phi * shrink, k * shrink, z * shrink, shrink, middle > chart.edge, late)
 
 
 def _gain(chart: Chart, at: _Image, xp: ModuleType) -> Numbers:
     theta = chart.law.psi(xp, at.z)
     if chart.law.grows and chart.limit > chart.law.cap:
-        theta = theta + xp.where(at.z > FAR_IMAGE, at.entered - at.within, 0.0)
-    return theta / at.z * at.k * at.shrink
+        entered = at.a if at.past is None else at_most(at.a, chart.limit, xp)
+        theta = theta + xp.where(at.z > FAR_IMAGE, entered - at.within, 0.0)
+    return theta / at.z * at.k
 
 
 def gain_of(chart: Chart, norms: Norms, xp: ModuleType) -> Numbers:
@@ -115,25 +118,29 @@ def gain_of(chart: Chart, norms: Norms, xp: ModuleType) -> Numbers:
 def slopes_of(chart: Chart, norms: Norms, learned: bool, xp: ModuleType) -> Slopes:
     """c and its slopes for each token (module docstring); R dc/dR only if R or alpha is ``learned``."""
     law, at = chart.law, _image(chart, norms, xp)
-    c, steep, k = _gain(chart, at, xp), law.psi_slope(xp, at.z), at.k * at.shrink
-    e, d = steep * k, steep * law.phi_slope(xp, at.within) * at.shrink
+    c, steep = _gain(chart, at, xp), law.psi_slope(xp, at.z)
+    e, d = steep * at.k, steep * law.phi_slope(xp, at.within)
     if chart.length is not None:
         d = d * (chart.length / at.n)
-    along, by_rank = e, None
+    along, by_rank, special = e, None, at.past
     if at.early is not None and at.late is not None:
         turned = at.late | at.early
-        e, d = xp.where(at.late, 0.0, e), xp.where(turned, 0.0, d)
+        e, d = xp.where(at.late, 0.0, e), xp.where(turned, 0.0, d * at.shrink)
         along = xp.where(turned, 0.0, e)
         by_rank = xp.where(at.early, -e / xp.square(at_least(norms.rank, SMALLEST_NORM, xp)), 0.0)
-    past = at.a > chart.limit
-    d = xp.where(past, c, d)
-    near = 2 * law.exit.terms_at_0[1] * k * xp.square(at.phi * at.shrink / at.n)
-    by_out = xp.where(at.z < SMALL_IMAGE, near, (e - c) / xp.square(norms.out))
+        special = turned if special is None else special | turned
+    if at.past is not None:
+        d = xp.where(at.past, c, d)
+    by_out, near = (e - c) / xp.square(norms.out), some(at.z < SMALL_IMAGE, xp)
+    if near is not None:
+        series = 2 * law.exit.terms_at_0[1] * at.k * xp.square(at.phi / at.n)
+        by_out = xp.where(near, series, by_out)
     by_x = (-along if chart.length is not None else d - along) / (at.n * at.n)
     by_radius = None
     if learned:
-        # c - D as the sum of c - E and E - D, each without cancellation.
-        shallow = (at.a < SMALL_ANGLE) & ~past if by_rank is None else (at.a < SMALL_ANGLE) & ~(past | turned)
-        bent = -by_out * xp.square(norms.out) - e * bend(law.entry, xp.square(at.a))
-        by_radius = xp.where(shallow, bent, c - d)
+        by_radius, shallow = c - d, some(at.a < SMALL_ANGLE, xp)
+        if shallow is not None:
+            # As the sum of c - E and E - D, each without cancellation.
+            bent = -by_out * xp.square(norms.out) - e * bend(law.entry, xp.square(at.a))
+            by_radius = xp.where(shallow if special is None else shallow & ~special, bent, by_radius)
     return Slopes(c, by_out, by_rank, by_x, by_radius)

@@ -51,6 +51,8 @@ def update(
     if reading.norm is None:
         with torch.no_grad():
             reading.norm = row_norm(x.reshape(-1, x.shape[-1]))
+    if reading.gathered is not None:
+        reading.gathered.readers += 1
     options = Options(chart.law, chart.edge, chart.limit, scaling * (1.0 if gain is None else gain), True)
     constants = chart.radius, chart.length
     slopes, parameters = [slopes for _, slopes in learned], [parameter for parameter, _ in learned]

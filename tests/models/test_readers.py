@@ -41,10 +41,10 @@ class Block(torch.nn.Module):
         return self.o(torch.tanh(self.v(x)) * (self.q(x) * self.k(x)).mean(-1, keepdim=True)) + x
 
 
-def built(dtype=torch.float64, bias=False, **options):
+def built(dtype=torch.float64, bias=False, n=24, **options):
     torch.manual_seed(1)
     config = ManifoldLoraConfig(r=4, target_modules=["q", "k", "v", "o"], **options)
-    model = get_peft_model(Block(bias=bias), config).to(dtype)
+    model = get_peft_model(Block(n, bias=bias), config).to(dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_" in name:
@@ -106,6 +106,30 @@ def test_in_the_dtypes_of_models(dtype, by_peft, nodes):
     for one, other in zip(ours, theirs, strict=True):
         assert (one - other).norm() <= rtol * other.norm()
     assert len(nodes) == 4
+
+
+def test_layers_large_enough_for_products_by_onednn(by_peft, nodes):
+    model, x = built(torch.float32, n=160), tokens(torch.float32, shape=(4, 80, 160))
+    ours, theirs = step(model, x), by_peft(model, x)
+    assert torch.equal(ours[0], theirs[0])
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm()
+    assert len(nodes) == 4
+
+
+def test_an_optimizer_that_steps_inside_the_backward_pass():
+    """Each A moves as soon as its gradient is there, before the last reader of x has had its turn."""
+    model, x = built(), tokens()
+    _, by_x, *_ = step(model, x)
+
+    def move(parameter):
+        parameter.data.add_(100 * parameter.grad)
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(move)
+    model(x).square().sum().backward()
+    assert torch.equal(x.grad, by_x)
 
 
 @pytest.mark.parametrize("options", OTHERS, ids=str)
