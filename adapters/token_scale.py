@@ -10,7 +10,9 @@ nothing but a scalar per token is added to the layer of one curvature.
 """
 
 import math
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,6 +24,14 @@ PerToken = Float[Tensor, "*tokens 1"]
 
 # No token shrinks below this: c is 1 to the last bit of float32 there, and 1/lambda stays finite.
 _SMALLEST = 1e-6
+
+
+class TokenNumbers(NamedTuple):
+    """lambda of each token by numpy, and how log lambda moves with log abs(x) and with what is learned."""
+
+    factor: Any
+    by_norm: Any
+    by_learned: list[Any]
 
 
 class TokenCurvature(Calibrated):
@@ -55,6 +65,19 @@ class TokenCurvature(Calibrated):
     def in_numbers(self) -> tuple[float, float]:
         """(gate, s) as floats."""
         return self.gate.item(), math.exp(self.log_reference.item()) * self.start(None)
+
+    def in_numpy(self, norm: Any) -> TokenNumbers:
+        """``forward`` and its slopes, of numpy's numbers."""
+        gate, reference = self.in_numbers()
+        square = norm * norm
+        total = square + reference * reference
+        h, bent = (
+            (square - reference * reference) / total,
+            square / total * (4 * reference * reference / total),
+        )
+        slope = gate / 2 * bent
+        learned = zip((self.gate, self.log_reference), (h / 2, -slope), strict=True)
+        return TokenNumbers(np.exp(gate / 2 * h), slope, [by for one, by in learned if one.requires_grad])
 
     def forward(self, norm: PerToken) -> PerToken:
         """lambda_t = sqrt(kappa_t / kappa)."""
@@ -112,6 +135,22 @@ class TokenScale(nn.Module):
             return factor * torch.ones_like(norm)
         stretch = torch.where(norm == 0, 1.0, functions.ratio(seen, norm)).clamp_min(_SMALLEST)
         return factor * stretch
+
+    def learned(self) -> list[Tensor]:
+        """What ``in_numpy`` has slopes by."""
+        own: dict[str, Any] = {} if self.curvature is None else self.curvature._parameters
+        return [one for one in own.values() if one.requires_grad]
+
+    def in_numpy(self, norm: Any) -> TokenNumbers:
+        """``forward`` and its slopes, of numpy's numbers."""
+        if self.norms is None:
+            assert self.curvature is not None
+            return self.curvature.in_numpy(norm)
+        seen = self.norms(torch.from_numpy(norm)).numpy()
+        factor, learned = (1.0, []) if self.curvature is None else self.curvature.in_numpy(seen)[::2]
+        stretch = np.where(norm == 0, 1.0, seen / norm)
+        by_norm = np.where((norm == 0) | (stretch < _SMALLEST), 0.0, -1.0)
+        return TokenNumbers(factor * np.maximum(stretch, _SMALLEST), by_norm, learned)
 
 
 def token_scale(in_features: int, curved: bool, norms: str) -> TokenScale | None:

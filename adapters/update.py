@@ -41,8 +41,8 @@ class ManifoldUpdate(nn.Module):
 
     There are four ways to compute it, equal up to rounding; ``path`` is the cheapest that the parts allow:
     ``linear`` (B A x and a factor), ``fused`` (own backward), ``rank_space`` (any radial geometry) and
-    ``general`` (the formula above, through the geometry's primitives, which defines the others). Tokens that
-    differ in curvature take ``rank_space`` where one curvature takes ``fused``.
+    ``general`` (the formula above, through the geometry's primitives, which defines the others). Off the CPU
+    ``fused`` is ``rank_space`` for tokens that differ in curvature.
 
     Args:
         manifold: the geometry; give one to several updates to share its curvature.
@@ -74,7 +74,7 @@ class ManifoldUpdate(nn.Module):
         transform.max_angle = self.max_angle
         self.manifold, self.transform, self.norm_scaling = manifold, transform, norm_scaling
         self.token_scale = token_scale
-        self._has_fused = has_fused(manifold, transform, token_scale)
+        self._has_fused = has_fused(manifold, transform)
         self.path: Path = self.paths()[0]
 
     @classmethod
@@ -164,9 +164,10 @@ class ManifoldUpdate(nn.Module):
         of_few = self.of_few_tokens(x, A, B, base, scaling) if self.serves_few_tokens(x, A) else None
         if of_few is not None:
             return of_few
-        if self.path == "fused" and not isinstance(self.transform, Boost) and not is_transformed():
-            radial = cast(Radial, self.manifold)
-            return fused.update(radial, self.norm_scaling, x, A, B, base, scaling, self.limit(), in_place)
+        if self._serves_fused(x):
+            own = cast(Radial, self.manifold), self.norm_scaling
+            limit, token = self.limit(), self.token_scale
+            return fused.update(*own, x, A, B, base, scaling, limit, in_place, token)
         if self.path == "linear":
             learned = [one for one in self.parameters() if one.requires_grad]
             delta = linear.update(self.norm_scaling, learned, x, A, B)
@@ -178,6 +179,11 @@ class ManifoldUpdate(nn.Module):
             return base.add_(delta)
         return delta if base is None else base + delta
 
+    def _serves_fused(self, x: Tokens) -> bool:
+        if self.path != "fused" or isinstance(self.transform, Boost) or is_transformed():
+            return False
+        return self.token_scale is None or fused.has_numbers(self.norm_scaling, x)
+
     def serves_few_tokens(self, x: Tokens, A: Down) -> bool:
         """Is x a few tokens without gradient, for which ``of_few_tokens`` can be called?"""
         is_direct = self.path == "fused" and type(self._modules["transform"]) is not Boost
@@ -185,15 +191,17 @@ class ManifoldUpdate(nn.Module):
 
     def of_few_tokens(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
         """As ``forward`` where ``serves_few_tokens``; None if a length or the base's dtype needs that."""
-        own: tuple[Any, Any] = (self._modules["manifold"], self._modules["norm_scaling"])
-        return fused.of_few_tokens(*own, x, A, B, base, scaling, self.limit())
+        parts: dict[str, Any] = self._modules
+        own = parts["manifold"], parts["norm_scaling"]
+        return fused.of_few_tokens(*own, x, A, B, base, scaling, self.limit(), self.token_scale)
 
     def of_layer(self, x: Tokens, *others: Any) -> Output | None:
         """``fused.of_layer`` of these parts: W x + b + scaling * delta; None where ``forward`` serves."""
         parts: dict[str, Any] = self._modules
         if self.path != "fused" or type(parts["transform"]) is Boost:
             return None
-        return fused.of_layer(parts["manifold"], parts["norm_scaling"], self.limit(), x, *others)
+        own = parts["manifold"], parts["norm_scaling"], self.limit(), self.token_scale
+        return fused.of_layer(*own, x, *others)
 
     def limit(self) -> float:
         """The largest angle at which a token enters a geometry with a law."""

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manifold_lora.adapters.token_scale import TokenScale
 from manifold_lora.adapters.transforms import Boost, Direct, Transform
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.lorentz import Lorentz
@@ -72,10 +71,10 @@ def _module() -> Any | None:
     return import_module("manifold_lora.adapters.cuda.update") if find_spec("triton") else None
 
 
-def has_fused(manifold: Manifold, transform: Transform, token_scale: TokenScale | None) -> bool:
+def has_fused(manifold: Manifold, transform: Transform) -> bool:
     """Is there an update with a gradient of its own for these parts?"""
     if not isinstance(manifold, Radial) or not manifold.follows_law():
         return False
     if type(transform) is Boost:
         return isinstance(manifold, Lorentz)
-    return type(transform) is Direct and token_scale is None
+    return type(transform) is Direct

@@ -25,6 +25,7 @@ from manifold_lora.adapters.fast.scalars import (
     gain_of,
 )
 from manifold_lora.adapters.norm_scaling import ScaleLaw
+from manifold_lora.adapters.token_scale import TokenScale
 from manifold_lora.manifolds.radial_law import RadialLaw
 
 # How many tokens are few: beyond, measuring B u costs more than B^T B.
@@ -65,6 +66,7 @@ def update(
     B: Float[Tensor, "m r"],
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
+    token: TokenScale | None = None,
 ) -> Float[Tensor, "*tokens m"] | None:
     """base + scaling gain c B A x; None where a number is not finite, or base of another dtype.
 
@@ -73,6 +75,7 @@ def update(
         law: the norm scaling's numbers, as floats.
         edge: the largest length of coordinates over R.
         limit: the largest angle at which a token enters.
+        token: what R is divided by for each token.
     """
     if base is not None and base.dtype != x.dtype:
         return None
@@ -87,16 +90,25 @@ def update(
     if not sum(n) + sum(rank) + sum(q) < math.inf:
         return None
     try:
-        factors = [scaling * c for c in _gains(chart, n, rank, q)]
+        factors = [scaling * c for c in _gains(chart, n, rank, q, token)]
     except (OverflowError, ValueError):  # Where Python's functions raise and numpy's give infinity.
         return None
     return _added(base, v, factors)
 
 
-def _gains(chart: Chart, n: list[float], rank: list[float], q: list[float]) -> list[float]:
-    if len(n) <= _SINGLY:
+def _gains(
+    chart: Chart, n: list[float], rank: list[float], q: list[float], token: TokenScale | None
+) -> list[float]:
+    if token is None and len(n) <= _SINGLY:
         return [gain(chart, *norms) for norms in zip(n, rank, q, strict=True)]
-    c: list[float] = evaluate(gain_of, chart, Norms(*map(np.array, (n, rank, q))), xp=np).tolist()
+    norms = Norms(*map(np.array, (n, rank, q)))
+    if token is not None:
+        radii = chart.radius / token.in_numpy(norms.x).factor
+        if len(n) <= _SINGLY:
+            charts = (chart._replace(radius=radius) for radius in radii.tolist())
+            return [gain(*one) for one in zip(charts, n, rank, q, strict=True)]
+        chart = chart._replace(radius=radii)
+    c: list[float] = evaluate(gain_of, chart, norms, xp=np).tolist()
     return c
 
 

@@ -43,9 +43,10 @@ from manifold_lora.adapters.fast.numbers import (
     tensor,
 )
 from manifold_lora.adapters.fast.products import plus_product, product
-from manifold_lora.adapters.fast.scalars import Chart, Norms, gain_of, slopes_of
+from manifold_lora.adapters.fast.scalars import SMALLEST_NORM, Chart, Norms, gain_of, slopes_of
 from manifold_lora.adapters.fast.smooth import smooth_update
 from manifold_lora.adapters.precision import geometry_dtype
+from manifold_lora.adapters.token_scale import TokenScale
 from manifold_lora.manifolds.radial_law import Numbers, RadialLaw
 
 
@@ -72,6 +73,7 @@ def update(
     scaling: float,
     learned: Sequence[LearnedScalar] = (),
     in_place: bool = False,
+    token: TokenScale | None = None,
 ) -> Float[Tensor, "*batch m"]:
     """base + scaling gain c B A x (no base: the second term alone), c the chart's gain for each token.
 
@@ -81,14 +83,15 @@ def update(
     Args:
         learned: where chart and gain are numbers, the parameters that they are functions of.
         in_place: base is nobody else's, so that the sum may be written over it.
+        token: what the radius is divided by for each token; for numpy's backend.
     """
     on_device = kernels.fused_for(x, A, B)
     if on_device is not None and not learned and on_device.serves(chart.law):
         output = on_device.update(_rows(base), _rows(x), A, B, chart, gain, scaling)
         return output.view(*x.shape[:-1], output.shape[-1])
-    options = Options(chart.law, chart.edge, chart.limit, scaling, in_place)
+    options = Options(chart.law, chart.edge, chart.limit, scaling, in_place, token)
     inputs = (base, x, A, B, chart.radius, chart.length, gain)
-    parameters = [parameter for parameter, _ in learned]
+    parameters = [*(parameter for parameter, _ in learned), *([] if token is None else token.learned())]
     if torch.is_grad_enabled() and any(
         isinstance(t, Tensor) and t.requires_grad for t in (*inputs, *parameters)
     ):
@@ -96,7 +99,10 @@ def update(
     with torch.no_grad():
         xp = backend(x)
         seen = see(x, A, B, options.law, xp)
-        c = evaluate(gain_of, _chart(options, chart.radius, chart.length, xp), seen.norms, xp=xp)
+        own = _chart(options, chart.radius, chart.length, xp)
+        if token is not None:
+            own = evaluate(_at_tokens, own, seen.norms, token, xp=xp)
+        c = evaluate(gain_of, own, seen.norms, xp=xp)
         return added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
 
 
@@ -145,6 +151,10 @@ def added(
     return rows.view(*x.shape[:-1], B.shape[0])
 
 
+def _at_tokens(chart: Chart, norms: Norms, token: TokenScale, xp: ModuleType) -> Chart:
+    return chart._replace(radius=chart.radius / token.in_numpy(norms.x).factor)
+
+
 def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType) -> Chart:
     return Chart(options.law, constant(radius, xp), constant(length, xp), options.edge, options.limit)
 
@@ -155,15 +165,34 @@ def fewer_tokens_than_rank(x: Tensor, B: Tensor) -> bool:
 
 
 def kept_of(
-    chart: Chart, norms: Norms, by_constants: bool, factor: Numbers, x: Tensor, xp: ModuleType
+    chart: Chart,
+    norms: Norms,
+    by_constants: bool,
+    factor: Numbers,
+    x: Tensor,
+    xp: ModuleType,
+    token: TokenScale | None = None,
 ) -> tuple[Numbers, Tensor]:
     """(k c, the columns that the backward reads) with k = ``factor``."""
-    slopes = evaluate(slopes_of, chart, norms, by_constants, xp=xp)
-    columns = [slopes.gain, slopes.by_out, slopes.by_x]
-    columns += [] if slopes.by_rank is None else [slopes.by_rank]
-    columns += [] if slopes.by_radius is None else [slopes.by_radius]
+    columns = evaluate(_columns, chart, norms, by_constants, token, xp=xp)
     kept = finite(tensor(beside(columns, xp) * factor), geometry_dtype(x))
-    return slopes.gain * factor, kept
+    return columns[0] * factor, kept
+
+
+def _columns(
+    chart: Chart, norms: Norms, by_constants: bool, token: TokenScale | None, xp: ModuleType
+) -> list[Numbers]:
+    """c, by_out, by_x, by_rank on a bounded chart, by_radius if needed, by what a token scale learns."""
+    if token is None:
+        slopes = slopes_of(chart, norms, by_constants, xp)
+        return [one for one in slopes if one is not None]
+    moved = token.in_numpy(norms.x)
+    slopes = slopes_of(chart._replace(radius=chart.radius / moved.factor), norms, True, xp)
+    by_radius: Numbers = slopes.by_radius
+    # log of a token's radius = log R - log lambda.
+    turned = slopes.by_x - by_radius * moved.by_norm / xp.square(at_least(norms.x, SMALLEST_NORM, xp))
+    columns = slopes._replace(by_x=turned)
+    return [*(one for one in columns if one is not None), *(-by_radius * one for one in moved.by_learned)]
 
 
 class _Fused(torch.autograd.Function):
@@ -187,7 +216,8 @@ class _Fused(torch.autograd.Function):
         seen = see(x, A, B, options.law, xp)
         chart = _chart(options, radius, length, xp)
         by_constants = bool(learned_by) or any(ctx.needs_input_grad[4:7])
-        kc, kept = kept_of(chart, seen.norms, by_constants, _factor(options.scaling, gain, xp), x, xp)
+        k = _factor(options.scaling, gain, xp)
+        kc, kept = kept_of(chart, seen.norms, by_constants, k, x, xp, options.token)
         constants = [value if isinstance(value, Tensor) else None for value in (radius, length, gain)]
         ctx.save_for_backward(x, A, B, seen.u, seen.gram, kept, *constants, *learned_by)
         ctx.options, ctx.log_slopes = options, log_slopes
@@ -215,7 +245,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     slopes = found.slopes
     moved = (
         _by_constants(ctx, slopes, constants, learned_by)
-        if ctx.log_slopes or any(needs[4:7])
+        if learned_by or any(needs[4:7])
         else (None, None, None)
     )
     return g if needs[0] else None, dx, found.dA, found.dB, *moved[:3], None, None, *moved[3:]
@@ -229,7 +259,7 @@ def _backward_of_any_order(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     ]
     inputs = [None, x, A, B, *others[:3], None, None, *others[3:]]
     wanted = [i for i, needed in enumerate(ctx.needs_input_grad) if needed and i > 0]
-    chart, gain = moving(ctx.options, given, others[3:], ctx.log_slopes)
+    chart, gain = moving(ctx.options, given, others[3:], ctx.log_slopes, x)
     delta = smooth_update(x, A, B, chart, gain, ctx.options.scaling)
     found = torch.autograd.grad(delta, [inputs[i] for i in wanted], g, create_graph=True, allow_unused=True)
     moved: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
@@ -258,6 +288,4 @@ def _by_constants(
             log / value if needed and value is not None else None
             for log, value, needed in zip(logs, constants, ctx.needs_input_grad[4:7], strict=True)
         ]
-    if not ctx.log_slopes:
-        return moved
     return [*moved, *by_learned(sums, ctx.log_slopes, learned_by)]

@@ -15,6 +15,7 @@ from manifold_lora.adapters.fast.numbers import backend, is_transformed
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
+from manifold_lora.adapters.token_scale import TokenScale
 from manifold_lora.manifolds.radial import Radial
 from manifold_lora.manifolds.radial_law import RadialLaw
 
@@ -32,19 +33,23 @@ def update(
     scaling: float,
     limit: float,
     in_place: bool = False,
+    token: TokenScale | None = None,
 ) -> Float[Tensor, "*tokens m"]:
-    """base + scaling * delta of ``direct`` on a geometry with a radial law, over base if that is allowed."""
+    """base + scaling * delta of ``direct`` on a geometry with a radial law, over base if that is allowed.
+
+    A token scale wants ``in_numbers``.
+    """
     kept = x.dtype if base is None else base.dtype
     autocast = torch.is_autocast_enabled(x.device.type)
     product = product_dtype(x, A, autocast)
-    chart, gain, learned = chart_of(manifold, scaling_law, limit, x)
+    chart, gain, learned = chart_of(manifold, scaling_law, limit, x, token is not None)
     wide = None if base is None else base.to(product)
     arguments = (wide, x.to(product), A.to(product), B.to(product), chart, gain, scaling, learned)
     in_place = in_place and wide is base and may_be_overwritten(base)
     if autocast:
         with autocast_off(x):
-            return fused_function.update(*arguments, in_place).to(kept)
-    return fused_function.update(*arguments, in_place).to(kept)
+            return fused_function.update(*arguments, in_place, token).to(kept)
+    return fused_function.update(*arguments, in_place, token).to(kept)
 
 
 def of_few_tokens(
@@ -56,17 +61,20 @@ def of_few_tokens(
     base: Float[Tensor, "*tokens m"] | None,
     scaling: float,
     limit: float,
+    token: TokenScale | None,
 ) -> Float[Tensor, "*tokens m"] | None:
     """``update`` for tokens that ``few_tokens`` serves; None where that one has to serve."""
     radial: Any = manifold.radial_law
     radius, law = _radius(manifold), scaling_law.law(None)
-    return few_tokens.update(radial, radius, law, _edge(radial, x), limit, x, A, B, base, scaling)
+    edge = _edge(radial, x, token is not None)
+    return few_tokens.update(radial, radius, law, edge, limit, x, A, B, base, scaling, token)
 
 
 def of_layer(
     manifold: Radial,
     scaling_law: NormScaling,
     limit: float,
+    token: TokenScale | None,
     x: Float[Tensor, "*tokens n"],
     weight: Float[Tensor, "m n"],
     bias: Float[Tensor, " m"] | None,
@@ -91,10 +99,15 @@ def of_layer(
         or is_transformed()
     ):
         return None
-    chart, gain, learned = chart_of(manifold, scaling_law, limit, x)
+    chart, gain, learned = chart_of(manifold, scaling_law, limit, x, token is not None)
     if isinstance(chart.radius, Tensor):
         return None
-    return whole.update(x, weight, bias, A, B, chart, gain, scaling, learned)  # type: ignore[arg-type]
+    return whole.update(x, weight, bias, A, B, chart, gain, scaling, learned, token)  # type: ignore[arg-type]
+
+
+def has_numbers(scaling_law: NormScaling, x: Tensor) -> bool:
+    """Are chart and gain numbers, whose slopes are known, for tokens like these?"""
+    return backend(x) is np and (scaling_law.powers is not None or not _learned(scaling_law))
 
 
 def may_be_overwritten(base: Tensor | None) -> bool:
@@ -124,12 +137,14 @@ def _radius(manifold: Radial) -> float:
     return 1.0 if manifold.kappa_sign == 0 else 1.0 / math.sqrt(abs(manifold.curvature.number()))
 
 
-def _edge(radial: RadialLaw, x: Tensor) -> float:
-    return 1.0 - _MARGIN * torch.finfo(geometry_dtype(x)).eps if radial.bounded else math.inf
+def _edge(radial: RadialLaw, x: Tensor, by_token: bool) -> float:
+    # On other devices tokens that differ go through rank space in float64, whose chart ends further out.
+    dtype = torch.float64 if by_token else geometry_dtype(x)
+    return 1.0 - _MARGIN * torch.finfo(dtype).eps if radial.bounded else math.inf
 
 
 def chart_of(
-    manifold: Radial, scaling_law: NormScaling, limit: float, x: Tensor
+    manifold: Radial, scaling_law: NormScaling, limit: float, x: Tensor, by_token: bool = False
 ) -> tuple[Chart, Tensor | float | None, list[LearnedScalar]]:
     """The chart with the scaling's constants taken in, the factor left on the way out, the learned scalars.
 
@@ -144,7 +159,7 @@ def chart_of(
     else:
         radius = _radius(manifold)
     law, learned = law_and_learned or (scaling_law.law(torch.float64), [])
-    edge = _edge(radial, x)
+    edge = _edge(radial, x, by_token)
     if law.unit:
         return Chart(radial, radius, law.alpha, edge, limit), None, learned
     gain = None if isinstance(law.gain, float) and law.gain == 1.0 else law.gain

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from manifold_lora.adapters.fast.numbers import finite, gram_of, narrow
+from manifold_lora.adapters.fast.places import learned_in, standing_in
 from manifold_lora.adapters.fast.products import product
+from manifold_lora.adapters.fast.rank_space import norm_of
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.precision import geometry_dtype
+from manifold_lora.adapters.token_scale import TokenScale
 from manifold_lora.manifolds.radial_law import RadialLaw
 
 # Radius, length and gain: tensors where they are learned.
@@ -27,6 +30,7 @@ class Options(NamedTuple):
     limit: float
     scaling: float
     in_place: bool
+    token: TokenScale | None = None
 
 
 class RankGradients(NamedTuple):
@@ -73,27 +77,39 @@ def rank_gradients(
 def by_learned(
     sums: Tensor, log_slopes: Sequence[LogSlopes], learned_by: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """The gradients of the learned scalars from the slopes' sums over tokens: R c_R + alpha c_alpha = c."""
-    if not log_slopes:
+    """The gradients of the learned scalars from the slopes' sums over tokens: R c_R + alpha c_alpha = c.
+
+    The last of ``learned_by`` are those of a token scale, whose sums come last.
+    """
+    if not learned_by:
         return []
-    by_gain, *_, by_radius = sums.tolist()
-    turned = (
+    by_gain, *others = sums.tolist()
+    last = len(others) - (len(learned_by) - len(log_slopes))
+    by_radius = others[last - 1]
+    turned = [
         (radius - length) * by_radius + (length + gain) * by_gain for radius, length, gain in log_slopes
-    )
-    pairs = zip(turned, learned_by, strict=True)
+    ]
+    pairs = zip([*turned, *others[last:]], learned_by, strict=True)
     return [torch.tensor([by], dtype=parameter.dtype) for by, parameter in pairs]
 
 
 def moving(
-    options: Options, constants: Sequence[Any], learned_by: Sequence[Tensor], log_slopes: Sequence[LogSlopes]
+    options: Options,
+    constants: Sequence[Any],
+    learned_by: Sequence[Tensor],
+    log_slopes: Sequence[LogSlopes],
+    x: Tensor,
 ) -> tuple[Chart, Any]:
-    """Chart and gain as functions of the learned scalars, whose present values the constants contain."""
+    """Chart and gain as functions of x and what is learned, whose present values the constants contain."""
     moved: list[Any] = [0.0, 0.0, 0.0]
-    for parameter, slopes in zip(learned_by, log_slopes, strict=True):
+    for parameter, slopes in zip(learned_by, log_slopes, strict=False):
         step = parameter.double() - parameter.detach().double()
         moved = [log + slope * step for log, slope in zip(moved, slopes, strict=True)]
     radius, length, gain = (
         None if value is None else value * torch.exp(torch.as_tensor(log, dtype=torch.float64))
         for value, log in zip(constants, moved, strict=True)
     )
+    if options.token is not None:
+        with standing_in(learned_in(options.token), learned_by[len(log_slopes) :]):
+            radius = radius / options.token(norm_of(x))
     return Chart(options.law, radius, length, options.edge, options.limit), gain

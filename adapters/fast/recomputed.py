@@ -5,8 +5,7 @@ backward are x, u_p and |x_p|: a number for each token and part beside LoRA's ow
 of x, w is in float64.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,12 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from manifold_lora.adapters.fast.numbers import finite, gram_of, is_transformed, narrow, row_norm
+from manifold_lora.adapters.fast.places import Places, learned_in, standing_in
 from manifold_lora.adapters.fast.rank_space import Images, norm_of
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.curvature import held
-
-# Where parameters lie: a module's dictionary of them, and the name.
-Places = list[tuple[dict[str, Any], str]]
 
 
 class Plan(NamedTuple):
@@ -49,28 +46,9 @@ def update(
     """delta in the dtype of x, A and B."""
     if is_transformed() or torch.compiler.is_compiling():
         return smooth(plan, x, A, B)
-    places = _learned(plan.owner)
+    places = learned_in(plan.owner)
     delta: Tensor = _Update.apply(x, A, B, plan, places, *(kept[name] for kept, name in places))
     return delta
-
-
-def _learned(owner: nn.Module) -> Places:
-    """Where the trainable parameters of a module lie."""
-    places = [(part._parameters, name) for part in owner.modules() for name in part._parameters]
-    return [(kept, name) for kept, name in places if kept[name] is not None and kept[name].requires_grad]  # type: ignore[union-attr]
-
-
-@contextmanager
-def _standing_in(places: Places, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, these are the parameters: in the forward they may have been others (``functional_call``)."""
-    own = [kept[name] for kept, name in places]
-    try:
-        for (kept, name), one in zip(places, tensors, strict=True):
-            kept[name] = one
-        yield
-    finally:
-        for (kept, name), one in zip(places, own, strict=True):
-            kept[name] = one
 
 
 def smooth(plan: Plan, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
@@ -126,7 +104,7 @@ def _backward(
     by_w = [(piece @ row).double() * plan.scaling for piece, row in zip(upstream, rows, strict=True)]
     grams = [gram_of(row) for row in rows]
     moving = [one.detach().requires_grad_() for one in (*others[: 2 * k], *grams, *others[2 * k :])]
-    with torch.enable_grad(), _standing_in(ctx.places, moving[3 * k :]), held(plan.owner):
+    with torch.enable_grad(), standing_in(ctx.places, moving[3 * k :]), held(plan.owner):
         ws = plan.images(moving[:k], moving[k : 2 * k], moving[2 * k : 3 * k])
         moved = torch.autograd.grad(ws, moving, by_w, allow_unused=True, materialize_grads=True)
     by_u, by_norm, by_gram = ([*map(_flat, moved[:k])], moved[k : 2 * k], moved[2 * k : 3 * k])
@@ -153,7 +131,7 @@ def _backward_of_any_order(
 ) -> list[Tensor | None]:
     """The same gradients as functions of all they depend on, for create_graph=True."""
     wanted = [one for one, need in zip(inputs, needed, strict=True) if need]
-    with _standing_in(ctx.places, inputs[3:]):
+    with standing_in(ctx.places, inputs[3:]):
         delta = smooth(ctx.plan, *inputs[:3])
     found = iter(torch.autograd.grad(delta, wanted, g, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

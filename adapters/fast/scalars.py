@@ -40,7 +40,7 @@ class Chart(NamedTuple):
 
     Args:
         law: the radial functions.
-        radius: R, with the norm scaling's constant factor taken in.
+        radius: R, with the norm scaling's constant factor taken in; (tokens, 1) where tokens differ in it.
         length: alpha where every token enters at the same length, else None.
         edge: the largest length of coordinates over R.
         limit: the largest angle at which a token enters.
@@ -58,8 +58,8 @@ class Slopes(NamedTuple):
 
     gain: Numbers
     by_out: Numbers
-    by_rank: Numbers | None
     by_x: Numbers
+    by_rank: Numbers | None
     by_radius: Numbers | None
 
 
@@ -143,4 +143,4 @@ def slopes_of(chart: Chart, norms: Norms, learned: bool, xp: ModuleType) -> Slop
             # As the sum of c - E and E - D, each without cancellation.
             bent = -by_out * xp.square(norms.out) - e * bend(law.entry, xp.square(at.a))
             by_radius = xp.where(shallow if special is None else shallow & ~special, bent, by_radius)
-    return Slopes(c, by_out, by_rank, by_x, by_radius)
+    return Slopes(c, by_out, by_x, by_rank, by_radius)

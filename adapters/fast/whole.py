@@ -28,6 +28,7 @@ from manifold_lora.adapters.fast.numbers import row_norm
 from manifold_lora.adapters.fast.readers import Reading, reading_of
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.fast.smooth import smooth_update
+from manifold_lora.adapters.token_scale import TokenScale
 
 
 def update(
@@ -40,12 +41,14 @@ def update(
     gain: float | None,
     scaling: float,
     learned: Sequence[LearnedScalar],
+    token: TokenScale | None = None,
 ) -> Float[Tensor, "*tokens m"]:
     """The layer's output for numpy's backend, with a graph; weight and bias are constants.
 
     Args:
         chart, gain: in numbers, those of ``function.update``.
         learned: the parameters that they are functions of.
+        token: what the radius is divided by for each token.
     """
     reading = reading_of(x)
     if reading.norm is None:
@@ -53,9 +56,11 @@ def update(
             reading.norm = row_norm(x.reshape(-1, x.shape[-1]))
     if reading.gathered is not None:
         reading.gathered.readers += 1
-    options = Options(chart.law, chart.edge, chart.limit, scaling * (1.0 if gain is None else gain), True)
+    scaling = scaling * (1.0 if gain is None else gain)
+    options = Options(chart.law, chart.edge, chart.limit, scaling, True, token)
     constants = chart.radius, chart.length
     slopes, parameters = [slopes for _, slopes in learned], [parameter for parameter, _ in learned]
+    parameters += [] if token is None else token.learned()
     output: Tensor = _Whole.apply(
         x, reading.door, weight, bias, A, B, options, constants, slopes, reading, *parameters
     )
@@ -86,7 +91,8 @@ class _Whole(torch.autograd.Function):
     ) -> Tensor:
         seen = see(x, A, B, options.law, np, reading.norm)
         chart = Chart(options.law, *constants, options.edge, options.limit)
-        kc, kept = kept_of(chart, seen.norms, bool(learned_by), options.scaling, x, np)
+        by_learned = bool(learned_by)
+        kc, kept = kept_of(chart, seen.norms, by_learned, options.scaling, x, np, options.token)
         ctx.save_for_backward(
             x, weight if x.requires_grad else None, A, B, seen.u, seen.gram, kept, *learned_by
         )
@@ -116,7 +122,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 def _backward_of_any_order(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     """The same gradients as functions of all they depend on, past the door; for create_graph=True."""
     x, weight, A, B, _, _, _, *learned_by = ctx.saved_tensors
-    chart, gain = moving(ctx.options, (*ctx.constants, 1.0), learned_by, ctx.log_slopes)
+    chart, gain = moving(ctx.options, (*ctx.constants, 1.0), learned_by, ctx.log_slopes, x)
     delta = smooth_update(x, A, B, chart, gain, ctx.options.scaling)
     inputs = [x, None, None, None, A, B, *[None] * 4, *learned_by]
     wanted = [i for i, needed in enumerate(ctx.needs_input_grad) if needed and i != 1]

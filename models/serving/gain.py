@@ -75,9 +75,8 @@ def served_gain(update: ManifoldUpdate, B: Float[Tensor, "m r"], dtype: torch.dt
         factor = 1.0 if law.unit else float(law.gain)
         return ServedGain(form, factor, 1.0, float(law.alpha), 0.0, 1.0, root)
     curvature = None if update.token_scale is None else update.token_scale.curvature
-    # Tokens that differ in curvature take the layer's path in float64, whose chart ends further out.
-    like = torch.empty(0, dtype=dtype if curvature is None else torch.float64)
-    chart, gain, _ = chart_of(manifold, scaling, update.limit(), like)  # type: ignore[arg-type]
+    like = torch.empty(0, dtype=dtype)
+    chart, gain, _ = chart_of(manifold, scaling, update.limit(), like, curvature is not None)  # type: ignore[arg-type]
     gate, reference = (0.0, 1.0) if curvature is None else curvature.in_numbers()
     form = Form(chart.law, chart.length is not None, gate != 0.0, chart.edge, chart.limit)
     length = 1.0 if chart.length is None else float(chart.length)
@@ -93,7 +92,7 @@ def check_served(update: ManifoldUpdate) -> None:
         return
     if scale is not None and scale.norms is not None:
         raise ManifoldLoraError("served token_norms", "shuffled", SERVED, "it takes other tokens' norms")
-    if type(update.transform) is not Direct or not has_fused(update.manifold, update.transform, None):
+    if type(update.transform) is not Direct or not has_fused(update.manifold, update.transform):
         parts = f"{type(update.transform).__name__.lower()} on {type(update.manifold).__name__.lower()}"
         hint = "manifold-lora export --to lora writes the nearest plain LoRA, which any server takes"
         raise ManifoldLoraError("served adapter", parts, SERVED, hint)

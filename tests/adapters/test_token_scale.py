@@ -89,7 +89,11 @@ def test_each_token_meets_its_own_curvature(draw, arm, gate, reference, seed):
 
 @pytest.mark.parametrize(
     ("arm", "path"),
-    [*((arm, "rank_space") for arm in ARMS), (("lorentz", "boost", "learned"), "general")],
+    [
+        *((arm, "rank_space") for arm in ARMS),
+        *((arm, "fused") for arm in ARMS if arm[1] == "direct"),
+        (("lorentz", "boost", "learned"), "general"),
+    ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_gradients_are_those_of_finite_differences(draw, arm, path):
@@ -105,6 +109,65 @@ def test_gradients_are_those_of_finite_differences(draw, arm, path):
         return torch.func.functional_call(drawn.update, replaced, (x, A, B))
 
     assert torch.autograd.gradcheck(apply, leaves)
+
+
+@settings(max_examples=20)
+@given(
+    gate=st.floats(-2, 2),
+    reference=st.floats(-1, 1),
+    exponent=st.floats(-9, 1),
+    norms=st.sampled_from(["own", "shuffled"]),
+)
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm[1] == "direct"], ids="-".join)
+def test_slopes_by_hand_are_those_of_autograd(draw, arm, gate, reference, exponent, norms):
+    entry = {**parts(arm, {"mode": "token", "kappa": KAPPA[arm[0]]}), "token_norms": norms}
+    drawn = draw(AdapterSpec.parse(entry), tokens=(9,), length=10**exponent)
+    open_gate(drawn.update, gate, reference)
+    leaves = [*drawn.requires_grad(), *drawn.update.parameters()]
+    upstream = torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def slopes(path):
+        value = drawn.update.use(path)(drawn.x, drawn.A, drawn.B)
+        return [value, *torch.autograd.grad(value, leaves, upstream)]
+
+    value, *expected = slopes("rank_space")
+    # What a learned number is summed from may cancel.
+    summed = float((value.detach() * upstream).abs().sum())
+    for one, other in zip(slopes("fused"), [value, *expected], strict=True):
+        atol = 1e-9 * (summed if other.shape == (1,) else float(other.detach().abs().max()))
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=atol)
+
+
+@pytest.mark.parametrize("norms", ["own", "shuffled"])
+def test_second_derivatives(draw, norms):
+    """Another token's norm has no gradient by definition, so the oracle is autograd and no difference."""
+    entry = {"token_norms": norms, "curvature": {"mode": "token", "kappa": -0.6}}
+    drawn = draw(AdapterSpec.parse(entry), length=0.7)
+    drawn.update.double()
+    open_gate(drawn.update, 0.8, 0.3)
+    leaves = [*drawn.requires_grad(), *drawn.update.parameters()]
+
+    def slopes(path):
+        value = drawn.update.use(path)(drawn.x, drawn.A, drawn.B)
+        first = torch.autograd.grad(value.sin().sum(), leaves, create_graph=True)
+        return torch.autograd.grad(sum(one.sin().sum() for one in first), leaves)
+
+    for one, other in zip(slopes("fused"), slopes("rank_space"), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("norms", ["own", "shuffled"])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm[1] == "direct"], ids="-".join)
+def test_a_few_tokens_are_the_first_of_many(draw, arm, norms):
+    entry = {**parts(arm, {"mode": "token", "kappa": KAPPA[arm[0]]}), "token_norms": norms}
+    drawn = draw(AdapterSpec.parse(entry), tokens=(40,), length=0.9)
+    open_gate(drawn.update, 0.8, 0.3)
+    for count in (1, 5, 40):
+        given = drawn.x[:count], drawn.A, drawn.B
+        with torch.no_grad():
+            assert drawn.update.serves_few_tokens(*given[:2])
+            few = drawn.update.of_few_tokens(*given, None, 1.0)
+        torch.testing.assert_close(few, drawn.update(*given).detach(), rtol=1e-12, atol=1e-14)
 
 
 def test_the_gate_learns_from_the_first_update_on(draw):

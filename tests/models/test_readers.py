@@ -19,11 +19,12 @@ ARMS = [
     {"manifold": "poincare", "norm_scaling": "unit", "curvature": {"mode": "learned", "kappa": -0.7}},
     {"manifold": "sphere", "curvature": 1.0, "norm_scaling": "released"},
     {"curvature": {"mode": "learned", "kappa": -0.7, "shared": True}, "norm_scaling": "fixed"},
+    {"curvature": {"mode": "token", "kappa": -1.0}},
+    {"token_norms": "shuffled"},
 ]
 OTHERS = [
     {"transform": "boost"},
     {"transform": "tangent"},
-    {"curvature": {"mode": "token", "kappa": -1.0}},
     {"lora_dropout": 0.3},
 ]
 
