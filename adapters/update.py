@@ -195,13 +195,20 @@ class ManifoldUpdate(nn.Module):
         own = parts["manifold"], parts["norm_scaling"]
         return fused.of_few_tokens(*own, x, A, B, base, scaling, self.limit(), self.token_scale)
 
-    def of_layer(self, x: Tokens, *others: Any) -> Output | None:
-        """``fused.of_layer`` of these parts: W x + b + scaling * delta; None where ``forward`` serves."""
+    def of_layer(
+        self, x: Tokens, weight: Tensor, bias: Tensor | None, A: Down, B: Up, scaling: float | Tensor
+    ) -> Output | None:
+        """W x + b + scaling * delta in training as one node, W and b frozen; None if ``forward`` serves."""
         parts: dict[str, Any] = self._modules
-        if self.path != "fused" or type(parts["transform"]) is Boost:
+        by_radius = self.path == "fused" and type(parts["transform"]) is not Boost
+        if not (by_radius or self._is_recomputed()) or not fused.serves_layer(x, weight, bias, A, B, scaling):
             return None
-        own = parts["manifold"], parts["norm_scaling"], self.limit(), self.token_scale
-        return fused.of_layer(*own, x, *others)
+        if by_radius:
+            own = parts["manifold"], parts["norm_scaling"], self.limit(), self.token_scale
+            return fused.of_layer(*own, x, weight, bias, A, B, cast(float, scaling))
+        with held(self.manifold):
+            plan = self._plan(x, A, B, cast(float, scaling))
+            return recomputed.of_layer(plan, x, weight, bias, A, B)
 
     def limit(self) -> float:
         """The largest angle at which a token enters a geometry with a law."""
@@ -272,14 +279,19 @@ class ManifoldUpdate(nn.Module):
         """scaling * delta, x, A and B in one dtype, by any path but the linear and the fused one."""
         if self.path == "general":
             return self._general(x, A, B) * scaling
-        cut: Any = self.manifold.sizes if isinstance(self.manifold, Product) else lambda size: [size]
-        images, widths = self._images(A), (cut(x.shape[-1]), cut(B.shape[0]))
-        if isinstance(self.transform, Boost):
-            B = torch.cat([self.transform.time_B[:, None].to(B.dtype), B], dim=-1)
+        compute = recomputed.update if self._is_recomputed() else recomputed.smooth
+        return compute(self._plan(x, A, B, scaling), x, A, B)
+
+    def _is_recomputed(self) -> bool:
         # A boost of another class may read A in its images.
         once = isinstance(self.transform, Direct) or type(self.transform) is Boost
-        compute = recomputed.update if once else recomputed.smooth
-        return compute(recomputed.Plan(images, self, widths, scaling), x, A, B)
+        return once and self.path in ("fused", "rank_space")
+
+    def _plan(self, x: Tensor, A: Tensor, B: Tensor, scaling: float) -> recomputed.Plan:
+        cut: Any = self.manifold.sizes if isinstance(self.manifold, Product) else lambda size: [size]
+        widths = cut(x.shape[-1]), cut(B.shape[0])
+        first = self.transform.time_B if isinstance(self.transform, Boost) else None
+        return recomputed.Plan(self._images(A), self, widths, scaling, first)
 
     def _images(self, A: Tensor) -> rank_space.Images:
         if isinstance(self.manifold, Product):

@@ -82,27 +82,32 @@ def of_layer(
     B: Float[Tensor, "m r"],
     scaling: float,
 ) -> Float[Tensor, "*tokens m"] | None:
-    """``update`` on W x + b with W and b frozen, in training; None where only ``update`` serves.
-
-    That is: without a graph, on a device, under autocast, a transform or a compiler, for tensors of unlike
-    dtypes or of a class of their own (quantised, sharded), and for scalings whose slopes nobody has stated.
-    """
-    tensors = (x, weight, A, B) if bias is None else (x, weight, A, B, bias)
-    if (
-        not torch.is_grad_enabled()
-        or isinstance(scaling, Tensor)
-        or any(backend(one) is not np or one.dtype != x.dtype for one in tensors)
-        or weight.requires_grad
-        or (bias is not None and bias.requires_grad)
-        or not (x.requires_grad or A.requires_grad or B.requires_grad)
-        or torch.is_autocast_enabled("cpu")
-        or is_transformed()
-    ):
-        return None
+    """``update`` on W x + b in training, where ``serves_layer``; None for unknown slopes."""
     chart, gain, learned = chart_of(manifold, scaling_law, limit, x, token is not None)
     if isinstance(chart.radius, Tensor):
         return None
     return whole.update(x, weight, bias, A, B, chart, gain, scaling, learned, token)  # type: ignore[arg-type]
+
+
+def serves_layer(
+    x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, scaling: float | int | Tensor
+) -> bool:
+    """Can W x + b be taken inside the update, W and b frozen?
+
+    Not without a graph, on a device, under autocast, a transform or a compiler, and not for tensors of unlike
+    dtypes or of a class of their own (quantised, sharded).
+    """
+    tensors = (x, weight, A, B) if bias is None else (x, weight, A, B, bias)
+    return (
+        torch.is_grad_enabled()
+        and not isinstance(scaling, Tensor)
+        and all(backend(one) is np and one.dtype == x.dtype for one in tensors)
+        and not weight.requires_grad
+        and (bias is None or not bias.requires_grad)
+        and (x.requires_grad or A.requires_grad or B.requires_grad)
+        and not torch.is_autocast_enabled("cpu")
+        and not is_transformed()
+    )
 
 
 def has_numbers(scaling_law: NormScaling, x: Tensor) -> bool:

@@ -31,7 +31,7 @@ def plus_product(
     c: Float[Tensor, "n m"], a: Float[Tensor, "n k"], b: Float[Tensor, "k m"]
 ) -> Float[Tensor, "n m"]:
     """c + a b, maybe over c."""
-    if not _by_onednn(a, b):
+    if not (_by_onednn(a, b) and _is_dense(c)):
         return c.addmm_(a, b)
     found: Tensor = torch.ops.mkldnn._linear_pointwise.binary(a, c, b.T, None, "add")
     return found
@@ -46,5 +46,12 @@ def _by_onednn(a: Tensor, b: Tensor) -> bool:
         and a.shape[0] * b.numel() >= _FEWEST
         and not torch.is_grad_enabled()
         and bool(torch.backends.mkldnn.enabled)
+        and _is_dense(a)
+        and _is_dense(b)
         and not is_transformed()
     )
+
+
+def _is_dense(a: Tensor) -> bool:
+    # oneDNN has no quick way for a part of a wider matrix.
+    return a.is_contiguous() or a.T.is_contiguous()

@@ -7,6 +7,7 @@ identity of its input alone a layer is one of several readers, from the first pa
 
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,27 +16,46 @@ from torch import Tensor
 from manifold_lora.adapters.fast.products import plus_product, product
 
 
+class Share(NamedTuple):
+    """What a reader's rank space adds to the gradient by x, dU A + along x, in one part of x.
+
+    Args:
+        dU, A: (tokens, r) and (r, n).
+        along: (tokens, 1).
+    """
+
+    dU: Tensor
+    A: Tensor
+    along: Tensor
+
+
 class Gathered:
     """The gradient by x of the readers that had their turn in one backward pass."""
 
     def __init__(self) -> None:
         # How many layers took the door: as many may come back through it.
         self.readers = 0
-        self._found: _Found | None = None
+        # The sum as far as it is done, in the shape (tokens, n); x; and the shares that are left for its end.
+        self._found: tuple[Tensor, Tensor, list[Share]] | None = None
         self._pass = -1
 
-    def add(self, g: Tensor, weight: Tensor, dU: Tensor, A: Tensor, along: Tensor, x: Tensor) -> None:
-        """One reader's share, from its upstream gradient (tokens, m) and rank-space gradient (tokens, r)."""
+    def add(self, g: Tensor, weight: Tensor, shares: Sequence[Share], x: Tensor) -> None:
+        """One reader's gradient, from its upstream gradient (tokens, m) and its shares, one a part of x."""
         self._begin()
+        left: list[Share] = []
         if self._found is None:
-            self._found = _Found(product(g, weight), along, x, [])
+            dx = product(g, weight)
         else:
-            dx, before, _, pairs = self._found
-            self._found = _Found(plus_product(dx, g, weight), before + along, x, pairs)
-        # A as it is now: an optimizer that steps inside the backward pass may come before the last reader.
-        self._found.pairs.append((dU, A if self.readers == 1 else A.clone()))
-        if self.readers == 1:
-            self._found = self._found.whole()
+            dx, _, left = self._found
+            dx = plus_product(dx, g, weight)
+        if len(shares) > 1:
+            _add_parts(dx, shares, x)
+        elif self.readers == 1:
+            dx = _plus(dx, shares, x)
+        else:
+            # A as it is now: an optimizer inside the backward pass may step before the last reader's turn.
+            left = [*left, shares[0]._replace(A=shares[0].A.clone())]
+        self._found = dx, x, left
 
     def take(self) -> Tensor | None:
         """The whole gradient by x, once; None if nobody has added to it in this backward pass."""
@@ -43,8 +63,8 @@ class Gathered:
         found, self._found = self._found, None
         if found is None:
             return None
-        dx, along, x, _ = found.whole()
-        return dx.view(x.shape).addcmul_(x, along.to(x.dtype).view(*x.shape[:-1], 1))
+        dx, x, left = found
+        return (_plus(dx, left, x) if left else dx).view(x.shape)
 
     def _begin(self) -> None:
         # What an earlier pass left, which did not want x's gradient, is not this one's.
@@ -53,21 +73,21 @@ class Gathered:
             self._found, self._pass = None, now
 
 
-class _Found(NamedTuple):
-    """sum g W (tokens, n), what x itself is to be multiplied by (tokens, 1), x, and all (dU, A)."""
+def _plus(dx: Tensor, shares: Sequence[Share], x: Tensor) -> Tensor:
+    """dx and the shares of several readers, in one product."""
+    dU, A, along = shares[0]
+    if len(shares) > 1:
+        dU, A = torch.cat([one.dU for one in shares], 1), torch.cat([one.A for one in shares])
+        along = torch.cat([one.along for one in shares], 1).sum(1, keepdim=True)
+    return plus_product(dx, dU, A).addcmul_(x.reshape(dx.shape), along.to(x.dtype))
 
-    dx: Tensor
-    along: Tensor
-    x: Tensor
-    pairs: list[tuple[Tensor, Tensor]]
 
-    def whole(self) -> "_Found":
-        """sum dU A added as well, in one product."""
-        if not self.pairs:
-            return self
-        dUs, As = zip(*self.pairs, strict=True)
-        dU, A = (one[0] if len(one) == 1 else torch.cat(one, dim) for one, dim in ((dUs, 1), (As, 0)))
-        return self._replace(dx=plus_product(self.dx, dU, A), pairs=[])
+def _add_parts(dx: Tensor, shares: Sequence[Share], x: Tensor) -> None:
+    """One reader's shares, each to its part of dx."""
+    sizes = [share.A.shape[1] for share in shares]
+    pieces = zip(shares, dx.split(sizes, 1), x.reshape(dx.shape).split(sizes, 1), strict=True)
+    for share, out, piece in pieces:
+        out.addmm_(share.dU, share.A).addcmul_(piece, share.along.to(x.dtype))
 
 
 class _Door(torch.autograd.Function):

@@ -25,7 +25,7 @@ from manifold_lora.adapters.fast.gradients import (
     rank_gradients,
 )
 from manifold_lora.adapters.fast.numbers import row_norm
-from manifold_lora.adapters.fast.readers import Reading, reading_of
+from manifold_lora.adapters.fast.readers import Reading, Share, reading_of
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.fast.smooth import smooth_update
 from manifold_lora.adapters.token_scale import TokenScale
@@ -114,7 +114,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     needs, rows = ctx.needs_input_grad, g.reshape(-1, g.shape[-1])
     found = rank_gradients(rows, x, A, B, u, gram, kept, ctx.options.law, (needs[0], needs[4], needs[5]))
     if needs[0]:
-        ctx.gathered.add(rows, weight, found.dU, A, found.along, x)
+        ctx.gathered.add(rows, weight, [Share(found.dU, A, found.along)], x)
     moved = by_learned(found.slopes.sum(0), ctx.log_slopes, learned_by)
     return None, None, None, None, found.dA, found.dB, *[None] * 4, *moved
 

@@ -151,7 +151,7 @@ def of_whole_layer(layer: Layer, adapter: str, x: torch.Tensor) -> torch.Tensor 
     """A layer's whole output in training, base product included; None where peft's way has to serve.
 
     That is: under dropout, for a base that is no plain frozen ``nn.Linear`` (quantised, transposed,
-    offloaded, sharded by itself) or that somebody listens to, and in what ``fused.of_layer`` leaves out.
+    offloaded, sharded by itself) or that somebody listens to, and in what ``fused.serves_layer`` leaves out.
     """
     parts = layer._modules
     dropout, base = parts["lora_dropout"]._modules[adapter], parts["base_layer"]

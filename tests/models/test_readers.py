@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from peft import get_peft_model
 from peft.tuners.lora.layer import Linear
 from torch.utils.checkpoint import checkpoint
 
-from manifold_lora.adapters.fast import readers, whole
+from manifold_lora.adapters.fast import readers, recomputed, whole
 from manifold_lora.models.tuner.config import ManifoldLoraConfig
 from manifold_lora.models.tuner.variant import DecodingLinear
 
@@ -22,9 +23,23 @@ ARMS = [
     {"curvature": {"mode": "token", "kappa": -1.0}},
     {"token_norms": "shuffled"},
 ]
+PRODUCT = {
+    "name": "product",
+    "parts": [
+        {"share": 0.5, "name": "lorentz", "curvature": {"kappa": -1.0, "mode": "learned"}},
+        {"share": 0.5, "name": "poincare", "curvature": -0.5},
+    ],
+}
+# Whose update is added to the base in another order: equal to rounding.
+RECOMPUTED = [
+    {"transform": "boost", "curvature": {"mode": "learned", "kappa": -0.7}},
+    {"manifold": "sphere", "transform": "boost"},
+    {"manifold": PRODUCT},
+    {"transform": "power"},
+]
 OTHERS = [
-    {"transform": "boost"},
     {"transform": "tangent"},
+    {"transform": "frozen_boost"},
     {"lora_dropout": 0.3},
 ]
 
@@ -81,9 +96,18 @@ def by_peft(monkeypatch):
 @pytest.fixture
 def nodes(monkeypatch):
     """How often a layer was one node."""
-    made, apply = [], whole._Whole.apply
-    monkeypatch.setattr(whole._Whole, "apply", lambda *given: made.append(given[-1]) or apply(*given))
+    made = []
+    for kind, argument in ((whole._Whole, 2), (recomputed._Update, 6)):
+        apply = kind.apply
+        take = partial(_count, made, argument, apply)
+        monkeypatch.setattr(kind, "apply", take)
     return made
+
+
+def _count(made, argument, apply, *given):
+    if given[argument] is not None:
+        made.append(given[argument])
+    return apply(*given)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -94,6 +118,15 @@ def test_a_step_is_that_of_layers_by_themselves(options, bias, by_peft, nodes):
         ours, theirs = step(model, x), by_peft(model, x)
         assert torch.equal(ours[0], theirs[0])  # values bit for bit, gradients by x to rounding
         for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+    assert len(nodes) == 8
+
+
+@pytest.mark.parametrize("options", RECOMPUTED, ids=str)
+def test_a_step_of_the_other_arms_is_that_of_layers_by_themselves(options, by_peft, nodes):
+    model, x = built(**options), tokens()
+    for _ in range(2):
+        for one, other in zip(step(model, x), by_peft(model, x), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
     assert len(nodes) == 8
 
@@ -268,8 +301,9 @@ def test_an_input_changed_between_its_readers_is_another():
     assert torch.equal(layers.k(x), Linear.forward(layers.k, x))
 
 
-def test_second_derivatives(by_peft):
-    model, x = built(**ARMS[0]), tokens(shape=(1, 6, 24))
+@pytest.mark.parametrize("options", [ARMS[0], *RECOMPUTED[:3]], ids=str)
+def test_second_derivatives(options, by_peft):
+    model, x = built(**options), tokens(shape=(1, 6, 24))
 
     def curved(model, x):
         (slope,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
