@@ -39,6 +39,9 @@ class Measured(Protocol):
     def law_of_norm(self, norm: Tensor) -> ScaleLaw:
         """The same from their norms."""
 
+    def law_before_limit(self, norm: Tensor) -> ScaleLaw:
+        """The same without the angle limit."""
+
     def curved(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """delta."""
 
@@ -109,10 +112,26 @@ def cut(manifold: Manifold, law: ScaleLaw, x: Tensor, limit: float) -> Tensor | 
     return factor
 
 
-def capped(manifold: Manifold, law: ScaleLaw, x: Tensor, limit: float) -> Tensor:
+@torch.no_grad()
+def angle(update: Measured, x: Tensor) -> Tensor:
+    """abs(v)/R of each token before any limit, in the part where it is largest."""
+    seen, law = _seen(update, x)
+    return torch.cat([angle for angle, _ in angles(update.manifold, law, seen)], -1).amax(-1, True)
+
+
+@torch.no_grad()
+def capped(update: Measured, x: Tensor, limit: float) -> Tensor:
     """The share of tokens that ``cut`` shortens."""
-    factor = cut(manifold, law, x, limit)
+    seen, law = _seen(update, x)
+    factor = cut(update.manifold, law, seen, limit)
     return torch.zeros(()) if factor is None else (factor < 1).float().mean()
+
+
+def _seen(update: Measured, x: Tensor) -> tuple[Tensor, ScaleLaw]:
+    """Tokens in float64 and their lengths in effect; a radial geometry sees lengths alone."""
+    x = x.double()
+    norm = norm_of(x)
+    return norm if isinstance(update.manifold, Radial) else x, update.law_before_limit(norm)
 
 
 def representable(manifold: Radial, v: Tensor) -> tuple[Tensor, Tensor | None]:

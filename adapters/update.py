@@ -1,15 +1,15 @@
 """The geometry of one adapted layer: delta = unscale(logmap0(T(expmap0(scale(x)))))."""
 
 import math
+from contextlib import nullcontext
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifold_lora.adapters import measure
-from manifold_lora.adapters.fast import blocks, few_tokens, fused, linear, rank_space, recomputed
-from manifold_lora.adapters.fast import boost as hyperbolic_boost
+from manifold_lora.adapters import measure, plans
+from manifold_lora.adapters.fast import blocks, few_tokens, fused, linear, recomputed
 from manifold_lora.adapters.fast.choice import has_fused
 from manifold_lora.adapters.fast.numbers import is_transformed
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
@@ -23,8 +23,6 @@ from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.base import Manifold
 from manifold_lora.manifolds.build import build_manifold
 from manifold_lora.manifolds.curvature import held
-from manifold_lora.manifolds.lorentz import Lorentz
-from manifold_lora.manifolds.product import Product
 from manifold_lora.manifolds.radial import Radial
 
 Path = Literal["linear", "fused", "rank_space", "general"]
@@ -164,10 +162,10 @@ class ManifoldUpdate(nn.Module):
         of_few = self.of_few_tokens(x, A, B, base, scaling) if self.serves_few_tokens(x, A) else None
         if of_few is not None:
             return of_few
-        if self._serves_fused(x):
-            own = cast(Radial, self.manifold), self.norm_scaling
-            limit, token = self.limit(), self.token_scale
-            return fused.update(*own, x, A, B, base, scaling, limit, in_place, token)
+        unlike = self.token_scale is not None and not fused.has_numbers(self.norm_scaling, x)
+        if self._is_direct() and not unlike and not is_transformed():
+            given = cast(Radial, self.manifold), self.norm_scaling, x, A, B, base, scaling
+            return fused.update(*given, self.limit(), in_place, self.token_scale)
         if self.path == "linear":
             learned = [one for one in self.parameters() if one.requires_grad]
             delta = linear.update(self.norm_scaling, learned, x, A, B)
@@ -179,35 +177,39 @@ class ManifoldUpdate(nn.Module):
             return base.add_(delta)
         return delta if base is None else base + delta
 
-    def _serves_fused(self, x: Tokens) -> bool:
-        if self.path != "fused" or isinstance(self.transform, Boost) or is_transformed():
-            return False
-        return self.token_scale is None or fused.has_numbers(self.norm_scaling, x)
-
     def serves_few_tokens(self, x: Tokens, A: Down) -> bool:
         """Is x a few tokens without gradient, for which ``of_few_tokens`` can be called?"""
-        is_direct = self.path == "fused" and type(self._modules["transform"]) is not Boost
-        return is_direct and few_tokens.serves(x, A)
+        return (self._is_direct() or plans.is_recomputed(self)) and few_tokens.serves(x, A)
 
     def of_few_tokens(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
         """As ``forward`` where ``serves_few_tokens``; None if a length or the base's dtype needs that."""
+        if not self._is_direct():
+            same = base is None or base.dtype == x.dtype
+            return (
+                recomputed.of_few_tokens(plans.plan_of(self, x, A, B, scaling), x, A, B, base)
+                if same
+                else None
+            )
         parts: dict[str, Any] = self._modules
         own = parts["manifold"], parts["norm_scaling"]
         return fused.of_few_tokens(*own, x, A, B, base, scaling, self.limit(), self.token_scale)
+
+    def _is_direct(self) -> bool:
+        return self.path == "fused" and type(self._modules["transform"]) is not Boost
 
     def of_layer(
         self, x: Tokens, weight: Tensor, bias: Tensor | None, A: Down, B: Up, scaling: float | Tensor
     ) -> Output | None:
         """W x + b + scaling * delta in training as one node, W and b frozen; None if ``forward`` serves."""
-        parts: dict[str, Any] = self._modules
-        by_radius = self.path == "fused" and type(parts["transform"]) is not Boost
-        if not (by_radius or self._is_recomputed()) or not fused.serves_layer(x, weight, bias, A, B, scaling):
+        able = self._is_direct() or plans.is_recomputed(self)
+        if not (able and fused.serves_layer(x, weight, bias, A, B, scaling)):
             return None
-        if by_radius:
-            own = parts["manifold"], parts["norm_scaling"], self.limit(), self.token_scale
-            return fused.of_layer(*own, x, weight, bias, A, B, cast(float, scaling))
-        with held(self.manifold):
-            plan = self._plan(x, A, B, cast(float, scaling))
+        scaling = cast(float, scaling)
+        if self._is_direct():
+            own = cast(Radial, self.manifold), self.norm_scaling, self.limit(), self.token_scale
+            return fused.of_layer(*own, x, weight, bias, A, B, scaling)
+        plan = plans.plan_of(self, x, A, B, scaling)
+        with nullcontext() if plan.by_hand is not None else held(self.manifold):
             return recomputed.of_layer(plan, x, weight, bias, A, B)
 
     def limit(self) -> float:
@@ -235,39 +237,31 @@ class ManifoldUpdate(nn.Module):
         if self.token_scale is not None and self.token_scale.curvature is not None:
             self.token_scale.curvature.calibrate(median)
 
-    @torch.no_grad()
     def angle(self, x: Tokens) -> Float[Tensor, "*tokens 1"]:
         """a = abs(v)/R for each token, before any limit, in float64; a product's largest; 0 on flat space."""
-        x, law = self._seen(x)
-        return torch.cat([angle for angle, _ in measure.angles(self.manifold, law, x)], -1).amax(-1, True)
+        return measure.angle(self, x)
 
-    @torch.no_grad()
     def capped(self, x: Tokens) -> Float[Tensor, ""]:
         """The share of tokens beyond ``max_angle``; 0 where logmap0 and expmap0 cancel: there is no gain."""
-        x, law = self._seen(x)
-        return torch.zeros(()) if self._cancels() else measure.capped(self.manifold, law, x, self.max_angle)
-
-    def _seen(self, x: Tokens) -> tuple[Tensor, ScaleLaw]:
-        """Tokens in float64 and their lengths in effect; a radial geometry sees lengths alone."""
-        norm = rank_space.norm_of(x.double())
-        return norm if isinstance(self.manifold, Radial) else x.double(), self._law_before_limit(norm)
+        return torch.zeros(()) if self._cancels() else measure.capped(self, x, self.max_angle)
 
     def law(self, x: Tokens, dtype: torch.dtype = torch.float64) -> ScaleLaw:
         """The lengths in effect for the tokens x: the norm scaling's, times token scale and angle limit.
 
         A token beyond the limit enters shortened and leaves as much longer: its gain is that at the limit.
         """
-        law = self._law_before_limit(functions.norm(x).to(dtype))
+        law = self.law_before_limit(functions.norm(x).to(dtype))
         factor = measure.cut(self.manifold, law, x.to(dtype), self.max_angle)
         return law if factor is None else law.times(factor)
 
-    def _law_before_limit(self, norm: Tensor) -> ScaleLaw:
+    def law_before_limit(self, norm: Tensor) -> ScaleLaw:
+        """``law`` without the angle limit, from abs(x) alone."""
         law = self.norm_scaling.law(norm.dtype)
         return law if self.token_scale is None else law.times(self.token_scale(norm))
 
     def law_of_norm(self, norm: Tensor) -> ScaleLaw:
         """``law`` on a radial geometry, from abs(x) alone."""
-        law, manifold = self._law_before_limit(norm), cast(Radial, self.manifold)
+        law, manifold = self.law_before_limit(norm), cast(Radial, self.manifold)
         limit = self.max_angle if manifold.radial_law is None else self.limit()
         if is_identity(manifold) or limit == math.inf:
             return law
@@ -279,29 +273,8 @@ class ManifoldUpdate(nn.Module):
         """scaling * delta, x, A and B in one dtype, by any path but the linear and the fused one."""
         if self.path == "general":
             return self._general(x, A, B) * scaling
-        compute = recomputed.update if self._is_recomputed() else recomputed.smooth
-        return compute(self._plan(x, A, B, scaling), x, A, B)
-
-    def _is_recomputed(self) -> bool:
-        # A boost of another class may read A in its images.
-        once = isinstance(self.transform, Direct) or type(self.transform) is Boost
-        return once and self.path in ("fused", "rank_space")
-
-    def _plan(self, x: Tensor, A: Tensor, B: Tensor, scaling: float) -> recomputed.Plan:
-        cut: Any = self.manifold.sizes if isinstance(self.manifold, Product) else lambda size: [size]
-        widths = cut(x.shape[-1]), cut(B.shape[0])
-        first = self.transform.time_B if isinstance(self.transform, Boost) else None
-        return recomputed.Plan(self._images(A), self, widths, scaling, first)
-
-    def _images(self, A: Tensor) -> rank_space.Images:
-        if isinstance(self.manifold, Product):
-            return blocks.Blocks(self.manifold, self._law_before_limit, self.max_angle).images
-        radial, boost = cast(Radial, self.manifold), cast(Boost, self.transform)
-        if isinstance(self.transform, Direct):
-            return rank_space.direct_images(radial, self.law_of_norm, self.transform)
-        if self.path == "fused" and not is_transformed():
-            return hyperbolic_boost.images(cast(Lorentz, radial), self.law_of_norm, boost)
-        return rank_space.boost_images(radial, self.law_of_norm, boost, A)
+        compute = recomputed.update if plans.is_recomputed(self) else recomputed.smooth
+        return compute(plans.plan_of(self, x, A, B, scaling), x, A, B)
 
     def _general(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """The formula of the class, in float64 whatever the tokens are in: it defines the other paths."""

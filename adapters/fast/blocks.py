@@ -56,7 +56,7 @@ class _Part(NamedTuple):
         """psi(z)/z, from R^2 z^2."""
         if is_transformed():
             return self.manifold.chart_log(square)
-        return charts.shrink(square, None, self.radius, self._law, self.edge)
+        return charts.shrink(square, self.radius, self._law, self.edge)
 
     @property
     def _law(self) -> RadialLaw:
@@ -97,7 +97,7 @@ class Blocks(NamedTuple):
     def _part(self, part: Radial) -> _Part:
         law = cast(RadialLaw, part.radial_law)
         radius = part.inverse_square_radius(torch.float64).rsqrt()
-        edge = float(part.max_coord_radius(torch.float64) / radius) if law.bounded else math.inf
+        edge = float((part.max_coord_radius(torch.float64) / radius).detach()) if law.bounded else math.inf
         return _Part(part, radius, edge, math.inf if is_identity(part) else min(self.limit, law.turn))
 
     def _lifted(self, parts: list[_Part], y: Tensor) -> Float[Tensor, "*tokens r"]:

@@ -1,89 +1,154 @@
-"""``boost`` on the hyperboloid in rank space, its two maps of one number per token differentiated by hand.
+"""``boost`` on the hyperboloid in rank space, in plain numbers, with slopes by hand.
 
-With n = |x|, L = alpha n (alpha for tokens of one length) and a = L/R, the point has the coordinates
-R phi(a)/n x and the time R sqrt(1 + phi(a)^2); with w = (t_y, y) and q = |[time_B | B] w| the update is
-(R psi(q/R)/q) [time_B | B] w. Equal to ``rank_space.boost_images``, which serves every other geometry,
-at a third of its cost on narrow layers: there torch's overhead per operation is the cost.
-Source: arXiv 2410.04010, section 4.
+In units of R, with n = |x| and its angle a = n/R (length/R where tokens have one length) cut to the limit,
+
+    y = phi(a)/n A x + C time_A,  C = sqrt(1 + phi(a)^2),  w = (sqrt(1 + |y|^2), y),
+    delta = k psi(z)/z [time_B | B] w,  z = |[time_B | B] w|,  k = gain n/a  (gain length/a).
+
+Equal to ``rank_space.boost_images``, which serves devices and every other geometry. With P the upstream
+gradient of the image k psi(z)/z w, and gamma = <P, w>,
+
+    dw = k psi(z)/z P + k gamma (psi'(z) - psi(z)/z)/z^2 G w,  dy = dw_1.. + dw_0 y/w_0,
+    dU = phi(a)/n dy,  dtime_A = sum C dy,
+
+and what a moves is a (phi'(a)/n <dy, A x> + phi'(a) phi(a)/C <dy, time_A>). Source: arXiv 2410.04010,
+section 4.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from manifold_lora.adapters.fast.charts import SMALL_ANGLE, shrink
-from manifold_lora.adapters.fast.rank_space import Images, LawOf, of_one_piece, square_of
-from manifold_lora.adapters.transforms import Boost
-from manifold_lora.manifolds.lorentz import Lorentz
-from manifold_lora.manifolds.radial_law import RadialLaw, bend
-
-PerToken = Float[Tensor, "*tokens 1"]
-
-# No token is shorter: phi(a)/n is alpha there to the last bit.
-_SMALLEST_NORM = 1e-30
+from manifold_lora.adapters.fast.charts import SMALL_ANGLE, SMALL_RATIO
+from manifold_lora.adapters.fast.gradients import LearnedScalar, by_learned
+from manifold_lora.adapters.fast.images import Image, Lengths, Slopes, Tensors
+from manifold_lora.adapters.fast.numbers import at_least, evaluate, some, tensor
+from manifold_lora.adapters.fast.scalars import SMALLEST_IMAGE, SMALLEST_NORM, Chart
+from manifold_lora.adapters.token_scale import TokenNumbers, TokenScale
+from manifold_lora.manifolds.radial_law import Numbers, bend, fall
 
 
-def images(manifold: Lorentz, law_of: LawOf, boost: Boost) -> Images:
-    """beta g(q) (t_y, y) for [time_B | B] to act on, with y = f A x + t time_A."""
+class _Entry(NamedTuple):
+    """n, a, the tokens past the limit (None if none is), phi(a), C, k, and what a token scale says."""
 
-    def image(u: Tensor, norm: PerToken, gram: Tensor) -> Tensor:
-        law = law_of(norm)
-        radius = manifold.inverse_square_radius(torch.float64).rsqrt()
-        alpha = law.alpha if isinstance(law.alpha, Tensor) else radius.new_full((1,), law.alpha)
-        stretch, time, excess = _Entry.apply(norm, alpha, radius, manifold.radial_law, law.unit)
-        y = stretch * u.double() + time * boost.time_A
-        w = torch.cat([torch.sqrt(radius.square() + y.square().sum(-1, keepdim=True)), y], dim=-1)
-        factor = shrink(square_of(w, gram), excess, radius, manifold.radial_law)
-        return w * (factor * law.beta)
-
-    return of_one_piece(image)
+    n: Numbers
+    a: Numbers
+    past: Numbers | None
+    phi: Numbers
+    time: Numbers
+    k: Numbers
+    token: TokenNumbers | None
 
 
-class _Entry(torch.autograd.Function):
-    """(R phi(a)/n, R sqrt(1 + phi(a)^2), the length above the cap, where all of a point grows alike)."""
+class BoostByHand:
+    """The images of tokens on one chart whose limit is within its cap (``images.ByHand``).
 
-    @staticmethod
-    def forward(
-        ctx: Any, norm: PerToken, alpha: Tensor, radius: Tensor, radial: RadialLaw, unit: bool
-    ) -> tuple[PerToken, PerToken, PerToken]:
-        ctx.save_for_backward(norm, alpha, radius)
-        ctx.radial, ctx.unit = radial, unit
-        n = norm.clamp_min(_SMALLEST_NORM)
-        length = alpha.expand_as(n) if unit else alpha * n
-        angle = (length / radius).clamp_max(radial.cap)
-        phi = radial.phi(torch, angle)
-        return radius * phi / n, radius * torch.sqrt(1 + phi.square()), length - radius * angle
+    Args:
+        chart, gain: in numbers, those of ``fused.chart_of``.
+        scalars: the parameters that they are functions of.
+        token: what the radius is divided by for each token.
+        time_A: the time column of A.
+    """
 
-    @staticmethod
-    def backward(
-        ctx: Any, by_stretch: Tensor, by_time: Tensor, by_excess: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        norm, alpha, radius = ctx.saved_tensors
-        radial: Any = ctx.radial
-        n = norm.clamp_min(_SMALLEST_NORM)
-        length = alpha.expand_as(n) if ctx.unit else alpha * n
-        angle = length / radius
-        inside = angle <= radial.cap
-        angle = angle.clamp_max(radial.cap)
-        phi, slope = radial.phi(torch, angle), radial.phi_slope(torch, angle)
-        time = torch.sqrt(1 + phi.square())
-        # L d/dL of the three, and the rest of R d/dR: stretch and time are of degree one in (L, R).
-        of_stretch = torch.where(inside, length * slope / n, 0.0)
-        of_time = torch.where(inside, length * slope * (phi / time), 0.0)
-        of_excess = torch.where(inside, 0.0, length)
-        by_length = by_stretch * of_stretch + by_time * of_time + by_excess * of_excess
-        by_radius = by_stretch * (radius * phi / n - of_stretch) + by_time * (radius * time - of_time)
-        by_radius = by_radius + by_excess * (length - radius * angle - of_excess)
-        if ctx.unit:
-            by_norm = -by_stretch * radius * phi / n.square()
-        else:
-            near = phi * bend(radial.entry, angle.square())
-            turn = torch.where(angle < SMALL_ANGLE, near, angle * slope - phi)
-            turn = torch.where(inside, turn, -phi)
-            by_norm = (
-                by_stretch * turn * radius / n.square() + (by_time * of_time + by_excess * of_excess) / n
-            )
-        by_alpha = (by_length / alpha).sum_to_size(alpha.shape)
-        return by_norm, by_alpha, (by_radius / radius).sum_to_size(radius.shape), None, None
+    def __init__(
+        self,
+        chart: Chart,
+        gain: float | None,
+        scalars: list[LearnedScalar],
+        token: TokenScale | None,
+        time_A: Tensor,
+    ) -> None:
+        self.chart, self.gain, self.token, self.time_A = chart, gain or 1.0, token, time_A
+        self.log_slopes = [slopes for _, slopes in scalars]
+        self.numbers = [one for one, _ in scalars] + ([] if token is None else token.learned())
+        self.learned = [*self.numbers, *([time_A] if time_A.requires_grad else [])]
+
+    def images(self, us: Tensors, norms: Tensors, lengths: Lengths) -> list[Image]:
+        """w and k psi(z)/z."""
+        at = evaluate(self._entry, norms[0].numpy(), xp=np)
+        w = self._middle(us[0], at)
+        z = at_least(lengths(0, w).numpy(), SMALLEST_IMAGE, np)
+        return [Image(w, tensor(evaluate(self._factor, at, z, xp=np)))]
+
+    def slopes(self, us: Tensors, norms: Tensors, grams: Tensors, by_images: Tensors) -> Slopes:
+        """The formulas of this module."""
+        (u,), (P,), (gram,) = us, by_images, grams
+        at = evaluate(self._entry, norms[0].numpy(), xp=np)
+        w = self._middle(u, at)
+        across = w @ gram
+        z = at_least((across * w).sum(-1, keepdim=True).clamp_min_(0.0).sqrt_().numpy(), SMALLEST_IMAGE, np)
+        gamma = (P * w).sum(-1, keepdim=True)
+        factor, turn = evaluate(self._turn, at, z, gamma.numpy(), xp=np)
+        factor, turn = tensor(factor), tensor(turn)
+        by_w = (factor * P).addcmul_(turn, across)
+        by_y = by_w[:, 1:].addcmul(by_w[:, :1] / w[:, :1], w[:, 1:])
+        moves = (by_y * u).sum(-1, keepdim=True), by_y @ self.time_A.double()[:, None]
+        columns = evaluate(self._columns, at, *(one.numpy() for one in (factor * gamma, *moves)), xp=np)
+        along, *summed = map(tensor, columns)
+        learned: list[Any] = by_learned(torch.cat(summed, 1).sum(0), self.log_slopes, self.numbers)
+        if self.time_A.requires_grad:
+            learned.append((tensor(at.time).T @ by_y)[0].to(self.time_A.dtype))
+        stretch = tensor(at.phi / at.n)
+        return Slopes([factor * w], [stretch * by_y], [along], [w.T @ (turn * w) / 2], learned)
+
+    def _entry(self, norm: Numbers, xp: Any) -> _Entry:
+        chart, n = self.chart, at_least(norm, SMALLEST_NORM, xp)
+        token = None if self.token is None else self.token.in_numpy(norm)
+        radius = chart.radius if token is None else chart.radius / token.factor
+        length = n if chart.length is None else xp.ones_like(n) * chart.length
+        a = length / radius
+        past = some(a > chart.limit, xp)
+        a = a if past is None else xp.minimum(a, chart.limit)
+        phi = chart.law.phi(xp, a)
+        return _Entry(n, a, past, phi, xp.sqrt(1 + phi * phi), self.gain * (length / a), token)
+
+    def _middle(self, u: Tensor, at: _Entry) -> Tensor:
+        w = u.new_empty(u.shape[0], u.shape[1] + 1, dtype=torch.float64)
+        y = torch.mul(u.double(), tensor(at.phi / at.n), out=w[:, 1:])
+        y.addcmul_(tensor(at.time), self.time_A.detach().double())
+        torch.linalg.vector_norm(y, dim=-1, out=w[:, 0])
+        w[:, 0].square_().add_(1.0).sqrt_()
+        return w
+
+    def _factor(self, at: _Entry, z: Numbers, xp: Any) -> Numbers:
+        return self.chart.law.psi(xp, z) / z * at.k
+
+    def _turn(self, at: _Entry, z: Numbers, gamma: Numbers, xp: Any) -> tuple[Numbers, Numbers]:
+        """k psi(z)/z, and k gamma times its slope over z."""
+        law = self.chart.law
+        ratio, near = law.psi(xp, z) / z, some(z < SMALL_RATIO, xp)
+        steep = (law.psi_slope(xp, z) - ratio) / (z * z)
+        if near is not None:
+            steep = xp.where(near, fall(law.exit, xp.where(near, z * z, 0.0)), steep)
+        return ratio * at.k, steep * (at.k * gamma)
+
+    def _columns(
+        self, at: _Entry, through: Numbers, by_space: Numbers, by_time: Numbers, xp: Any
+    ) -> list[Numbers]:
+        """What x is to be multiplied by; then, of each token, by gain, radius and what a token scale learns.
+
+        ``through`` is <P, image>, the others <dy, A x> and <dy, time_A>.
+        """
+        law = self.chart.law
+        slope = law.phi_slope(xp, at.a)
+        pushed = at.a * slope * (at.phi / at.time * by_time)
+        moved, shallow = at.a * slope, some(at.a < SMALL_ANGLE, xp)
+        turned = moved - at.phi
+        if shallow is not None:
+            turned = xp.where(shallow, at.phi * bend(law.entry, at.a * at.a), turned)
+        whole = moved * (by_space / at.n) + pushed
+        by_norm = turned * (by_space / at.n) + pushed
+        if self.chart.length is not None:
+            by_norm = -at.phi * (by_space / at.n)
+        by_radius = through - whole
+        if at.past is not None:
+            by_radius = xp.where(at.past, 0.0, by_radius)
+            if self.chart.length is None:
+                by_norm = xp.where(at.past, through - at.phi * (by_space / at.n), by_norm)
+        others = []
+        if at.token is not None:
+            by_norm = by_norm - by_radius * at.token.by_norm
+            others = [-by_radius * one for one in at.token.by_learned]
+        return [by_norm / (at.n * at.n), through, by_radius, *others]

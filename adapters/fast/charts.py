@@ -28,11 +28,9 @@ def stretch(length: PerToken, radius: Tensor, radial: RadialLaw, edge: float = m
     return found
 
 
-def shrink(
-    square: PerToken, excess: PerToken | None, radius: Tensor, radial: RadialLaw, edge: float = math.inf
-) -> PerToken:
-    """R psi(q/R)/q + excess/q, a function of q^2, q/R at most ``edge`` in psi."""
-    found: Tensor = _Shrink.apply(square, excess, radius, radial, edge)
+def shrink(square: PerToken, radius: Tensor, radial: RadialLaw, edge: float = math.inf) -> PerToken:
+    """R psi(q/R)/q, a function of q^2, q/R at most ``edge`` in psi."""
+    found: Tensor = _Shrink.apply(square, radius, radial, edge)
     return found
 
 
@@ -60,26 +58,17 @@ class _Stretch(torch.autograd.Function):
 
 class _Shrink(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        square: PerToken,
-        excess: PerToken | None,
-        radius: Tensor,
-        radial: RadialLaw,
-        edge: float,
-    ) -> PerToken:
-        ctx.save_for_backward(square, excess, radius)
+    def forward(ctx: Any, square: PerToken, radius: Tensor, radial: RadialLaw, edge: float) -> PerToken:
+        ctx.save_for_backward(square, radius)
         ctx.radial, ctx.edge = radial, edge
-        q, away = _root(square)
-        gain = radius * radial.psi(torch, _at_most(q / radius, edge)) / q
-        return gain if excess is None else gain + torch.where(away, excess / q, 0.0)
+        q = _root(square)
+        return radius * radial.psi(torch, _at_most(q / radius, edge)) / q
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        square, excess, radius = ctx.saved_tensors
+        square, radius = ctx.saved_tensors
         radial, edge = ctx.radial, ctx.edge
-        q, away = _root(square)
-        ratio = q / radius
+        ratio = _root(square) / radius
         near = ratio < SMALL_RATIO
         safe = _at_most(torch.where(near, 1.0, ratio), edge)
         series = fall(radial.exit, torch.where(near, ratio, 0.0).square())
@@ -90,18 +79,13 @@ class _Shrink(torch.autograd.Function):
             safe = torch.where(ratio > edge, ratio, safe)
         of_square = torch.where(near, series, slope / safe.square()) / radius.square()
         by_radius = (upstream * -of_square * square).sum_to_size(radius.shape) / radius
-        if excess is None:
-            return upstream * of_square / 2, None, by_radius, None, None
-        inverse = torch.where(away, 1 / q, 0.0)
-        by_square = (of_square - excess * inverse * inverse.square()) / 2
-        return upstream * by_square, upstream * inverse, by_radius, None, None
+        return upstream * of_square / 2, by_radius, None, None
 
 
 def _at_most(value: Tensor, edge: float) -> Tensor:
     return value if edge == math.inf else value.clamp_max(edge)
 
 
-def _root(square: Tensor) -> tuple[Tensor, Tensor]:
-    """(q, whether q > 0), with q = 1e-30 in place of 0."""
-    away = square > 0
-    return torch.sqrt(torch.where(away, square, 1e-60)), away
+def _root(square: Tensor) -> Tensor:
+    """q, 1e-30 in place of 0."""
+    return torch.sqrt(torch.where(square > 0, square, 1e-60))

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from manifold_lora.adapters.fast.numbers import backend, evaluate, is_transformed
+from manifold_lora.adapters.fast.numbers import backend, evaluate, is_transformed, row_norm
 from manifold_lora.adapters.fast.scalars import (
     FAR_IMAGE,
     SMALLEST_IMAGE,
@@ -85,48 +85,51 @@ def update(
     alpha, left, unit = numbers
     chart = Chart(radial, radius if unit else radius / alpha, alpha if unit else None, edge, limit)
     scaling = scaling if unit else scaling * left
+    gains = _singly if x.numel() <= _SINGLY * x.shape[-1] else _together
+    factors = gains(chart, x, u, v, token)
+    return None if factors is None else _added(base, v, scaling, factors)
+
+
+def _singly(chart: Chart, x: Tensor, u: Tensor, v: Tensor, token: TokenScale | None) -> Any:
+    """The gains by Python's floats."""
     n, q = _lengths(x), _lengths(v)
-    rank = _lengths(u) if radial.bounded else n
+    rank = _lengths(u) if chart.law.bounded else n
     if not sum(n) + sum(rank) + sum(q) < math.inf:
         return None
+    charts = [chart] * len(n)
+    if token is not None:
+        radii = (chart.radius / token.in_numpy(np.array(n)).factor).tolist()
+        charts = [chart._replace(radius=radius) for radius in radii]
     try:
-        factors = [scaling * c for c in _gains(chart, n, rank, q, token)]
+        return [gain(*of_token) for of_token in zip(charts, n, rank, q, strict=True)]
     except (OverflowError, ValueError):  # Where Python's functions raise and numpy's give infinity.
         return None
-    return _added(base, v, factors)
 
 
-def _gains(
-    chart: Chart, n: list[float], rank: list[float], q: list[float], token: TokenScale | None
-) -> list[float]:
-    if token is None and len(n) <= _SINGLY:
-        return [gain(chart, *norms) for norms in zip(n, rank, q, strict=True)]
-    norms = Norms(*map(np.array, (n, rank, q)))
+def _together(chart: Chart, x: Tensor, u: Tensor, v: Tensor, token: TokenScale | None) -> Any:
+    """The gains by numpy."""
+    n, q = (row_norm(one.flatten(0, -2)).numpy() for one in (x, v))
+    rank = row_norm(u.flatten(0, -2)).numpy() if chart.law.bounded else n
     if token is not None:
-        radii = chart.radius / token.in_numpy(norms.x).factor
-        if len(n) <= _SINGLY:
-            charts = (chart._replace(radius=radius) for radius in radii.tolist())
-            return [gain(*one) for one in zip(charts, n, rank, q, strict=True)]
-        chart = chart._replace(radius=radii)
-    c: list[float] = evaluate(gain_of, chart, norms, xp=np).tolist()
-    return c
+        chart = chart._replace(radius=chart.radius / token.in_numpy(n).factor)
+    gains = evaluate(gain_of, chart, Norms(n, rank, q), xp=np)
+    return gains if gains.sum() < math.inf else None
 
 
-def _added(base: Tensor | None, v: Tensor, factors: list[float]) -> Tensor:
-    if len(factors) == 1:
-        (factor,) = factors
-        return v * factor if base is None else torch.add(base, v, alpha=factor)
-    # By numpy: torch takes twice as long to read a list.
+def _added(base: Tensor | None, v: Tensor, scaling: float, gains: Any) -> Tensor:
+    if len(gains) == 1:
+        (gain,) = gains
+        return v * (scaling * gain) if base is None else torch.add(base, v, alpha=scaling * gain)
     wide = np.float64 if v.dtype == torch.float64 else np.float32
-    each = torch.from_numpy(np.array(factors, dtype=wide)).view(*v.shape[:-1], 1)
+    each = torch.from_numpy((scaling * np.asarray(gains)).astype(wide)).view(*v.shape[:-1], 1)
     return (v * each if base is None else torch.addcmul(base, v, each)).to(v.dtype)
 
 
 def _lengths(x: Tensor) -> list[float]:
     """|x| of each row."""
     norms = torch.linalg.vector_norm
-    if x.dtype == torch.float32:
-        lengths: list[float] = norms(x, dim=-1).flatten().tolist()
+    if x.dtype != torch.float64:
+        lengths: list[float] = norms(x, dim=-1, dtype=torch.float32).flatten().tolist()
         if min(lengths) > _TINY and max(lengths) < _HUGE:
             return lengths
     return norms(x, dim=-1, dtype=torch.float64).flatten().tolist()

@@ -65,7 +65,7 @@ def of_few_tokens(
 ) -> Float[Tensor, "*tokens m"] | None:
     """``update`` for tokens that ``few_tokens`` serves; None where that one has to serve."""
     radial: Any = manifold.radial_law
-    radius, law = _radius(manifold), scaling_law.law(None)
+    radius, law = radius_of(manifold), scaling_law.law(None)
     edge = _edge(radial, x, token is not None)
     return few_tokens.update(radial, radius, law, edge, limit, x, A, B, base, scaling, token)
 
@@ -112,7 +112,7 @@ def serves_layer(
 
 def has_numbers(scaling_law: NormScaling, x: Tensor) -> bool:
     """Are chart and gain numbers, whose slopes are known, for tokens like these?"""
-    return backend(x) is np and (scaling_law.powers is not None or not _learned(scaling_law))
+    return backend(x) is np and (scaling_law.powers is not None or not learned_of(scaling_law))
 
 
 def may_be_overwritten(base: Tensor | None) -> bool:
@@ -133,12 +133,14 @@ def product_dtype(x: Tensor, A: Tensor, autocast: bool) -> torch.dtype:
     return wide
 
 
-def _learned(module: nn.Module) -> list[Tensor]:
+def learned_of(module: nn.Module) -> list[Tensor]:
+    """The trainable parameters of the module itself."""
     # Not parameters(), which walks names and modules: it would be a third of this path's own time.
     return [one for one in module._parameters.values() if one is not None and one.requires_grad]
 
 
-def _radius(manifold: Radial) -> float:
+def radius_of(manifold: Radial) -> float:
+    """R as a number."""
     return 1.0 if manifold.kappa_sign == 0 else 1.0 / math.sqrt(abs(manifold.curvature.number()))
 
 
@@ -162,7 +164,7 @@ def chart_of(
     if law_and_learned is None:
         radius = manifold.inverse_square_radius(torch.float64).rsqrt()
     else:
-        radius = _radius(manifold)
+        radius = radius_of(manifold)
     law, learned = law_and_learned or (scaling_law.law(torch.float64), [])
     edge = _edge(radial, x, by_token)
     if law.unit:
@@ -177,8 +179,8 @@ def _in_numbers(manifold: Radial, scaling_law: NormScaling) -> tuple[ScaleLaw, l
     if not torch.is_grad_enabled():
         return law, []
     # R = |kappa0 exp(raw)|^(-1/2).
-    learned: list[LearnedScalar] = [(raw, (-0.5, 0.0, 0.0)) for raw in _learned(manifold.curvature)]
-    if _learned(scaling_law):
+    learned: list[LearnedScalar] = [(raw, (-0.5, 0.0, 0.0)) for raw in learned_of(manifold.curvature)]
+    if learned_of(scaling_law):
         if scaling_law.powers is None:
             return None
         alpha, gain = map(float, scaling_law.powers)

@@ -5,77 +5,23 @@ backward are x, |x_p| and, where there is one piece, u: less than LoRA keeps, bu
 and part. Products are in the dtype of x, w is in float64.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from manifold_lora.adapters.fast.images import Plan, Slopes, Tensors
 from manifold_lora.adapters.fast.numbers import finite, gram_of, is_transformed, narrow, row_norm
 from manifold_lora.adapters.fast.places import Places, learned_in, standing_in
 from manifold_lora.adapters.fast.products import product
-from manifold_lora.adapters.fast.rank_space import Images, norm_of
+from manifold_lora.adapters.fast.rank_space import norm_of, square_of
 from manifold_lora.adapters.fast.readers import Reading, Share, reading_of
 from manifold_lora.manifolds import functions
 from manifold_lora.manifolds.curvature import held
-
-Tensors = Sequence[Tensor]
-
-
-class Slopes(NamedTuple):
-    """The images w, and upstream gradients carried back to what they are functions of.
-
-    Of u, of log abs(x) over abs(x)^2 (what x is to be multiplied by), of B^T B, of what is learned.
-    """
-
-    images: Tensors
-    by_u: Tensors
-    along: Tensors
-    by_gram: Tensors
-    by_learned: Sequence[Tensor | None]
-
-
-class ByHand(Protocol):
-    """Images as functions of plain numbers, with slopes that somebody has derived."""
-
-    learned: list[Tensor]
-
-    def images(self, us: Tensors, norms: Tensors, grams: Tensors) -> Tensors:
-        """The images, outside of autograd."""
-
-    def slopes(self, us: Tensors, norms: Tensors, grams: Tensors, by_images: Tensors) -> Slopes:
-        """The images and ``by_images`` carried back."""
-
-
-class Plan(NamedTuple):
-    """How an update is computed in rank space.
-
-    Args:
-        images: w as a function of differentiable tensors and of what ``owner`` learns.
-        owner: the module whose parameters the images read, when they are called.
-        widths: the sizes of the pieces of x, and of those of the output.
-        scaling: what delta is multiplied by.
-        first: a column before those of B.
-        by_hand: the same images, where their slopes are known.
-    """
-
-    images: Images
-    owner: nn.Module
-    widths: tuple[Sequence[int], Sequence[int]]
-    scaling: float = 1.0
-    first: Float[Tensor, " m"] | None = None
-    by_hand: ByHand | None = None
-
-    def cut(self, x: Tensor, A: Tensor, B: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-        """The pieces of x, of A's columns and of B's rows."""
-        inner, outer = self.widths
-        return x.split(list(inner), -1), A.split(list(inner), 1), B.split(list(outer), 0)
-
-    def whole(self, B: Tensor, first: Tensor | None) -> Tensor:
-        """B and the column before it."""
-        return B if first is None else torch.cat([first[:, None].to(B.dtype), B], -1)
 
 
 class Base(NamedTuple):
@@ -108,6 +54,39 @@ def of_layer(
     if base.reading.gathered is not None:
         base.reading.gathered.readers += 1
     return _applied(plan, x, A, B, base)
+
+
+def of_few_tokens(
+    plan: Plan,
+    x: Float[Tensor, "*tokens n"],
+    A: Float[Tensor, "r n"],
+    B: Float[Tensor, "m r"],
+    base: Float[Tensor, "*tokens m"] | None,
+) -> Float[Tensor, "*tokens m"] | None:
+    """base + delta by hand for tokens that ``few_tokens`` serves: B w is measured, not taken from B^T B.
+
+    None where a number is not finite, or nobody has derived the slopes.
+    """
+    if plan.by_hand is None:
+        return None
+    pieces, columns, rows = plan.cut(_flat(x), A, B)
+    ups: list[Tensor] = []
+
+    def length(q: int, w: Tensor) -> Tensor:
+        narrowed = w.to(x.dtype)
+        up = narrowed[:, -B.shape[1] :] @ rows[q].T
+        if plan.first is not None:
+            up.addmm_(narrowed[:, :1], plan.first[None].to(x.dtype))
+        ups.append(up)
+        return torch.linalg.vector_norm(up, dim=-1, keepdim=True, dtype=torch.float64)
+
+    us, norms = [u @ column.T for u, column in zip(pieces, columns, strict=True)], [*map(row_norm, pieces)]
+    factors = [image.factor for image in plan.by_hand.images(us, norms, length)]
+    if not all(math.isfinite(one) for one in torch.cat(factors).sum(1).tolist()):
+        return None
+    scaled = [up.mul_((factor * plan.scaling).to(x.dtype)) for up, factor in zip(ups, factors, strict=True)]
+    delta = (scaled[0] if len(scaled) == 1 else torch.cat(scaled, 1)).view(*x.shape[:-1], B.shape[0])
+    return delta if base is None else base + delta
 
 
 def _applied(plan: Plan, x: Tensor, A: Tensor, B: Tensor, base: Base | None) -> Tensor:
@@ -152,8 +131,7 @@ class _Update(torch.autograd.Function):
     ) -> Tensor:
         pieces, columns, rows = plan.cut(_flat(x), A, plan.whole(B, first))
         us, norms = _down(pieces, columns), [row_norm(piece) for piece in pieces]
-        images = plan.images if plan.by_hand is None else plan.by_hand.images
-        ws = images(us, norms, [gram_of(row) for row in rows])
+        ws = _images(plan, us, norms, [gram_of(row) for row in rows])
         ctx.plan, ctx.places, ctx.gathered = plan, places, None if base is None else base.reading.gathered
         weight = base.weight if base is not None and x.requires_grad else None
         ctx.save_for_backward(x, A, B, first, weight, us[0] if len(us) == 1 else None, *norms, *learned)
@@ -174,6 +152,13 @@ class _Update(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _backward_of_any_order(ctx, g, (x, A, B, first, *others[k:]), weight)
         return _backward(ctx, g, (x, A, B, first, weight), u, others[:k], others[k:])
+
+
+def _images(plan: Plan, us: Tensors, norms: Tensors, grams: Tensors) -> Tensors:
+    if plan.by_hand is None:
+        return plan.images(us, norms, grams)
+    found = plan.by_hand.images(us, norms, lambda q, w: square_of(w, grams[q]).sqrt())
+    return [image.point * image.factor for image in found]
 
 
 def _flat(x: Tensor) -> Tensor:
