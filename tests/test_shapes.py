@@ -4,16 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGES = "manifold_lora.manifolds,manifold_lora.adapters,beartype.beartype"
 
 
 # In a process of its own: the checks slow every call and are in the way of torch.compile.
-@pytest.mark.parametrize("tests", ["tests/adapters/test_layer.py", "tests/shapes_of_geometries.py"])
-def test_annotated_shapes_hold(tests):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+def test_annotated_shapes_hold():
+    tests = "tests/adapters/test_layer.py", "tests/shapes_of_geometries.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         [*command, f"--jaxtyping-packages={PACKAGES}"], cwd=ROOT, capture_output=True, text=True, check=False
     )

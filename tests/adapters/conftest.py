@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -43,6 +44,7 @@ def label(manifold: ManifoldSpec) -> str:
     return manifold.name if manifold.parts else f"{manifold.name}({manifold.curvature.kappa:g})"
 
 
+@cache
 def specs() -> list[AdapterSpec]:
     """Every combination of registered parts that fits together."""
     return [

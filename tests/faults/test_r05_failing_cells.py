@@ -13,7 +13,7 @@ from manifold_lora.experiments.results.store import ResultStore
 )
 def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally, executor):
     """SLURM by submitit's own local cluster: the path is the same but for sbatch."""
-    flags = ("--executor", executor, "--cells", 12, "--jobs", 4, "--raises", 3, "--hangs", 7, "--timeout", 5)
+    flags = ("--executor", executor, "--cells", 12, "--jobs", 4, "--raises", 3, "--hangs", 7, "--timeout", 3)
     assert sweep(tmp_path, *flags)[0] == 1
     raised, hung = (ResultStore(tmp_path).read(cell) for cell in ("cell003", "cell007"))
     assert raised["status"] == "failed"
@@ -22,7 +22,7 @@ def test_a_cell_that_raises_and_one_that_hangs(tmp_path, tally, executor):
     assert "in raises" in raised["traceback"]
     assert raised["run"] == {"place": 3}
     assert (hung["status"], hung["run"]) == ("timeout", {"place": 7})
-    assert "5 s" in hung["reason"]
+    assert "3 s" in hung["reason"]
     first = notes(tmp_path, "start")
     assert sweep(tmp_path, *flags)[0] == 1
     again = {cell for cell, _ in notes(tmp_path, "start")[len(first) :]}
