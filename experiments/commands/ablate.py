@@ -1,6 +1,7 @@
 """manifold-lora ablate [CONFIG.yaml] [--flags]"""
 
 from manifold_lora.experiments.commands.arguments import parse
+from manifold_lora.experiments.executors.fork_server import PRELOAD, fork_server
 from manifold_lora.experiments.executors.interrupt import ended_as_by_ctrl_c, print_when_interrupted
 from manifold_lora.experiments.settings.ablation import AblationSettings
 from manifold_lora.experiments.settings.preflight import preflight
@@ -19,6 +20,8 @@ def main(argv: list[str]) -> int:
     check_inputs(settings.task, settings.model.name)
     preflight(settings, settings.output, settings.cache)
     with ended_as_by_ctrl_c(), print_when_interrupted(lambda: _KEPT):
+        # It imports for seconds, and so does this process.
+        fork_server(PRELOAD)
         # Imported late: a typo is reported before rich, numpy, scipy and torch are loaded.
         from manifold_lora.experiments.commands.console import wide_console
         from manifold_lora.experiments.sweeps.ablation import ablate

@@ -1,6 +1,7 @@
 """The process of one attempt at a job: what runs inside it, and the handle its driver holds."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -40,6 +41,8 @@ class Surroundings:
 
 def child(job: Job, pipe: Connection, surroundings: Surroundings) -> None:
     """Run a job and send its steps, (step, steps[, what]), and its `Ending` through the pipe."""
+    # What the fork server imported stays for good: no collection of garbage has to walk over it.
+    gc.freeze()
     # Ctrl-C reaches the whole foreground group; only the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, args=(pipe,), daemon=True).start()

@@ -123,8 +123,7 @@ class ChildRun:
             return self._lost()
         if self.seconds > limits.timeout:
             return self._outcome(Ending("timeout", f"no result within {limits.timeout:g} s"))
-        memory = self._memory_mb()
-        if limits.memory_mb is not None and memory > limits.memory_mb:
+        if limits.memory_mb is not None and (memory := self._memory_mb()) > limits.memory_mb:
             return self._outcome(Ending("oom", f"{memory:.0f} MB, over the limit of {limits.memory_mb} MB"))
         return None
 

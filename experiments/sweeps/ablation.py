@@ -82,7 +82,8 @@ def _tell(grid: Grid, console: Console) -> None:
 def _prepare(grid: Grid, progress: CellProgress) -> dict[str, str]:
     settings = grid.settings
     # The base belongs to the cache: a refused model must leave nothing in the output folder.
-    executor = LocalExecutor(1, Limits(settings.timeout), settings.cache / "logs")
+    # One thread: in a model so small they wait for each other more than they compute.
+    executor = LocalExecutor(1, Limits(settings.timeout, threads=1), settings.cache / "logs")
     targets = {json.dumps(run.adapter.target_modules) for _, run in grid.runs}
     data = settings.model_dump(mode="json")
     job = Job(PREPARE, prepare, (data, [json.loads(target) for target in sorted(targets)]))

@@ -1,6 +1,8 @@
 """transformers.Trainer that stops at the first value that is not finite and resumes to the last bit."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -62,7 +64,8 @@ class GuardedTrainer(Trainer):
             self._options.logs.begin(len(self.losses))
         if resume is None or resume.step < self.args.max_steps:
             check_finite(model, len(self.losses) + 1)
-            self.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+            with _without_walks(model, self._trained):
+                self.train(resume_from_checkpoint=str(resume.folder) if resume else None)
         elif self._resumed is not None:
             self._resumed.restore_weights(model)
         if self._options.stopping:
@@ -167,3 +170,23 @@ class GuardedTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: counting walks over all parameters at every step."""
         return 0
+
+
+@contextmanager
+def _without_walks(model: Any, trained: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Spare the steps the walks over all modules that Trainer's ``train()`` and ``zero_grad()`` are."""
+    walk = model.train
+
+    def train(mode: bool = True) -> nn.Module:
+        return model if model.training == mode else walk(mode)
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        for parameter in trained:
+            parameter.grad = None
+
+    walk()
+    model.train, model.zero_grad = train, zero_grad
+    try:
+        yield
+    finally:
+        del model.train, model.zero_grad
