@@ -19,7 +19,15 @@ MEASURE = """<script>addEventListener("load", () => {
 
 
 @pytest.fixture(scope="module")
-def folder(report_on):
+def browser():
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(browser, report_on):
     """A report on every arm there is, with as many digits as they come to have."""
     levels = {arm: 0.2 + 0.02 * place for place, arm in enumerate(ARMS) if arm != "custom"}
     found = report_on(levels, rates=(3e-3, 1e-2), seeds=5)
@@ -30,10 +38,7 @@ def folder(report_on):
 @pytest.mark.parametrize(
     ("width", "scrolling"), [(1280, set()), (500, {"scores", "comparisons", "endpoints", "costs", "origin"})]
 )
-def test_what_scrolls(folder, width, scrolling, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
+def test_what_scrolls(browser, folder, width, scrolling, tmp_path):
     page = tmp_path / "page.html"
     page.write_text((folder / "report.html").read_text().replace("</body>", f"{MEASURE}</body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]
