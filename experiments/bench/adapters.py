@@ -20,7 +20,7 @@ from manifold_lora.experiments.bench.contestants import Shape
 from manifold_lora.experiments.bench.cost import DTYPES, line
 from manifold_lora.experiments.bench.groups import SIZES, group_contest
 from manifold_lora.experiments.bench.layers import SHAPES, layer_contest
-from manifold_lora.experiments.bench.machine import described, has_bfloat16, one_thread
+from manifold_lora.experiments.bench.machine import described, has_bfloat16, keep_pages, one_thread
 from manifold_lora.experiments.bench.models import SMOLLM2, has_smollm2, model_contests
 from manifold_lora.experiments.bench.oracle import Differs
 from manifold_lora.experiments.bench.rounds import FEWEST, Pace
@@ -35,7 +35,10 @@ round, in random order), and the contestant's own time. Memory is counted, not t
 saved for the backward pass beyond what LoRA saves, and the most that a step holds. Before anything is timed
 the outputs and gradients of every contestant are compared with float64, of ours by the geometry's own maps;
 the command ends with exit code 1 where one differs. "By hand", "textbook" and "geoopt" are plain modules
-without peft's calls around them: a part of what they save. "Asked" are the project's own targets."""
+without peft's calls around them: a part of what they save. "Frozen" is the layer with no adapter, below which
+none can be. In float32 torch's products are MKL's, and those of an update and of its backward oneDNN's, which
+are quicker where the processor is not Intel's: a part of what ours saves. "Asked" are the project's own
+targets."""
 UNMEASURED = f"""{page.GPU}
 
 Unmeasured: no GPU was at hand. `manifold-lora bench gpu --out docs/cost.md` measures it and writes this
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = " ".join(["manifold-lora bench adapters", *(sys.argv[3:] if argv is None else argv)])
     dtypes, pace = given.dtype or list(DTYPES), Pace(given.rounds, given.seconds)
     with one_thread():
+        keep_pages()
         made = f"Made by `{command}`, {described()}."
         planned = {
             name: list(contests(name, dtypes, given.shape or (), given.quick))

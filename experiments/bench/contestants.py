@@ -24,7 +24,7 @@ from manifold_lora.models.tuner.variant import DecodingLinear
 
 # (tokens, in_features, out_features, rank)
 Shape = tuple[int, int, int, int]
-DORA, OURS, APART = "peft dora", "ours", "ours, each by itself"
+DORA, OURS, APART, FROZEN = "peft dora", "ours", "ours, each by itself", "frozen, no adapter"
 # Contestants of ours and the arms they are; stereographic is direct on the space of ``bench geometry``.
 _ARMS: dict[str, dict[str, Any]] = {
     OURS: ARMS["direct"],
@@ -42,6 +42,17 @@ class _OneLayer(nn.Module):
     def __init__(self, n: int, m: int) -> None:
         super().__init__()
         self.layer = nn.Linear(n, m, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class _Frozen(nn.Module):
+    """W x: the least that any adapter could cost."""
+
+    def __init__(self, n: int, m: int, rank: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n, m, bias=False).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
@@ -119,6 +130,7 @@ def configs(names: Sequence[str], rank: int, targets: list[str] | str) -> dict[s
 
 
 BY_HAND: dict[str, Callable[[int, int, int], nn.Module]] = {
+    FROZEN: _Frozen,
     "lora by hand": _ByHand,
     "textbook": _Textbook,
     "geoopt": _Geoopt,

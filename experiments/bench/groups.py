@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_lora.experiments.bench.contest import Contest
-from manifold_lora.experiments.bench.contestants import APART, DORA, OURS, adapted, apart, configs
+from manifold_lora.experiments.bench.contestants import APART, DORA, FROZEN, OURS, adapted, apart, configs
 from manifold_lora.experiments.bench.cost import BASELINE, DTYPES, STEP, Cost, timed
 from manifold_lora.experiments.bench.oracle import Results, check, gradients
 from manifold_lora.experiments.bench.rounds import Pace
@@ -32,7 +32,7 @@ class _Three(nn.Module):
 
 @dataclass(frozen=True)
 class GroupContest(Contest):
-    """LoRA, DoRA, and ours with and without what layers know of each other."""
+    """LoRA, DoRA, ours with and without what layers know of each other, and no adapter."""
 
     tokens: int
     width: int
@@ -65,6 +65,8 @@ class GroupContest(Contest):
             for name, config in {**chosen, APART: chosen[OURS]}.items()
         }
         apart(built[APART])
+        torch.manual_seed(0)
+        built[FROZEN] = _Three(self.width).to(DTYPES[self.dtype]).requires_grad_(False)
         return built
 
     def _given(self) -> tuple[Tensor, list[Tensor]]:

@@ -11,6 +11,7 @@ from manifold_lora.experiments.bench.contest import Contest
 from manifold_lora.experiments.bench.contestants import (
     DORA,
     EVERYONE,
+    FROZEN,
     OTHERS,
     OURS,
     Shape,
@@ -116,7 +117,7 @@ class LayerContest(Contest):
 
 def layer_contest(shape: Shape, dtype: str) -> LayerContest:
     """Everyone on a layer; a few on a large one."""
-    names = EVERYONE if shape[1] * shape[2] <= _LARGE else (BASELINE, DORA, OURS)
+    names = EVERYONE if shape[1] * shape[2] <= _LARGE else (BASELINE, DORA, OURS, FROZEN)
     return LayerContest("x".join(str(size) for size in shape), dtype, shape, names)
 
 

@@ -31,6 +31,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def keep_pages() -> None:
+    """Let the allocator keep what a layer frees, as it does in a process that has trained a model.
+
+    glibc keeps freed memory up to twice the largest block that it has seen freed (31 MiB counts yet); before,
+    a layer's tensors go back to the system and are zeroed anew in some steps and not in others.
+    """
+    torch.zeros(31 * 2**20, dtype=torch.uint8)
+
+
 def processor() -> str:
     """The processor's name and the vector instructions that torch uses."""
     name = _field("model name") or platform.processor() or "an unnamed processor"
