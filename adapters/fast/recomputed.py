@@ -131,10 +131,13 @@ class _Update(torch.autograd.Function):
     ) -> Tensor:
         pieces, columns, rows = plan.cut(_flat(x), A, plan.whole(B, first))
         us, norms = _down(pieces, columns), [row_norm(piece) for piece in pieces]
-        ws = _images(plan, us, norms, [gram_of(row) for row in rows])
+        grams = [gram_of(row) for row in rows]
+        ws = _images(plan, us, norms, grams)
         ctx.plan, ctx.places, ctx.gathered = plan, places, None if base is None else base.reading.gathered
         weight = base.weight if base is not None and x.requires_grad else None
-        ctx.save_for_backward(x, A, B, first, weight, us[0] if len(us) == 1 else None, *norms, *learned)
+        ctx.save_for_backward(
+            x, A, B, first, weight, us[0] if len(us) == 1 else None, *norms, *grams, *learned
+        )
         if base is None:
             output = x.new_empty(*x.shape[:-1], B.shape[0])
         else:
@@ -150,8 +153,8 @@ class _Update(torch.autograd.Function):
         x, A, B, first, weight, u, *others = ctx.saved_tensors
         k = len(ctx.plan.widths[0])
         if torch.is_grad_enabled():
-            return _backward_of_any_order(ctx, g, (x, A, B, first, *others[k:]), weight)
-        return _backward(ctx, g, (x, A, B, first, weight), u, others[:k], others[k:])
+            return _backward_of_any_order(ctx, g, (x, A, B, first, *others[2 * k :]), weight)
+        return _backward(ctx, g, (x, A, B, first, weight), u, others)
 
 
 def _images(plan: Plan, us: Tensors, norms: Tensors, grams: Tensors) -> Tensors:
@@ -170,14 +173,16 @@ def _down(pieces: Tensors, columns: Tensors) -> list[Tensor]:
 
 
 def _backward(
-    ctx: Any, g: Tensor, saved: Sequence[Any], u: Tensor | None, norms: Tensors, learned: Tensors
+    ctx: Any, g: Tensor, saved: Sequence[Any], u: Tensor | None, others: Tensors
 ) -> tuple[Tensor | None, ...]:
+    """``others`` are abs(x) and B^T B of each piece and what is learned."""
     (x, A, B, first, weight), plan, needs = saved, ctx.plan, ctx.needs_input_grad
+    k = len(plan.widths[0])
+    norms, grams, learned = others[:k], others[k : 2 * k], others[2 * k :]
     pieces, columns, rows = plan.cut(_flat(x), A, plan.whole(B, first))
     upstream = _flat(g).split(list(plan.widths[1]), -1)
     us = _down(pieces, columns) if u is None else [u]
     by_w = [product(piece, row).double() * plan.scaling for piece, row in zip(upstream, rows, strict=True)]
-    grams = [gram_of(row) for row in rows]
     if plan.by_hand is None:
         found = _by_autograd(plan, ctx.places, us, norms, grams, by_w, learned)
     else:
