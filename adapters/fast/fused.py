@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from manifold_lora.adapters.fast import few_tokens, whole
 from manifold_lora.adapters.fast import function as fused_function
 from manifold_lora.adapters.fast.gradients import LearnedScalar
-from manifold_lora.adapters.fast.numbers import backend, is_transformed
+from manifold_lora.adapters.fast.numbers import backend, is_plain, is_transformed
 from manifold_lora.adapters.fast.scalars import Chart
 from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.precision import autocast_off, geometry_dtype
@@ -97,11 +97,12 @@ def serves_layer(
     Not without a graph, on a device, under autocast, a transform or a compiler, and not for tensors of unlike
     dtypes or of a class of their own (quantised, sharded).
     """
-    tensors = (x, weight, A, B) if bias is None else (x, weight, A, B, bias)
+    others = (weight, A, B) if bias is None else (weight, A, B, bias)
     return (
         torch.is_grad_enabled()
         and not isinstance(scaling, Tensor)
-        and all(backend(one) is np and one.dtype == x.dtype for one in tensors)
+        and backend(x) is np
+        and all(is_plain(one) and one.dtype == x.dtype for one in others)
         and not weight.requires_grad
         and (bias is None or not bias.requires_grad)
         and (x.requires_grad or A.requires_grad or B.requires_grad)

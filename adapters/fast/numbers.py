@@ -18,8 +18,12 @@ Result = TypeVar("Result")
 def backend(x: Tensor) -> ModuleType:
     """Numpy for a plain tensor on the CPU; torch on devices, under tracing, and for tensor subclasses."""
     traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    plain = x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter)
-    return np if plain and not traced else torch
+    return np if is_plain(x) and not traced else torch
+
+
+def is_plain(x: Tensor) -> bool:
+    """Is x on the CPU and of no class of its own?"""
+    return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter)
 
 
 def numbers(value: Tensor, xp: ModuleType) -> Numbers:

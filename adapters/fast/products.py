@@ -40,9 +40,9 @@ def plus_product(
 def _by_onednn(a: Tensor, b: Tensor) -> bool:
     return (
         _HERE
+        and a.dtype == torch.float32 == b.dtype
         and backend(a) is np
         and backend(b) is np
-        and a.dtype == torch.float32 == b.dtype
         and a.shape[0] * b.numel() >= _FEWEST
         and not torch.is_grad_enabled()
         and bool(torch.backends.mkldnn.enabled)
