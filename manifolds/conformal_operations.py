@@ -26,7 +26,7 @@ from manifold_lora.manifolds.conformal_pair import (
     smooth_factor,
     smooth_pair,
 )
-from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
+from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 

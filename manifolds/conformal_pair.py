@@ -8,7 +8,7 @@ from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.fused import Part, Rows
+from manifold_lora.manifolds.operation import Part, Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 # 1 + h above which it may be a difference from 1.
@@ -42,7 +42,7 @@ def factor(k: Any, xx: Tensor) -> Tensor:
 
 def measure(k: Any, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of x and y, (..., n) each."""
-    d = torch.sub(y, x, out=pad.like(x))
+    d = pad.pair(torch.sub, x, y)
     # Near the edge of the ball the digits of 1 - k |x|^2 are the geometry: no root on the way.
     xx, yy, dd = pad.dot(x, x), pad.dot(y, y), col.square(d)
     alpha, beta = factor(k, xx), factor(k, yy)
@@ -60,7 +60,7 @@ def remeasure(k: Any, pad: Scratch, x: Tensor, y: Tensor, saved: Rows) -> Pair:
     """The pair once more from |x|^2, |y|^2, |d|^2, 1 + h."""
     xx, yy, dd, flat = saved
     alpha, beta = factor(k, xx), factor(k, yy)
-    return Pair(torch.sub(y, x, out=pad.like(x)), xx, yy, dd, alpha, beta, dd * k / (alpha * beta), flat)
+    return Pair(pad.pair(torch.sub, x, y), xx, yy, dd, alpha, beta, dd * k / (alpha * beta), flat)
 
 
 def signed(k: Any, hyperbolic: Callable[[], Tensor], circular: Callable[[], Tensor]) -> Tensor:

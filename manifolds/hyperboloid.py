@@ -17,9 +17,10 @@ from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.columns import over, square
 from manifold_lora.manifolds.scratch import Scratch
 
-# k |x|^2 up to which differences are right: to the last digits of float64; of float32 carried in float64; and
-# where the exponential magnifies what they lose.
-_NEAR, _FAR, _FAR_ALONG = 1.0, 2.0**24, 2.0**12
+# E_x + E_y up to which differences are right: to the last digits of float64; of float32 carried in float64.
+_NEAR, _FAR = 3.65, 2.0**12
+# k |x|^2 likewise, where a vector is measured, and the exponential magnifies what is lost.
+_NEAR_ALONG, _FAR_ALONG = 1.0, 2.0**12
 # E of the lower point above which the smooth form is split.
 _SPLIT = 3.0
 
@@ -52,16 +53,17 @@ class Pair(NamedTuple):
 
 def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of rows x, y."""
-    d, xx, yy = torch.sub(y, x, out=pad.like(x)), square(x), square(y)
-    ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
+    d, xx, yy = pad.pair(torch.sub, x, y), square(x), square(y)
+    ex, ey, dd = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_(), square(d)
     both = ex + ey
-    delta = (yy - xx).mul_(k).div_(both)
-    # E is 1 at least: where the sum is small, both are.
-    if isinstance(k, float) and both.amax().item() < 1 + (1 + (_NEAR if exact else _FAR)) ** 0.5:
-        h = (square(d) * k).sub_(delta.square()).mul_(0.25).clamp_(min=0.0)
+    near = isinstance(k, float) and both.amax().item() < (_NEAR if exact else _FAR)
+    # |y|^2 - |x|^2, which has no digits as a difference where the points are close.
+    apart = yy - xx if near and not exact else torch.add(dd, pad.dot(x, d), alpha=2)
+    delta = (apart * k).div_(both)
+    if near:
+        h = dd.mul_(k).sub_(delta.square()).mul_(0.25).clamp_(min=0.0)
         return Pair(d, xx, yy, ex, ey, delta, h)
     nx, ny = xx.sqrt(), yy.sqrt()
-    apart = pad.dot(d, torch.add(x, y, out=pad.like(x)))
     radial = (k**0.5 * over(apart, ny * ex + nx * ey)).square_()
     climb = over(apart, nx + ny) / 2
     across = pad.combine((None, d), (over(-climb, nx), x), (over(-climb, ny), y))
@@ -72,7 +74,7 @@ def measure(k: Any, exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
 def length(k: Any, exact: bool, pad: Scratch, x: Tensor, u: Tensor, xx: Tensor, xu: Tensor) -> Tensor:
     """|u|_L^2 of a vector tangent at x: the part along the radius is shortened by E."""
     e_square = (xx * k).add_(1.0)
-    if isinstance(k, float) and k * xx.amax().item() < (_NEAR if exact else _FAR_ALONG):
+    if isinstance(k, float) and k * xx.amax().item() < (_NEAR_ALONG if exact else _FAR_ALONG):
         return (square(u) - k * xu.square() / e_square).clamp_(min=0.0)
     return square(pad.combine((None, u), (over(-xu, xx), x))) + over(xu.square(), xx) / e_square
 
@@ -92,7 +94,7 @@ def seen(k: Any, pad: Scratch, pair: Pair, x: Tensor, y: Tensor, v: Tensor, xv: 
 def remeasure(k: Any, pad: Scratch, x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, h: Tensor) -> Pair:
     """The pair once more from what was saved."""
     ex, ey = (xx * k).add_(1.0).sqrt_(), (yy * k).add_(1.0).sqrt_()
-    return Pair(torch.sub(y, x, out=pad.like(x)), xx, yy, ex, ey, (yy - xx).mul_(k).div_(ex + ey), h)
+    return Pair(pad.pair(torch.sub, x, y), xx, yy, ex, ey, (yy - xx).mul_(k).div_(ex + ey), h)
 
 
 def h_by_x(k: Any, pair: Pair, h_bar: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds import hyperboloid as hb
-from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
+from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 
@@ -52,7 +52,7 @@ class _Length(_Hyperbolic):
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (lean_x, lean_y, h, slope), (bar,) = rows, saved, g
-        d, half = torch.sub(y, x, out=pad.like(x)), (bar * slope).mul_(k / 2)
+        d, half = pad.pair(torch.sub, x, y), (bar * slope).mul_(k / 2)
         grads: list[Part | None] = [None, None]
         if needs[1]:  # dH/dx = -k/2 (d - delta/E_x x).
             grads[0] = (-half, d), (half * lean_x, x)

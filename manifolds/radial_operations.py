@@ -13,8 +13,8 @@ from torch import Tensor
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.conformal_pair import MARGIN
-from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.hyperboloid import farthest, longest
+from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.radial_law import Even, RadialLaw
 from manifold_lora.manifolds.scratch import Scratch
 

@@ -15,19 +15,20 @@ from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
+from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
 from manifold_lora.manifolds.sphere_pair import (
-    Pair,
     angle_of,
     any_direction,
     by_sine,
     measure,
     middle,
+    middle_again,
     remeasure,
     smooth_across,
     smooth_pair,
     step_of,
+    turned_middle,
 )
 
 
@@ -35,45 +36,46 @@ class _Length(Operation):
     """A function of the angle, times a power of R."""
 
     power: float
+    # Its derivative by the angle over the sine, R = 1, where points are equal.
+    at_rest: float
 
     @abstractmethod
     def value(self, k: float, angle: Tensor) -> Tensor:
         """The value at an angle."""
 
     @abstractmethod
-    def slope(self, k: float, pair: Pair, angle: Tensor) -> Tensor:
-        """Its derivative by near."""
+    def slope(self, k: float, angle: Tensor) -> Tensor | float:
+        """Its derivative by the angle."""
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         pair = measure(exact, pad, *rows)
         angle = angle_of(pair.near, pair.far)
-        weight = self.slope(k, pair, angle).mul_(-2.0).div_(pair.nx * pair.ny)
-        return (self.value(k, angle),), (angle, weight, *pair.saved[-3:])
+        weight = by_sine(pair, self.slope(k, angle), self.at_rest / k).div_(pair.nx * pair.ny).neg_()
+        return (self.value(k, angle),), (angle, weight, *pair.turns)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
-        (x, y), (angle, weight, off, lean, sign), (bar,) = rows, saved, g
-        step, scaled = step_of(pad, x, y, sign), bar * weight
-        grads: list[Part | None] = [None, None]
-        if needs[1]:
-            grads[0] = (scaled, step), ((scaled * off).neg_(), x)
-        if needs[2]:
-            leaning = scaled * lean
-            grads[1] = ((leaning - scaled).mul_(sign), step), (leaning, x)
-        return grads, bar * self.value(k, angle) * (-self.power / (2 * k)) if needs[0] else None
+        (x, y), (angle, weight, turn_x, turn_y, *sign), (bar,) = rows, saved, g
+        scaled = bar * weight
+        on_x, on_y = scaled * turn_x, scaled * turn_y
+        step, back = step_of(pad, x, y, *sign), on_y - scaled
+        by_x: Part = (scaled, step), (-on_x, x)
+        by_y: Part = (back.mul_(*sign) if sign else back, step), (on_y, x)
+        by_k = bar * self.value(k, angle) * (-self.power / (2 * k)) if needs[0] else None
+        return [by_x if needs[1] else None, by_y if needs[2] else None], by_k
 
 
 class Dist(_Length):
     """R times the angle."""
 
-    power = 1.0
+    power, at_rest = 1.0, 0.0
 
     def value(self, k: float, angle: Tensor) -> Tensor:
         return angle * k**-0.5
 
-    def slope(self, k: float, pair: Pair, angle: Tensor) -> Tensor:
-        return by_sine(pair, k**-0.5 / 2, 0.0)
+    def slope(self, k: float, angle: Tensor) -> Tensor | float:
+        return k**-0.5
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         near, far, _ = smooth_pair(*arguments)
@@ -83,13 +85,13 @@ class Dist(_Length):
 class SqDist(_Length):
     """Its square, smooth at x = y."""
 
-    power = 2.0
+    power, at_rest = 2.0, 2.0
 
     def value(self, k: float, angle: Tensor) -> Tensor:
         return angle.square().mul_(1 / k)
 
-    def slope(self, k: float, pair: Pair, angle: Tensor) -> Tensor:
-        return by_sine(pair, angle, 1.0).mul_(1 / k)
+    def slope(self, k: float, angle: Tensor) -> Tensor | float:
+        return angle * (2 / k)
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
         near, _, arc = smooth_pair(*arguments)
@@ -191,31 +193,34 @@ class ExpMap(Operation):
 
 
 class Transp(Operation):
-    """w = v - f m, m = x/|x| + y/|y|, f = 2 <m, v>/|m|^2: the reflection that swaps x/|x| and -y/|y|."""
+    """w = v + f m, m = x + |x|/|y| y, f = -2 <m, v>/|m|^2: the reflection that swaps x/|x| and -y/|y|."""
 
     def forward(self, k: Any, exact: bool, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows]:
         x, y, v = rows
-        nx, ny = col.norm(x), col.norm(y)
-        m, far = middle(pad, x, y, nx, ny)
-        f = col.over(2 * pad.dot(m, v), far)
-        return (((None, v), (-f, m)),), (nx, ny, f)
+        size = col.norm(x), col.norm(y)
+        return self._of(pad, v, *size, *(middle(k, pad, x, y, *size) or turned_middle(pad, x, y, *size)))
+
+    @staticmethod
+    def _of(pad: Scratch, v: Tensor, nx: Tensor, ny: Tensor, m: Tensor, mm: Tensor) -> tuple[Parts, Rows]:
+        f = pad.dot(m, v).div_(mm).mul_(-2.0)
+        return (((None, v), (f, m)),), (nx, ny, mm, f)
 
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
-        (x, y, v), (nx, ny, f), (g_row,) = rows, saved, g
-        m, far = middle(pad, x, y, nx, ny)
-        p = col.over(2 * pad.dot(m, g_row), far)
-        by_v = pad.combine((None, g_row), (-p, m))
+        (x, y, v), (nx, ny, mm, f), (g_row,) = rows, saved, g
+        m = middle_again(k, pad, x, y, nx, ny, mm)
+        p = pad.dot(m, g_row).div_(mm).mul_(-2.0)
+        by_v = pad.combine((None, g_row), (p, m))
         grads: list[Part | None] = [None, None, by_v if needs[3] else None]
         if needs[1] or needs[2]:
             # The gradient by m, of which x and y get what is across them; <by_m, m> is 0.
-            by_m = pad.combine((-f, by_v), (-p, v))
-            on_x = pad.dot(by_m, x) / nx
+            by_m = pad.combine((f, by_v), (p, v))
+            on_x = pad.dot(by_m, x)
             if needs[1]:
-                grads[0] = (nx.reciprocal(), by_m), (-on_x / nx.square(), x)
+                grads[0] = (None, by_m), (-on_x / nx.square(), x)
             if needs[2]:
-                grads[1] = (ny.reciprocal(), by_m), (on_x / ny.square(), y)
+                grads[1] = (nx / ny, by_m), (on_x / ny.square(), y)
         return grads, torch.zeros_like(f) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:

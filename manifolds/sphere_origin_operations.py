@@ -12,7 +12,7 @@ from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.fused import Grads, Operation, Part, Parts, Rows
+from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.radial_law import RadialLaw
 from manifold_lora.manifolds.radial_operations import ExpMap0
 from manifold_lora.manifolds.scratch import Scratch

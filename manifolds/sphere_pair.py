@@ -1,18 +1,18 @@
 """What the sphere's operations know of two points, in columns: directions, their angle, what lies across."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
-from manifold_lora.manifolds.fused import Rows
+from manifold_lora.manifolds.operation import Rows
 from manifold_lora.manifolds.scratch import Scratch
 
 # Where |y - x| alone tells near and far: of float64 to its last digits; of float32 carried in float64.
 _PLAIN = {True: (0.1, 3.0), False: (1e-6, 4 - 1e-4)}
-# far above which x/|x| + y/|y| is a sum that loses nothing.
+# |m|^2/R^2 above which x + |x|/|y| y is a sum that loses nothing.
 _OPEN = 1.0
 
 
@@ -33,6 +33,11 @@ class Pair(NamedTuple):
     sign: Tensor | None
 
     @property
+    def turns(self) -> Rows:
+        """The columns of the angle's gradient: off, lean, and the sign where it may be -1."""
+        return (self.off, self.lean) if self.sign is None else (self.off, self.lean, self.sign)
+
+    @property
     def saved(self) -> Rows:
         """The columns that the others follow from."""
         return *self[:6], torch.ones_like(self.nx) if self.sign is None else self.sign
@@ -49,7 +54,7 @@ class Pair(NamedTuple):
 
 def measure(exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
     """The pair of x and y, (..., n + 1) each."""
-    nx, ny, step = col.norm(x), col.norm(y), torch.sub(y, x, out=pad.like(x))
+    nx, ny, step = col.norm(x), col.norm(y), pad.pair(torch.sub, x, y)
     rise = ny - nx
     near = col.square(step).addcmul_(rise, rise, value=-1).div_(nx * ny)
     if near.device.type == "cpu":
@@ -63,8 +68,9 @@ def measure(exact: bool, pad: Scratch, x: Tensor, y: Tensor) -> Pair:
 
 
 class _Turned(NamedTuple):
-    """The shorter of y - x and y + x: its sign, square, <x, step>, and |y| - |x|."""
+    """The shorter of y - x and y + x: itself, its sign, square, <x, step>, and |y| - |x|."""
 
+    step: Tensor
     sign: Tensor
     square: Tensor
     along: Tensor
@@ -72,17 +78,17 @@ class _Turned(NamedTuple):
 
 
 def _turned(pad: Scratch, x: Tensor, nx: Tensor, ny: Tensor, step: Tensor) -> _Turned:
-    """Makes the step y - x the shorter one."""
+    """The shorter of y - x, which step is, and y + x."""
     sign = torch.where(col.square(step) < 2.0 * nx.square(), 1.0, -1.0).to(nx.dtype)
-    step.addcmul_(x, 1 - sign)
+    step = pad.combine((None, step), (1 - sign, x))
     square, along = col.square(step), pad.dot(x, step)
     # From the step: the difference of the lengths has no digits where the points are close.
-    return _Turned(sign, square, along, (square + 2 * sign * along).div_(nx + ny))
+    return _Turned(step, sign, square, along, (square + 2 * sign * along).div_(nx + ny))
 
 
 def _either_way(pad: Scratch, x: Tensor, nx: Tensor, ny: Tensor, step: Tensor) -> Pair:
     """The pair where points may be close, equal or opposite."""
-    sign, square, along, rise = _turned(pad, x, nx, ny, step)
+    step, sign, square, along, rise = _turned(pad, x, nx, ny, step)
     least = (square - rise.square()).div_(nx * ny).clamp_(min=0.0)
     near, far = torch.where(sign > 0, least, 4 - least), torch.where(sign > 0, 4 - least, least)
     return Pair(nx, ny, near, far, along / nx.square(), (square + sign * along) / ny.square(), step, sign)
@@ -95,10 +101,10 @@ def remeasure(pad: Scratch, x: Tensor, y: Tensor, saved: Rows) -> Pair:
     return Pair(nx, ny, near, far, off, lean, step, sign)
 
 
-def step_of(pad: Scratch, x: Tensor, y: Tensor, sign: Tensor) -> Tensor:
+def step_of(pad: Scratch, x: Tensor, y: Tensor, sign: Tensor | None = None) -> Tensor:
     """The step once more from its sign."""
-    if sign.device.type == "cpu" and sign.amin().item() > 0:
-        return torch.sub(y, x, out=pad.like(x))
+    if sign is None or (sign.device.type == "cpu" and sign.amin().item() > 0):
+        return pad.pair(torch.sub, x, y)
     return torch.addcmul(y, x, -sign, out=pad.like(x))
 
 
@@ -114,16 +120,31 @@ def by_sine(pair: Pair, column: Tensor | float, else_: float) -> Tensor:
     return ratio if pair.sign is None else torch.where(square == 0, else_, ratio)
 
 
-def middle(pad: Scratch, x: Tensor, y: Tensor, nx: Tensor, ny: Tensor) -> tuple[Tensor, Tensor]:
-    """m = x/|x| + y/|y|, right near the antipode, where it is small; and |m|^2."""
-    m = pad.combine((nx.reciprocal(), x), (ny.reciprocal(), y))
-    far = col.square(m)
-    if far.device.type != "cpu" or not far.amin().item() >= _OPEN:
-        step = torch.sub(y, x, out=pad.like(x))
-        sign, _, _, rise = _turned(pad, x, nx, ny, step)
-        m = pad.combine((ny.reciprocal(), step), ((1 + sign + rise / nx) / ny, x))
-        far = col.square(m)
-    return m, far
+def middle(
+    k: Any, pad: Scratch, x: Tensor, y: Tensor, nx: Tensor, ny: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """m = x + |x|/|y| y, and |m|^2; None near the antipode, where it is small."""
+    m = pad.combine((None, x), (nx / ny, y), name="middle")
+    mm = col.square(m)
+    return (m, mm) if _is_open(k, mm) else None
+
+
+def turned_middle(pad: Scratch, x: Tensor, y: Tensor, nx: Tensor, ny: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from the shorter of y - x and y + x: right near the antipode; |m|^2 is 1e-300 at it."""
+    step, sign, _, _, rise = _turned(pad, x, nx, ny, pad.pair(torch.sub, x, y))
+    m = pad.combine((nx / ny, step), ((1 + sign + rise / nx) * nx / ny, x))
+    return m, col.square(m).clamp_(min=col.TINY)
+
+
+def middle_again(k: Any, pad: Scratch, x: Tensor, y: Tensor, nx: Tensor, ny: Tensor, mm: Tensor) -> Tensor:
+    """m once more, of which |m|^2 was saved."""
+    if _is_open(k, mm):
+        return pad.combine((None, x), (nx / ny, y), name="middle")
+    return turned_middle(pad, x, y, nx, ny)[0]
+
+
+def _is_open(k: Any, mm: Tensor) -> bool:
+    return mm.device.type == "cpu" and mm.amin().item() * k >= _OPEN
 
 
 def any_direction(x: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ import threading
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mpmath import mp
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -187,3 +190,20 @@ def test_curvature_learns_through_every_operation() -> None:
     d, squares = (y - x).norm(), (y.square().sum() - x.square().sum())
     want = -kappa * (squares.square() / (8 * d) + d**3 / 24)
     torch.testing.assert_close(slope, want.view(1), rtol=1e-12, atol=0)
+
+
+@given(radius=st.floats(0.05, 1.25), gap=st.floats(-10, -2), angle=st.floats(-12, -2), n=st.integers(1, 5))
+def test_close_points_of_the_hyperboloid_keep_their_digits(
+    radius: float, gap: float, angle: float, n: int
+) -> None:
+    """Along the radius |y|^2 - |x|^2 as a difference has none left; what is left counts in any direction."""
+    m, turn = Lorentz(-1.0), torch.tensor(10.0**angle).double()
+    ray = torch.nn.functional.normalize(torch.linspace(1, 2, n + 1).double(), dim=-1)
+    aside = torch.nn.functional.normalize(ray.flip(0) - (ray * ray.flip(0)).sum() * ray, dim=-1)
+    x, y = m.expmap0(radius * ray), m.expmap0((radius + 10.0**gap) * (turn.cos() * ray + turn.sin() * aside))
+    with mp.workdps(60):
+        a, b = ([mp.mpf(c) for c in point[1:].tolist()] for point in (x, y))
+        e, f = (mp.sqrt(1 + sum(c * c for c in point)) for point in (a, b))
+        chord = sum((c - d) ** 2 for c, d in zip(a, b, strict=True)) - (e - f) ** 2
+        want = 2 * mp.asinh(mp.sqrt(chord) / 2)
+        assert abs(m.dist(x, y).item() - want) <= 8 * torch.finfo(torch.float64).eps * want
