@@ -53,8 +53,12 @@ def in_blocks(operation: Operation, k: Any, rows: Rows) -> tuple[Tensor, list[Te
     result, cut, read = rows[0], [0], rows
     for block in zip(*(_blocks(row, step, operation.leading) for row in rows), strict=True):
         pad.clear()
-        read = tuple(map(pad.widen, block))
-        parts, columns = operation.forward(k, exact, pad, *read)
+        read, done = block, None if exact else operation.in_float32(k, pad, *block)
+        if done is None:
+            pad.clear()
+            read = tuple(map(pad.widen, block))
+            done = operation.forward(k, exact, pad, *read)
+        parts, columns = done
         parts = parts if operation.holds else _within(operation.room(k, dtype), parts)
         if not blocks:
             cut = [(part if isinstance(part, Tensor) else part[0][1]).shape[-1] for part in parts]

@@ -50,6 +50,10 @@ class Operation(ABC):
             rows: the arguments.
         """
 
+    def in_float32(self, k: Any, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows] | None:
+        """forward of rows in float32, where that keeps what float32 holds; None elsewhere."""
+        return None
+
     @abstractmethod
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
@@ -57,7 +61,7 @@ class Operation(ABC):
         """The gradient by each argument (None where not needed) and by k, a column.
 
         Args:
-            k, pad, rows: as above.
+            k, pad, rows: as above; rows in float32 where that is what forward read.
             g: the gradient by the result, cut as forward returned it.
             saved: the columns of forward.
             needs: whether the gradient by k, and by each argument, is needed.

@@ -17,6 +17,7 @@ from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
 from manifold_lora.manifolds.scratch import Scratch
+from manifold_lora.manifolds.sphere_float32 import diagonals, lengths
 from manifold_lora.manifolds.sphere_pair import (
     angle_of,
     any_direction,
@@ -53,15 +54,28 @@ class _Length(Operation):
         weight = by_sine(pair, self.slope(k, angle), self.at_rest / k).div_(pair.nx * pair.ny).neg_()
         return (self.value(k, angle),), (angle, weight, *pair.turns)
 
+    def in_float32(self, k: Any, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows] | None:
+        found = diagonals(k, pad, *rows)
+        if found is None:
+            return None
+        angle = torch.atan2(found.sine, found.cosine)
+        weight = found.sine.reciprocal().mul_(self.slope(k, angle)).mul_(-4.0)
+        return (self.value(k, angle),), (angle, weight, found.turn_x, found.turn_y)
+
     def backward(
         self, k: Any, pad: Scratch, g: Rows, saved: Rows, rows: Rows, needs: Sequence[bool]
     ) -> Grads:
         (x, y), (angle, weight, turn_x, turn_y, *sign), (bar,) = rows, saved, g
         scaled = bar * weight
         on_x, on_y = scaled * turn_x, scaled * turn_y
-        step, back = step_of(pad, x, y, *sign), on_y - scaled
-        by_x: Part = (scaled, step), (-on_x, x)
-        by_y: Part = (back.mul_(*sign) if sign else back, step), (on_y, x)
+        if x.dtype == torch.float32:
+            d, s = pad.pair(torch.sub, x, y), pad.pair(torch.add, x, y)
+            by_x: Part = (scaled - on_x, d), (on_x, s)
+            by_y: Part = (on_y - scaled, d), (on_y, s)
+        else:
+            step, back = step_of(pad, x, y, *sign), on_y - scaled
+            by_x = (scaled, step), (-on_x, x)
+            by_y = (back.mul_(*sign) if sign else back, step), (on_y, x)
         by_k = bar * self.value(k, angle) * (-self.power / (2 * k)) if needs[0] else None
         return [by_x if needs[1] else None, by_y if needs[2] else None], by_k
 
@@ -199,6 +213,12 @@ class Transp(Operation):
         x, y, v = rows
         size = col.norm(x), col.norm(y)
         return self._of(pad, v, *size, *(middle(k, pad, x, y, *size) or turned_middle(pad, x, y, *size)))
+
+    def in_float32(self, k: Any, pad: Scratch, *rows: Tensor) -> tuple[Parts, Rows] | None:
+        x, y, v = rows
+        size = lengths(k, x, y)
+        found = size and middle(k, pad, x, y, *size)
+        return self._of(pad, v, *size, *found) if size and found else None
 
     @staticmethod
     def _of(pad: Scratch, v: Tensor, nx: Tensor, ny: Tensor, m: Tensor, mm: Tensor) -> tuple[Parts, Rows]:

@@ -172,7 +172,8 @@ bfloat16: 4e-3, for |v| <= 5 R. float64: 8 eps times the condition number of the
 Why it is right: lengths come from `asinh` of half a chord or `atan2`, never from `acosh`; y - x enters every
 two-point formula instead of a sum that must cancel; far from the origin vectors are split along and across
 the radius; radial factors are power series in the signed square near 0. bfloat16 and float32 are computed in
-float64 and rounded once.
+float64 and rounded once; on the sphere `dist`, `sqdist` and `transp` of float32 in 32 to 2049 coordinates are
+sums of float32, the angle by atan2 of what the diagonals y - x and x + y say.
 
 What remains far out: on the hyperboloid a tangent vector at distance r is up to exp(r/R) longer in
 coordinates than its length, so its rounding to float64 alone is worth exp(2r/R) times as much in `expmap`
