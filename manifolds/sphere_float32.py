@@ -29,7 +29,7 @@ class Diagonals(NamedTuple):
 
 def diagonals(k: Any, pad: Scratch, x: Tensor, y: Tensor) -> Diagonals | None:
     """The diagonals of points; None where float32 does not tell."""
-    if not _suits(k, x, y):
+    if not _suits(k, x):
         return None
     d, s = pad.pair(torch.sub, x, y), pad.pair(torch.add, x, y)
     dd, ss, ds = col.norm(d).double().square_(), col.norm(s).double().square_(), pad.dot(d, s).double()
@@ -46,7 +46,8 @@ def diagonals(k: Any, pad: Scratch, x: Tensor, y: Tensor) -> Diagonals | None:
 
 def lengths(k: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
     """|x| and |y| of points; None where float32 does not tell."""
-    if not _suits(k, x, y):
+    # Numbers that do not lie side by side are added one after the other.
+    if not (_suits(k, x) and x.stride(-1) == y.stride(-1) == 1):
         return None
     found = col.norm(x), col.norm(y)
     return found if all(_is_about(length, k**-0.5) for length in found) else None
@@ -57,8 +58,6 @@ def _is_about(length: Tensor, size: float) -> bool:
     return (1 - _LENGTH) * size < least.item() and most.item() < (1 + _LENGTH) * size
 
 
-def _suits(k: Any, *rows: Tensor) -> bool:
-    """Whether sums over rows of these shapes, on this sphere, are right."""
-    if rows[0].device.type != "cpu" or not _RANGE**-2 < k < _RANGE**2:
-        return False
-    return rows[0].shape[-1] in _TERMS and all(row.stride(-1) == 1 for row in rows)
+def _suits(k: Any, x: Tensor) -> bool:
+    """Whether sums over rows of this shape, on this sphere, are right."""
+    return x.device.type == "cpu" and _RANGE**-2 < k < _RANGE**2 and x.shape[-1] in _TERMS
