@@ -27,7 +27,8 @@ def _blocks(rows: Tensor, step: int, leading: int = 0) -> Sequence[Tensor]:
 def _write(pad: Scratch, part: Part, target: Tensor) -> None:
     """Put a part where it belongs: a combination in its dtype needs no room of its own."""
     if isinstance(part, Tensor):
-        target.copy_(part)
+        if part is not target:
+            target.copy_(part)
     elif target.dtype == part[0][1].dtype:
         total(part, target)
     else:
@@ -111,10 +112,13 @@ def grads_in_blocks(
         read = pad.recall(course.stamp) or tuple(pad.widen(row, dtype) for row in block)
         parts = pulled.split(course.cut, -1) if len(course.cut) > 1 else (pulled,)
         pulls = tuple(pad.widen(part, dtype) for part in parts)
+        pad.aim(places)
         found, slope = ctx.operation.backward(k, pad, pulls, tuple(islice(columns, count)), read, needs)
         for place, part in zip(places, found, strict=True):
             if place is not None and part is not None:
                 _write(pad, part, place)
         if slope is not None:
             by_k = slope.sum() if by_k is None else by_k + slope.sum()
+    # Held any longer, the gradients could not be freed.
+    pad.aim(())
     return grads, by_k

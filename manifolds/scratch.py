@@ -1,6 +1,6 @@
 """Room for the rows of one block, kept from call to call: fresh memory costs more than the arithmetic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import local
 from typing import Any
 
@@ -30,6 +30,7 @@ class Scratch(local):
         self._named: dict[object, Tensor] = {}
         self._kept = 0
         self._stamp: object = None
+        self._places: Sequence[Tensor | None] = ()
 
     def clear(self) -> None:
         """Take everything back."""
@@ -73,6 +74,15 @@ class Scratch(local):
                 self._held[place] = torch.empty(max(row.numel(), BLOCK), dtype=torch.float64)
             self._rows[place] = self._held[place].view(dtype)[: row.numel()].view(row.shape)
         return self._rows[place]
+
+    def aim(self, places: Sequence[Tensor | None]) -> None:
+        """Say where the gradients of the block's arguments will lie."""
+        self._places = places
+
+    def place(self, which: int, row: Tensor) -> Tensor:
+        """Room for the gradient of an argument: its own, where that has the dtype of the rows."""
+        target = self._places[which]
+        return self.like(row) if target is None or target.dtype != row.dtype else target
 
     def pair(self, act: Callable[..., Tensor], x: Tensor, y: Tensor) -> Tensor:
         """torch.sub or torch.add of the block's points, kept as by ``name``."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from manifold_lora.manifolds import columns as col
 from manifold_lora.manifolds import functions as fn
 from manifold_lora.manifolds.operation import Grads, Operation, Part, Parts, Rows
-from manifold_lora.manifolds.scratch import Scratch
+from manifold_lora.manifolds.scratch import Scratch, total
 from manifold_lora.manifolds.sphere_float32 import diagonals, lengths
 from manifold_lora.manifolds.sphere_pair import (
     angle_of,
@@ -231,16 +231,16 @@ class Transp(Operation):
         (x, y, v), (nx, ny, mm, f), (g_row,) = rows, saved, g
         m = middle_again(k, pad, x, y, nx, ny, mm)
         p = pad.dot(m, g_row).div_(mm).mul_(-2.0)
-        by_v = pad.combine((None, g_row), (p, m))
-        grads: list[Part | None] = [None, None, by_v if needs[3] else None]
+        by_v = total(((None, g_row), (p, m)), pad.place(2, v))
+        grads: list[Part | None] = [None, None, by_v]
         if needs[1] or needs[2]:
             # The gradient by m, of which x and y get what is across them; <by_m, m> is 0.
-            by_m = pad.combine((f, by_v), (p, v))
+            by_m = total(((f, by_v), (p, v)), pad.place(0, x))
             on_x = pad.dot(by_m, x)
-            if needs[1]:
-                grads[0] = (None, by_m), (-on_x / nx.square(), x)
             if needs[2]:
-                grads[1] = (nx / ny, by_m), (on_x / ny.square(), y)
+                grads[1] = total(((nx / ny, by_m), (on_x / ny.square(), y)), pad.place(1, y))
+            # Last, for by_m becomes it.
+            grads[0] = by_m.addcmul_(x, -on_x / nx.square()) if needs[1] else None
         return grads, torch.zeros_like(f) if needs[0] else None
 
     def smooth(self, k: Tensor, *arguments: Tensor) -> Tensor:
