@@ -23,8 +23,8 @@ BATCHES = (1, 16)
 _PROMPT, _WRITTEN = 8, 16
 # Rows and length of the batch that is checked: its last token is written, the others are the prompt.
 _CHECKED = (16, 5)
-# Rounding grows from layer to layer; a wrong sign or factor in one layer is tens of percent. In bfloat16 outputs
-# alone are compared: of thirty layers gradients keep no digit, LoRA's own differ from float64 by a half.
+# Rounding grows from layer to layer; a wrong sign or factor in one layer is tens of percent. In bfloat16
+# outputs alone are compared: of thirty layers gradients keep no digit, LoRA's own differ by a half.
 _TOLERANCES = {"float32": 5e-3, "bfloat16": 0.15}
 
 
