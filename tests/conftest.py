@@ -1,5 +1,6 @@
 """Counts of the fault checks R1 to R34: printed after the run, and written by `--fault-report FILE`."""
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -42,6 +43,13 @@ def smollm2() -> str:
         pytest.skip("SmolLM2 is not fetched: manifold-lora fetch smollm2 (93 MB)")
     pytest.importorskip("gguf", reason="the extra gguf is not installed")
     return "smollm2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage_of_others() -> None:
+    """Trainer collects garbage before it starts: it need not walk over all that is imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

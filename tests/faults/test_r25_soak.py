@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from fault_drivers import contents, finish, start, sweep, under_way, unreadable
+from fault_drivers import contents, finish, start, sweep, under_way, unreadable, wait_until
 
 LIMIT = 600
 
@@ -23,6 +23,8 @@ class Soak:
 
     def run(self):
         end = time.monotonic() + LIMIT
+        # On a busy machine all cells may be done between two of the rain's drops.
+        wait_until(lambda: self._kill_a_worker() or self.killed["workers"])
         while self.steady.poll() is None and time.monotonic() < end:
             time.sleep(self.random.expovariate(1 / 0.4))
             self._sample()
