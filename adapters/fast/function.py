@@ -280,7 +280,7 @@ def _by_constants(
     ctx: Any, slopes: Tensor, constants: Sequence[Tensor | None], learned_by: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """The gradients of radius, length and gain, then of the learned: R c_R + alpha c_alpha = c."""
-    sums = slopes.sum(0)
+    sums = slopes.sum(0, dtype=torch.float64)
     moved: list[Tensor | None] = [None, None, None]
     if any(ctx.needs_input_grad[4:7]):
         logs = (sums[-1:], sums[:1] - sums[-1:], sums[:1])

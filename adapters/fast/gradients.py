@@ -57,8 +57,8 @@ def rank_gradients(
     """From the upstream gradient (tokens, m) and what was saved; ``needs`` says whether of x, A and B."""
     fine = geometry_dtype(u)
     P, near = product(g, B).to(fine), u.to(fine)
-    # Summed over tokens for what is learned, where they may cancel: wide. The rest is as exact as g is.
-    slopes = (P.double() * u.double()).sum(-1, keepdim=True) * kept
+    # As exact as g is.
+    slopes = (P * near).sum(-1, keepdim=True) * kept
     carried, bent, along = kept[:, :1], finite(slopes[:, 1:2], fine), slopes[:, 2:3]
     dU, dA, dB = u, None, None
     if needs[0] or needs[1]:

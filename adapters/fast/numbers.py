@@ -70,7 +70,7 @@ def beside(columns: list[Numbers], xp: ModuleType) -> Numbers:
 
 
 # Entries a block: torch widens a half-precision input before it reduces, and a small copy stays in the cache.
-_BLOCK = 2**17
+_BLOCK = 2**19
 
 
 def row_norm(x: Float[Tensor, "tokens n"]) -> Float[Tensor, "tokens 1"]:

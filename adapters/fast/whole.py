@@ -115,7 +115,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     found = rank_gradients(rows, x, A, B, u, gram, kept, ctx.options.law, (needs[0], needs[4], needs[5]))
     if needs[0]:
         ctx.gathered.add(rows, weight, [Share(found.dU, A, found.along)], x)
-    moved = by_learned(found.slopes.sum(0), ctx.log_slopes, learned_by)
+    moved = by_learned(found.slopes.sum(0, dtype=torch.float64), ctx.log_slopes, learned_by)
     return None, None, None, None, found.dA, found.dB, *[None] * 4, *moved
 
 
