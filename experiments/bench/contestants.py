@@ -48,7 +48,7 @@ class _OneLayer(nn.Module):
 
 
 class _Frozen(nn.Module):
-    """W x: the least that any adapter could cost."""
+    """W x by torch, without an adapter."""
 
     def __init__(self, n: int, m: int, rank: int) -> None:
         super().__init__()
