@@ -36,8 +36,8 @@ saved for the backward pass beyond what LoRA saves, and the most that a step hol
 the outputs and gradients of every contestant are compared with float64, of ours by the geometry's own maps
 (of whole models in bfloat16 the outputs alone: their gradients keep no digit, LoRA's neither); the command
 ends with exit code 1 where one differs. "By hand", "textbook" and "geoopt" are plain modules without
-peft's calls around them: a part of what they save. "Frozen" is the layer with no adapter: the floor of torch's
-own products. In float32 these are MKL's, and those of an update and of its backward oneDNN's, which are
+peft's calls around them: a part of what they save. "Frozen" is the layer with no adapter: the floor of
+torch's own products. In float32 these are MKL's, and those of an update and of its backward oneDNN's, which are
 quicker where the processor is not Intel's: why ours can lie below the floor. "Asked" are the project's own
 targets."""
 UNMEASURED = f"""{page.GPU}
