@@ -29,17 +29,17 @@ from manifold_lora.experiments.settings.plain_flags import PlainFlags
 HEADINGS = {"layers": page.LAYERS, "groups": page.GROUPS, "models": page.MODELS}
 HEAD = f"""{page.ADAPTERS}
 
-A section is made by the command that it names and replaced by the next one. Times are CPU time of one thread:
-the median over rounds of the ratio to LoRA of the same round, with quartiles (all contestants run in every
-round, in random order), and the contestant's own time. Memory is counted, not timed: bytes a token that are
-saved for the backward pass beyond what LoRA saves, and the most that a step holds. Before anything is timed
-the outputs and gradients of every contestant are compared with float64, of ours by the geometry's own maps
-(of whole models in bfloat16 the outputs alone: their gradients keep no digit, LoRA's neither); the command
-ends with exit code 1 where one differs. "By hand", "textbook" and "geoopt" are plain modules without
-peft's calls around them: a part of what they save. "Frozen" is the layer with no adapter: the floor of
-torch's own products. In float32 these are MKL's, and those of an update and of its backward oneDNN's, which are
-quicker where the processor is not Intel's: why ours can lie below the floor. "Asked" are the project's own
-targets."""
+A section is made by the command that it names and replaced by the next one. Times are CPU time of one
+thread: the median over rounds of the ratio to LoRA of the same round, with quartiles (all contestants run
+in every round, in random order), and the contestant's own time. Memory is counted, not timed: bytes a token
+that are saved for the backward pass beyond what LoRA saves, and the most that a step holds. Before anything
+is timed the outputs and gradients of every contestant are compared with float64, of ours by the geometry's
+own maps (of whole models in bfloat16 the outputs alone: their gradients keep no digit, LoRA's neither); the
+command ends with exit code 1 where one differs. "By hand", "textbook" and "geoopt" are plain modules
+without peft's calls around them: a part of what they save. "Frozen" is the layer with no adapter: the floor
+of torch's own products. In float32 these are MKL's, and those of an update and of its backward oneDNN's,
+which are quicker where the processor is not Intel's: why ours can lie below the floor. "Asked" are the
+project's own targets."""
 UNMEASURED = f"""{page.GPU}
 
 Unmeasured: no GPU was at hand. `manifold-lora bench gpu --out docs/cost.md` measures it and writes this
