@@ -25,7 +25,7 @@ from manifold_lora.adapters.fast.fused import learned_of, radius_of
 from manifold_lora.adapters.fast.images import Image, Lengths, Slopes, Tensors
 from manifold_lora.adapters.fast.numbers import at_least, at_most, evaluate, some, tensor
 from manifold_lora.adapters.fast.scalars import SMALLEST_IMAGE, SMALLEST_NORM
-from manifold_lora.adapters.norm_scaling import LearnedScale, NormScaling, ScaleLaw
+from manifold_lora.adapters.norm_scaling import NormScaling, ScaleLaw
 from manifold_lora.adapters.token_scale import TokenNumbers, TokenScale
 from manifold_lora.adapters.transforms import is_identity
 from manifold_lora.manifolds.product import Product
@@ -104,10 +104,10 @@ class BlocksByHand:
     ) -> "BlocksByHand":
         """The images on a product that ``blocks.serves``, scaled where ``fused.has_numbers``."""
         pairs = zip(cast(list[Radial], list(manifold.parts)), manifold.sizes(rank), strict=True)
-        scale: Any = None
-        if isinstance(scaling, LearnedScale) and learned_of(scaling):
-            scale = scaling.log_scale, scaling.powers
-        return cls([_part(part, limit, width) for part, width in pairs], scaling.law(None), scale, token)
+        log_scale: Any = scaling._parameters.get("log_scale")
+        stated = log_scale is not None and scaling.powers is not None
+        learned: Any = (log_scale, scaling.powers) if stated else None
+        return cls([_part(part, limit, width) for part, width in pairs], scaling.law(None), learned, token)
 
     def images(self, us: Tensors, norms: Tensors, lengths: Lengths) -> list[Image]:
         """y and b psi_q(z_q)/z_q."""

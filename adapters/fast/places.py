@@ -10,10 +10,15 @@ from torch import Tensor, nn
 Places = list[tuple[dict[str, Any], str]]
 
 
-def learned_in(owner: nn.Module) -> Places:
-    """Where the trainable parameters of a module lie."""
+def parameters_in(owner: nn.Module) -> Places:
+    """Where the parameters of a module lie."""
     places = [(part._parameters, name) for part in owner.modules() for name in part._parameters]
-    return [(kept, name) for kept, name in places if kept[name] is not None and kept[name].requires_grad]  # type: ignore[union-attr]
+    return [(kept, name) for kept, name in places if kept[name] is not None]
+
+
+def learned_in(owner: nn.Module) -> Places:
+    """Where the trainable ones lie."""
+    return [(kept, name) for kept, name in parameters_in(owner) if kept[name].requires_grad]
 
 
 @contextmanager

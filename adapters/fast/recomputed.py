@@ -1,8 +1,8 @@
 """delta_q = B_q w_q(u, |x|, B^T B), u_p = A_p x_p, whatever w is: the backward computes w again.
 
 x, the columns of A and the rows of B lie in one piece each, or in the parts of a product. Kept for the
-backward are x, |x_p| and, where there is one piece, u: less than LoRA keeps, but for a number of each token
-and part. Products are in the dtype of x, w is in float64.
+backward are x, |x_p|, B^T B and, where there is one piece, u: what LoRA keeps or less, but for a number of
+each token and part. Products are in the dtype of x, w is in float64.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from manifold_lora.adapters.fast.images import Plan, Slopes, Tensors
 from manifold_lora.adapters.fast.numbers import finite, gram_of, is_transformed, narrow, row_norm
-from manifold_lora.adapters.fast.places import Places, learned_in, standing_in
+from manifold_lora.adapters.fast.places import Places, learned_in, parameters_in, standing_in
 from manifold_lora.adapters.fast.products import product
 from manifold_lora.adapters.fast.rank_space import norm_of, square_of
 from manifold_lora.adapters.fast.readers import Reading, Share, reading_of
@@ -90,9 +90,10 @@ def of_few_tokens(
 
 
 def _applied(plan: Plan, x: Tensor, A: Tensor, B: Tensor, base: Base | None) -> Tensor:
-    places = learned_in(plan.owner)
-    if plan.by_hand is not None:
-        where = {id(kept[name]): (kept, name) for kept, name in places}
+    if plan.by_hand is None:
+        places = learned_in(plan.owner)
+    else:
+        where = {id(kept[name]): (kept, name) for kept, name in parameters_in(plan.owner)}
         places = [where[id(one)] for one in plan.by_hand.learned]
     door = None if base is None else base.reading.door
     learned = [kept[name] for kept, name in places]

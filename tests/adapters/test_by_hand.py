@@ -70,6 +70,19 @@ def test_a_step_by_hand_is_that_of_autograd(draw, arm, norm_scaling, exponent, s
         torch.testing.assert_close(one, other, rtol=2e-6, atol=atol)
 
 
+@pytest.mark.parametrize("frozen", ["log_scale", "raw", "time_A", "time_B"])
+@pytest.mark.parametrize("arm", ["boost", "product"])
+def test_what_is_frozen_stays_and_the_rest_learns(draw, arm, frozen):
+    drawn = draw(AdapterSpec.parse({**ARMS[arm], "norm_scaling": "learned"}))
+    for name, one in drawn.update.named_parameters():
+        one.requires_grad_(frozen not in name)
+    leaves = [*drawn.requires_grad(), *(p for p in drawn.update.parameters() if p.requires_grad)]
+    found = torch.autograd.grad(drawn().square().sum(), leaves)
+    with by_autograd():
+        expected = torch.autograd.grad(drawn().square().sum(), leaves)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_few_tokens_are_the_first_of_many(draw, arm, dtype):
