@@ -108,7 +108,7 @@ class BoostByHand:
         w = u.new_empty(u.shape[0], u.shape[1] + 1, dtype=torch.float64)
         y = torch.mul(u.double(), tensor(at.phi / at.n), out=w[:, 1:])
         y.addcmul_(tensor(at.time), self.time_A.detach().double())
-        torch.linalg.vector_norm(y, dim=-1, out=w[:, 0])
+        torch.linalg.vector_norm(y, dim=1, out=w[:, 0])
         w[:, 0].square_().add_(1.0).sqrt_()
         return w
 

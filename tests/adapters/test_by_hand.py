@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from manifold_lora.adapters import plans
 from manifold_lora.adapters.spec import AdapterSpec
+from manifold_lora.adapters.token_scale import TokenCurvature, TokenScale
 
 LEARNED = {"kappa": -0.7, "mode": "learned"}
 PRODUCT = {
@@ -68,6 +69,21 @@ def test_a_step_by_hand_is_that_of_autograd(draw, arm, norm_scaling, exponent, s
     for one, other in zip(step(), expected, strict=True):
         atol = 1e-9 * (summed if other.shape == (1,) else float(other.abs().max()))
         torch.testing.assert_close(one, other, rtol=2e-6, atol=atol)
+
+
+@pytest.mark.parametrize("norm_scaling", ["learned", "unit"])
+def test_a_product_whose_tokens_differ_in_curvature(draw, norm_scaling):
+    """No spec says it, parts put together by hand do."""
+    drawn = draw(AdapterSpec.parse({**ARMS["product"], "norm_scaling": norm_scaling}))
+    drawn.update.token_scale = TokenScale(TokenCurvature(8), None)
+    with torch.no_grad():
+        drawn.update.token_scale.curvature.gate.fill_(0.8)
+        drawn.update.token_scale.curvature.log_reference.fill_(-0.9)
+    leaves = [*drawn.requires_grad(), *drawn.update.parameters()]
+    found = torch.autograd.grad(drawn().square().sum(), leaves)
+    with by_autograd():
+        expected = torch.autograd.grad(drawn().square().sum(), leaves)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("frozen", ["log_scale", "raw", "time_A", "time_B"])
