@@ -126,8 +126,8 @@ class BlocksByHand:
         y = self._inside(before)
         by_y, images, by_gram, through, by_exit = torch.zeros_like(y), [], [], [], []
         for part, gram, P in zip(self.parts, grams, by_images, strict=True):
-            across, gamma = y @ gram, (P * y).sum(-1, keepdim=True)
-            square = (across * y).sum(-1, keepdim=True).clamp_min_(0.0)
+            across, gamma = y @ gram, (P * y).sum(1, keepdim=True)
+            square = (across * y).sum(1, keepdim=True).clamp_min_(0.0)
             z = at_least(square.sqrt_().numpy() / part.radius, SMALLEST_IMAGE, np)
             ratio, steep = evaluate(_ratio_and_slope, part, z, xp=np)
             factor = tensor(ratio * at.b)
@@ -141,7 +141,7 @@ class BlocksByHand:
         by_radii = np.concatenate(by_exit, 1) + by_middle
         f = tensor(at.f)
         by_u = [f[:, p : p + 1] * by_y for p in range(len(us))]
-        h = torch.cat([(by * u).sum(-1, keepdim=True) for by, u in zip(by_u, us, strict=True)], 1).numpy()
+        h = torch.cat([(by * u).sum(1, keepdim=True) for by, u in zip(by_u, us, strict=True)], 1).numpy()
         columns = evaluate(self._columns, at, h, sum(through), by_radii, xp=np)
         return Slopes(
             images, by_u, [tensor(one) for one in columns[0]], by_gram, self._by_learned(*columns[1:])

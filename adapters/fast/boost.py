@@ -78,13 +78,13 @@ class BoostByHand:
         at = evaluate(self._entry, norms[0].numpy(), xp=np)
         w = self._middle(u, at)
         across = w @ gram
-        z = at_least((across * w).sum(-1, keepdim=True).clamp_min_(0.0).sqrt_().numpy(), SMALLEST_IMAGE, np)
-        gamma = (P * w).sum(-1, keepdim=True)
+        z = at_least((across * w).sum(1, keepdim=True).clamp_min_(0.0).sqrt_().numpy(), SMALLEST_IMAGE, np)
+        gamma = (P * w).sum(1, keepdim=True)
         factor, turn = evaluate(self._turn, at, z, gamma.numpy(), xp=np)
         factor, turn = tensor(factor), tensor(turn)
         by_w = (factor * P).addcmul_(turn, across)
         by_y = by_w[:, 1:].addcmul(by_w[:, :1] / w[:, :1], w[:, 1:])
-        moves = (by_y * u).sum(-1, keepdim=True), by_y @ self.time_A.double()[:, None]
+        moves = (by_y * u).sum(1, keepdim=True), by_y @ self.time_A.double()[:, None]
         columns = evaluate(self._columns, at, *(one.numpy() for one in (factor * gamma, *moves)), xp=np)
         along, *summed = map(tensor, columns)
         learned: list[Any] = by_learned(torch.cat(summed, 1).sum(0), self.log_slopes, self.numbers)
