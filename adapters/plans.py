@@ -33,6 +33,12 @@ def is_recomputed(update: Planned) -> bool:
     return once and update.path in ("fused", "rank_space")
 
 
+def may_be_by_hand(update: Planned) -> bool:
+    """Are there parts among these whose slopes somebody has derived?"""
+    boost = type(update.transform) is Boost and update.path == "fused"
+    return boost or (isinstance(update.manifold, Product) and is_recomputed(update))
+
+
 def plan_of(update: Planned, x: Tensor, A: Tensor, B: Tensor, scaling: float) -> Plan:
     """The plan for tokens like x, A and B in one dtype with them."""
     manifold, transform = update.manifold, update.transform
@@ -47,16 +53,15 @@ def plan_of(update: Planned, x: Tensor, A: Tensor, B: Tensor, scaling: float) ->
 def _by_hand(update: Planned, x: Tensor, rank: int) -> ByHand | None:
     """The images in numbers, with slopes, where they are known for tokens like x."""
     scaling, token = update.norm_scaling, update.token_scale
-    if is_transformed() or not fused.has_numbers(scaling, x):
+    if not may_be_by_hand(update) or is_transformed() or not fused.has_numbers(scaling, x):
         return None
     if isinstance(update.manifold, Product):
         return BlocksByHand.of(update.manifold, update.max_angle, rank, scaling, token)
-    if update.path == "fused":
-        radial, boost = cast(Radial, update.manifold), cast(Boost, update.transform)
-        chart, gain, learned = fused.chart_of(radial, scaling, update.limit(), x)
-        if chart.limit <= chart.law.cap:
-            return BoostByHand(chart, cast(float, gain), learned, token, boost.time_A)
-    return None
+    radial, boost = cast(Radial, update.manifold), cast(Boost, update.transform)
+    chart, gain, learned = fused.chart_of(radial, scaling, update.limit(), x)
+    if chart.limit > chart.law.cap:
+        return None
+    return BoostByHand(chart, cast(float, gain), learned, token, boost.time_A)
 
 
 def _images(update: Planned, A: Tensor) -> rank_space.Images:

@@ -71,11 +71,8 @@ class TokenCurvature(Calibrated):
         gate, reference = self.in_numbers()
         square = norm * norm
         total = square + reference * reference
-        h, bent = (
-            (square - reference * reference) / total,
-            square / total * (4 * reference * reference / total),
-        )
-        slope = gate / 2 * bent
+        h = (square - reference * reference) / total
+        slope = gate / 2 * (square / total * (4 * reference * reference / total))
         learned = zip((self.gate, self.log_reference), (h / 2, -slope), strict=True)
         return TokenNumbers(np.exp(gate / 2 * h), slope, [by for one, by in learned if one.requires_grad])
 

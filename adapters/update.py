@@ -179,17 +179,14 @@ class ManifoldUpdate(nn.Module):
 
     def serves_few_tokens(self, x: Tokens, A: Down) -> bool:
         """Is x a few tokens without gradient, for which ``of_few_tokens`` can be called?"""
-        return (self._is_direct() or plans.is_recomputed(self)) and few_tokens.serves(x, A)
+        return (self._is_direct() or plans.may_be_by_hand(self)) and few_tokens.serves(x, A)
 
     def of_few_tokens(self, x: Tokens, A: Down, B: Up, base: Output | None, scaling: float) -> Output | None:
         """As ``forward`` where ``serves_few_tokens``; None if a length or the base's dtype needs that."""
         if not self._is_direct():
-            same = base is None or base.dtype == x.dtype
-            return (
-                recomputed.of_few_tokens(plans.plan_of(self, x, A, B, scaling), x, A, B, base)
-                if same
-                else None
-            )
+            if base is not None and base.dtype != x.dtype:
+                return None
+            return recomputed.of_few_tokens(plans.plan_of(self, x, A, B, scaling), x, A, B, base)
         parts: dict[str, Any] = self._modules
         own = parts["manifold"], parts["norm_scaling"]
         return fused.of_few_tokens(*own, x, A, B, base, scaling, self.limit(), self.token_scale)

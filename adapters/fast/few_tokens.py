@@ -22,6 +22,7 @@ from manifold_lora.adapters.fast.scalars import (
     SMALLEST_NORM,
     Chart,
     Norms,
+    at_tokens,
     gain_of,
 )
 from manifold_lora.adapters.norm_scaling import ScaleLaw
@@ -98,8 +99,8 @@ def _singly(chart: Chart, x: Tensor, u: Tensor, v: Tensor, token: TokenScale | N
         return None
     charts = [chart] * len(n)
     if token is not None:
-        radii = (chart.radius / token.in_numpy(np.array(n)).factor).tolist()
-        charts = [chart._replace(radius=radius) for radius in radii]
+        radii: Any = evaluate(at_tokens, chart, np.array(n), token, xp=np).radius
+        charts = [chart._replace(radius=radius) for radius in radii.tolist()]
     try:
         return [gain(*of_token) for of_token in zip(charts, n, rank, q, strict=True)]
     except (OverflowError, ValueError):  # Where Python's functions raise and numpy's give infinity.
@@ -111,7 +112,7 @@ def _together(chart: Chart, x: Tensor, u: Tensor, v: Tensor, token: TokenScale |
     n, q = (row_norm(one.flatten(0, -2)).numpy() for one in (x, v))
     rank = row_norm(u.flatten(0, -2)).numpy() if chart.law.bounded else n
     if token is not None:
-        chart = chart._replace(radius=chart.radius / token.in_numpy(n).factor)
+        chart = evaluate(at_tokens, chart, n, token, xp=np)
     gains = evaluate(gain_of, chart, Norms(n, rank, q), xp=np)
     return gains if gains.sum() < math.inf else None
 

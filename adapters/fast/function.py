@@ -43,7 +43,7 @@ from manifold_lora.adapters.fast.numbers import (
     tensor,
 )
 from manifold_lora.adapters.fast.products import plus_product, product
-from manifold_lora.adapters.fast.scalars import SMALLEST_NORM, Chart, Norms, gain_of, slopes_of
+from manifold_lora.adapters.fast.scalars import SMALLEST_NORM, Chart, Norms, at_tokens, gain_of, slopes_of
 from manifold_lora.adapters.fast.smooth import smooth_update
 from manifold_lora.adapters.precision import geometry_dtype
 from manifold_lora.adapters.token_scale import TokenScale
@@ -101,7 +101,7 @@ def update(
         seen = see(x, A, B, options.law, xp)
         own = _chart(options, chart.radius, chart.length, xp)
         if token is not None:
-            own = evaluate(_at_tokens, own, seen.norms, token, xp=xp)
+            own = evaluate(at_tokens, own, seen.norms.x, token, xp=xp)
         c = evaluate(gain_of, own, seen.norms, xp=xp)
         return added(base, x, B, seen, c * _factor(scaling, gain, xp), in_place)
 
@@ -149,10 +149,6 @@ def added(
         return base
     rows = w @ B.T if base is None else torch.addmm(_rows(base), w, B.T)
     return rows.view(*x.shape[:-1], B.shape[0])
-
-
-def _at_tokens(chart: Chart, norms: Norms, token: TokenScale, xp: ModuleType) -> Chart:
-    return chart._replace(radius=chart.radius / token.in_numpy(norms.x).factor)
 
 
 def _chart(options: Options, radius: Constant, length: Constant, xp: ModuleType) -> Chart:

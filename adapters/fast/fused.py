@@ -37,7 +37,7 @@ def update(
 ) -> Float[Tensor, "*tokens m"]:
     """base + scaling * delta of ``direct`` on a geometry with a radial law, over base if that is allowed.
 
-    A token scale wants ``in_numbers``.
+    A token scale wants ``has_numbers``.
     """
     kept = x.dtype if base is None else base.dtype
     autocast = torch.is_autocast_enabled(x.device.type)

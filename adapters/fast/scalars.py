@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from manifold_lora.adapters.fast.numbers import at_least, at_most, some
+from manifold_lora.adapters.token_scale import TokenScale
 from manifold_lora.manifolds.radial_law import Numbers, RadialLaw, bend
 
 # No token is shorter, and no z smaller: the limits at 0 are reached to the last bit long before.
@@ -51,6 +52,11 @@ class Chart(NamedTuple):
     length: Numbers | None
     edge: float
     limit: float
+
+
+def at_tokens(chart: Chart, n: Numbers, token: TokenScale, xp: ModuleType) -> Chart:
+    """The chart of tokens with the norms n that a token scale tells apart, in numpy's numbers."""
+    return chart._replace(radius=chart.radius / token.in_numpy(n).factor)
 
 
 class Slopes(NamedTuple):
